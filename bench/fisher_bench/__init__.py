@@ -1,0 +1,1 @@
+"""Benchmarks: accuracy on labelled recordings and latency beside the reference code path."""

@@ -1,0 +1,1 @@
+"""Serial bridge from microcontrollers: frames, clock and the serial source."""

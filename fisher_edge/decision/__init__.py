@@ -1,0 +1,1 @@
+"""From embeddings to verdicts: memory bank, threshold, alarm logic, enrolment."""

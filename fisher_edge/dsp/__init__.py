@@ -1,0 +1,1 @@
+"""From samples to windows of sub-bands: blocks, the front-end and its streaming form."""

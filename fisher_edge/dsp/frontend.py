@@ -1,0 +1,190 @@
+"""The one definition of the front-end: log-STFT at a fixed 25 ms / 10 ms, normalised and cut into sub-bands.
+
+Start at `FrontEnd.sub_bands`. Training, export and the runtime all use this file; the numbers travel in the
+checkpoint and in the bundle. Source: FISHER (arXiv 2507.16696), section II and the released code.
+"""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from fisher_edge.dsp.blocks import FloatArray
+from fisher_edge.errors import BadArtifactError, BadInputError
+
+__all__ = ["MAX_RATE_HZ", "MIN_RATE_HZ", "FrontEnd", "Spectra", "hann", "short_time_spectra"]
+
+MIN_RATE_HZ = 100
+MAX_RATE_HZ = 1_000_000
+LOG_FLOOR = 1e-10
+STANDARD_DEVIATION = 0.1
+"""Standard deviation a window is brought to when the amplitude is standardised."""
+MIN_TOP_BINS = 8
+"""Bins (half a patch) an incomplete top band must hold to be worth a pass through the encoder."""
+CHUNK_FRAMES = 64
+
+Complex = npt.NDArray[np.complex128]
+
+
+@dataclass(frozen=True, eq=False)
+class Spectra:
+    """Amplitude spectra of frames before centring: `magnitude` (frames, bins), `low` (frames, 2) complex.
+
+    A periodic Hann window has a spectrum in bins 0 and 1 only, so a constant that is subtracted later
+    changes nothing but these two: they are kept complex, and frames can be centred after the fact, exactly.
+    """
+
+    magnitude: FloatArray
+    low: Complex
+
+    def centred(self, mean: float, n_fft: int) -> FloatArray:
+        """Return the amplitude (frames, bins) as if `mean` had been subtracted from every sample."""
+        magnitude = self.magnitude.copy()
+        low = self.low - mean * np.fft.rfft(hann(n_fft))[:2]
+        magnitude[:, :2] = np.abs(low)[:, : magnitude.shape[1]]
+        return magnitude
+
+
+@dataclass(frozen=True)
+class FrontEnd:
+    """Parameters of the front-end; the defaults are those of the official FISHER-tiny checkpoint."""
+
+    band_width: int = 100
+    """Bins of a sub-band (40 Hz each)."""
+    win_ms: int = 25
+    hop_ms: int = 10
+    max_frames: int = 1024
+    mean: float = -3.017344307886898
+    std: float = 2.1531635155379805
+    top_band: Literal["drop", "pad"] = "drop"
+    """What becomes of an incomplete top band: official checkpoints drop it, ours pad it with zeros."""
+    amplitude: Literal["raw", "standardise"] = "raw"
+    """`standardise` brings every window to one standard deviation; its level is then a number of its own."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that no front-end can have."""
+        counts = (self.band_width, self.win_ms, self.hop_ms, self.max_frames)
+        if min(counts) < 1 or not self.std > 0:
+            raise BadArtifactError(f"front-end values must be positive: {self}; use a bundle from this project")
+        if self.top_band not in {"drop", "pad"} or self.amplitude not in {"raw", "standardise"}:
+            raise BadArtifactError(
+                f"front-end asks for top_band={self.top_band!r}, amplitude={self.amplitude!r}, which this version "
+                "does not know; update fisher-edge"
+            )
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "FrontEnd":
+        """Rebuild a front-end from what `to_dict` wrote into an artifact."""
+        known = {field.name for field in fields(cls)}
+        if not values.keys() <= known:
+            unknown = ", ".join(sorted(values.keys() - known))
+            raise BadArtifactError(f"front-end has fields this version does not know: {unknown}; update fisher-edge")
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the parameters as plain JSON values."""
+        return asdict(self)
+
+    def check_rate(self, rate_hz: int) -> None:
+        """Refuse a rate (Hz) that this front-end cannot hear."""
+        if rate_hz < MIN_RATE_HZ:
+            raise BadInputError(
+                f"rate_hz={rate_hz} is below {MIN_RATE_HZ} Hz, the lowest rate this front-end supports; slow process "
+                "values (temperature, pressure) cannot go through a spectral encoder"
+            )
+        if rate_hz > MAX_RATE_HZ:
+            raise BadInputError(f"rate_hz={rate_hz} is above {MAX_RATE_HZ} Hz; resample the signal to a lower rate")
+
+    def n_fft(self, rate_hz: int) -> int:
+        """Samples of one frame: 25 ms, rounded down."""
+        return self.win_ms * rate_hz // 1000
+
+    def hop(self, rate_hz: int) -> int:
+        """Samples from one frame to the next: 10 ms, rounded down."""
+        return self.hop_ms * rate_hz // 1000
+
+    def n_frames(self, samples: int, rate_hz: int) -> int:
+        """Whole frames in so many samples."""
+        return max(0, 1 + (samples - self.n_fft(rate_hz)) // self.hop(rate_hz))
+
+    def n_samples(self, frames: int, rate_hz: int) -> int:
+        """Samples that so many frames span: the hops between them and one whole frame."""
+        return (frames - 1) * self.hop(rate_hz) + self.n_fft(rate_hz)
+
+    def frames_of(self, seconds: float) -> int:
+        """Frames of a window that is named by its length: 10.24 s are 1024 frames (and span 15 ms more)."""
+        return max(1, round(seconds * 1000 / self.hop_ms))
+
+    def n_bands(self, rate_hz: int) -> int:
+        """Sub-bands at this rate; a signal with fewer bins than one band has one, padded."""
+        bins = self.n_fft(rate_hz) // 2 + 1
+        whole, rest = divmod(bins, self.band_width)
+        padded = self.top_band == "pad" and rest >= MIN_TOP_BINS
+        return max(1, whole + padded)
+
+    def band_edges_hz(self, rate_hz: int) -> list[tuple[float, float]]:
+        """Lowest and highest frequency (Hz) of every band; the top one ends at half the rate at most."""
+        bin_hz = rate_hz / self.n_fft(rate_hz)
+        width_hz = self.band_width * bin_hz
+        return [(band * width_hz, min((band + 1) * width_hz, rate_hz / 2)) for band in range(self.n_bands(rate_hz))]
+
+    def sub_bands(self, wave: FloatArray, rate_hz: int, *, pad_frames: bool = False) -> FloatArray:
+        """Turn a window of signal (n,) into sub-bands (bands, frames, band_width), float32.
+
+        Frames past `max_frames` are left out; `pad_frames` fills up to it with zeros after normalisation, as
+        the RMIS protocol does.
+        """
+        self.check_rate(rate_hz)
+        if wave.ndim != 1 or self.n_frames(len(wave), rate_hz) < 1:
+            raise BadInputError(
+                f"signal of shape {wave.shape} at {rate_hz} Hz is shorter than one frame of {self.n_fft(rate_hz)} "
+                f"samples ({self.win_ms} ms); record longer"
+            )
+        kept = self.n_samples(min(self.max_frames, self.n_frames(len(wave), rate_hz)), rate_hz)
+        centre, gain = self.centre_and_gain(wave)
+        spectra = short_time_spectra(wave[:kept] - np.float64(centre), self.n_fft(rate_hz), self.hop(rate_hz))
+        return self.bands_of(spectra.magnitude, gain, rate_hz, pad_frames=pad_frames)
+
+    def centre_and_gain(self, wave: FloatArray) -> tuple[float, float]:
+        """Return the mean of a window and the factor that brings it to the amplitude the encoder expects."""
+        centre = float(np.mean(wave, dtype=np.float64))
+        if self.amplitude == "raw":
+            return centre, 1.0
+        deviation = float(np.std(wave, dtype=np.float64))
+        return centre, STANDARD_DEVIATION / deviation if deviation > 0 else 1.0
+
+    def bands_of(self, magnitude: FloatArray, gain: float, rate_hz: int, *, pad_frames: bool = False) -> FloatArray:
+        """Turn centred amplitude spectra (frames, bins) into normalised sub-bands (bands, frames, band_width)."""
+        frames, bins = magnitude.shape
+        n_bands = self.n_bands(rate_hz)
+        used = min(bins, n_bands * self.band_width)
+        out_frames = max(frames, self.max_frames) if pad_frames else frames
+        spectrum = np.zeros((out_frames, n_bands * self.band_width), np.float32)
+        log = np.log(magnitude[:, :used] * np.float32(gain) + np.float32(LOG_FLOOR))
+        spectrum[:frames, :used] = (log - np.float32(self.mean)) / np.float32(2 * self.std)
+        bands = spectrum.reshape(out_frames, n_bands, self.band_width).transpose(1, 0, 2)
+        return np.ascontiguousarray(bands)
+
+
+def hann(n: int) -> npt.NDArray[np.float64]:
+    """Periodic Hann window of n samples: 0.5 - 0.5 cos(2 pi k / n)."""
+    return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / n)
+
+
+def short_time_spectra(wave: npt.NDArray[np.floating], n_fft: int, hop: int) -> Spectra:
+    """Transform every whole frame of a signal (n,), without centring or scaling.
+
+    The transform runs in float64 over a few frames at a time: a constant far above the signal costs no
+    accuracy, and memory stays small at 1 MHz.
+    """
+    frames = np.lib.stride_tricks.sliding_window_view(wave, n_fft)[::hop]
+    window = hann(n_fft)
+    magnitude = np.empty((len(frames), n_fft // 2 + 1), np.float32)
+    low = np.zeros((len(frames), 2), np.complex128)
+    for start in range(0, len(frames), CHUNK_FRAMES):
+        part = slice(start, start + CHUNK_FRAMES)
+        spectrum = np.fft.rfft(frames[part] * window)
+        magnitude[part] = np.abs(spectrum)
+        low[part, : spectrum.shape[1]] = spectrum[:, :2]
+    return Spectra(magnitude, low)

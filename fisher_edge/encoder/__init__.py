@@ -1,0 +1,1 @@
+"""From windows to embeddings: the bundle and the inference session that runs it."""

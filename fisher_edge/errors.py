@@ -1,0 +1,48 @@
+"""The errors a user can do something about, each with the exit code of the command line."""
+
+
+class FisherEdgeError(Exception):
+    """Base of all expected errors: the text says what is wrong with the values, then what to do."""
+
+    exit_code = 1
+
+
+class UsageError(FisherEdgeError):
+    """The command line or the configuration file is not valid."""
+
+    exit_code = 2
+
+
+class MissingExtraError(FisherEdgeError):
+    """A package of an optional extra is not installed."""
+
+    exit_code = 3
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed; run: pip install 'fisher-edge[{extra}]'")
+        self.package = package
+        self.extra = extra
+
+
+class BadInputError(FisherEdgeError):
+    """A recording, a signal or a rate cannot be used."""
+
+    exit_code = 4
+
+
+class StateError(FisherEdgeError):
+    """The state directory or its database cannot be used."""
+
+    exit_code = 4
+
+
+class BadArtifactError(FisherEdgeError):
+    """A checkpoint or a bundle is damaged, incomplete or not what it claims to be."""
+
+    exit_code = 5
+
+
+class BrokerError(FisherEdgeError):
+    """The MQTT broker cannot be reached or refuses the connection."""
+
+    exit_code = 6

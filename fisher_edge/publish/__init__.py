@@ -1,0 +1,1 @@
+"""From verdicts to the broker: messages, the outbox and the MQTT publisher."""

@@ -1,0 +1,274 @@
+"""One SQLite database (WAL) per gateway: baselines with versions, the outbox and the events.
+
+Start at `Store`. A connection belongs to the thread that opened it; every thread opens its own.
+"""
+
+import json
+import logging
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fisher_edge.errors import BadInputError, StateError
+
+__all__ = ["DATABASE_NAME", "Baseline", "Store", "check_topic_level"]
+
+DATABASE_NAME = "fisher-edge.sqlite3"
+BUSY_SECONDS = 5.0
+FORBIDDEN_IN_TOPIC = "+#/$"
+
+SCHEMA = """
+CREATE TABLE boot (
+    boot INTEGER PRIMARY KEY AUTOINCREMENT,
+    started_s REAL NOT NULL
+);
+CREATE TABLE baseline (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    asset TEXT NOT NULL,
+    channel TEXT NOT NULL,
+    label TEXT,                       -- NULL: normal; else the fault these windows are examples of
+    version INTEGER NOT NULL,
+    active INTEGER NOT NULL,
+    created_s REAL NOT NULL,
+    facts TEXT NOT NULL,              -- JSON: model, front-end values, sources, calibration
+    vectors BLOB NOT NULL,            -- float32 (windows, bands * dim), not normalised
+    times BLOB NOT NULL               -- float64 (windows,), end of each window, seconds UTC
+);
+CREATE UNIQUE INDEX baseline_version ON baseline (asset, channel, ifnull(label, ''), version);
+CREATE TABLE outbox (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind TEXT NOT NULL,               -- result, event or state
+    boot INTEGER NOT NULL,
+    seq INTEGER,                      -- counts per boot and kind, without gaps; NULL for state
+    topic TEXT NOT NULL,
+    payload BLOB NOT NULL,
+    retain INTEGER NOT NULL,
+    created_s REAL NOT NULL
+);
+CREATE INDEX outbox_kind ON outbox (kind, topic);
+CREATE TABLE event (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    asset TEXT NOT NULL,
+    channel TEXT NOT NULL,
+    time_s REAL NOT NULL,
+    payload TEXT NOT NULL
+);
+"""
+
+MIGRATIONS = [SCHEMA]
+"""Scripts that lead from one `user_version` to the next."""
+
+log = logging.getLogger(__name__)
+
+
+def check_topic_level(kind: str, name: str) -> None:
+    """Refuse a gateway, asset or channel name that cannot be one level of an MQTT topic."""
+    bad = sorted({character for character in name if character in FORBIDDEN_IN_TOPIC or not character.isprintable()})
+    if bad or not name.strip():
+        what = f"contains {' '.join(map(repr, bad))}" if bad else "is empty"
+        raise BadInputError(
+            f"{kind} name {name!r} {what}; it becomes one level of an MQTT topic: use letters, digits, - and _"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Baseline:
+    """Enrolled windows of one channel in one version.
+
+    `vectors` (windows, bands * dim) float32 as the encoder gave them, `times` (windows,) in seconds UTC,
+    `facts` what they were made with (see `fisher_edge.decision.enrol`). `label` None means normal.
+    """
+
+    asset: str
+    channel: str
+    label: str | None
+    vectors: npt.NDArray[np.float32]
+    times: npt.NDArray[np.float64]
+    facts: dict[str, Any] = field(default_factory=dict)
+    version: int = 0
+    active: bool = True
+    created_s: float = 0.0
+
+
+class Store:
+    """An open connection to the gateway's database; use it as a context manager."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self.path = state_dir / DATABASE_NAME
+        self.connection = _open(state_dir, self.path)
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; what was committed stays."""
+        self.connection.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Run a block as one transaction: all of it is kept, or none."""
+        with _explained(self.path):
+            self.connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self.connection
+            except BaseException:
+                self.connection.execute("ROLLBACK")
+                raise
+            self.connection.execute("COMMIT")
+
+    def new_boot(self) -> int:
+        """Count one more start of the daemon and return its number."""
+        with self.transaction() as connection:
+            cursor = connection.execute("INSERT INTO boot (started_s) VALUES (?)", (time.time(),))
+            return int(cursor.lastrowid or 0)
+
+    def add_baseline(self, baseline: Baseline) -> int:
+        """Store a baseline as the newest, active version of its channel and label; return the version."""
+        key = (baseline.asset, baseline.channel, baseline.label)
+        where = "asset = ? AND channel = ? AND label IS ?"
+        with self.transaction() as connection:
+            newest = connection.execute(f"SELECT max(version) FROM baseline WHERE {where}", key).fetchone()[0]  # noqa: S608 -- constant text
+            version = (newest or 0) + 1
+            connection.execute(f"UPDATE baseline SET active = 0 WHERE {where}", key)  # noqa: S608 -- constant text
+            connection.execute(
+                "INSERT INTO baseline (asset, channel, label, version, active, created_s, facts, vectors, times)"
+                " VALUES (?, ?, ?, ?, 1, ?, ?, ?, ?)",
+                (
+                    *key,
+                    version,
+                    time.time(),
+                    json.dumps(baseline.facts),
+                    np.ascontiguousarray(baseline.vectors, "<f4").tobytes(),
+                    np.ascontiguousarray(baseline.times, "<f8").tobytes(),
+                ),
+            )
+        return version
+
+    def baselines(
+        self, asset: str | None = None, channel: str | None = None, *, active_only: bool = False
+    ) -> list[Baseline]:
+        """Return the baselines of one channel, of one asset or of all, oldest first."""
+        with _explained(self.path):
+            rows = self.connection.execute(
+                "SELECT asset, channel, label, vectors, times, facts, version, active, created_s FROM baseline"
+                " WHERE (?1 IS NULL OR asset = ?1) AND (?2 IS NULL OR channel = ?2) AND active >= ?3 ORDER BY id",
+                (asset, channel, int(active_only)),
+            ).fetchall()
+        return [_baseline(*row) for row in rows]
+
+    def add_event(self, asset: str, channel: str, time_s: float, payload: dict[str, Any]) -> None:
+        """Keep an alarm transition (inside the caller's transaction)."""
+        self.connection.execute(
+            "INSERT INTO event (asset, channel, time_s, payload) VALUES (?, ?, ?, ?)",
+            (asset, channel, time_s, json.dumps(payload)),
+        )
+
+
+def _baseline(  # noqa: PLR0917 -- the columns of one row, in order
+    asset: str,
+    channel: str,
+    label: str | None,
+    vectors: bytes,
+    times: bytes,
+    facts: str,
+    version: int,
+    active: int,
+    created_s: float,
+) -> Baseline:
+    """Rebuild a baseline from its row."""
+    time_array = np.frombuffer(times, "<f8")
+    return Baseline(
+        asset=asset,
+        channel=channel,
+        label=label,
+        vectors=np.frombuffer(vectors, "<f4").reshape(len(time_array), -1),
+        times=time_array,
+        facts=json.loads(facts),
+        version=version,
+        active=bool(active),
+        created_s=created_s,
+    )
+
+
+def _open(state_dir: Path, path: Path) -> sqlite3.Connection:
+    """Open the database, setting a corrupt one aside so that the gateway can go on."""
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StateError(
+            f"cannot create the state directory {state_dir}: {error.strerror}; choose another with --state-dir"
+        ) from error
+    try:
+        return _connect(path)
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError):
+            raise _explanation(path, error) from error
+        aside = path.with_name(f"{path.name}.corrupt-{time.time_ns()}")
+        for suffix in ("", "-wal", "-shm"):
+            part = path.with_name(path.name + suffix)
+            if part.exists():
+                part.rename(aside.with_name(aside.name + suffix))
+        log.error("%s is damaged (%s); it was moved to %s and an empty one begun: enrol again", path, error, aside)
+        return _connect(path)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """Open one connection and bring the schema up to date."""
+    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        check = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if check != "ok":
+            raise sqlite3.DatabaseError(check)
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > len(MIGRATIONS):
+            raise StateError(f"{path} was written by a newer fisher-edge (schema {version}); update fisher-edge")
+        if version < len(MIGRATIONS):
+            _migrate(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    """Run the scripts that are missing, each with its version number in one transaction."""
+    connection.execute("BEGIN IMMEDIATE")
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    connection.execute("COMMIT")
+    for number, script in enumerate(MIGRATIONS[version:], version + 1):
+        connection.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {number}; COMMIT;")
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into one line that says what to do."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise _explanation(path, error) from error
+
+
+def _explanation(path: Path, error: sqlite3.Error) -> StateError:
+    """Say what a database error means for the user."""
+    text = str(error)
+    if "locked" in text:
+        advice = "another program holds it; stop that program or choose another --state-dir"
+    elif "readonly" in text or "unable to open" in text:
+        advice = "the state directory is not writable; mend its permissions or choose another --state-dir"
+    elif "full" in text:
+        advice = "the disk is full; make room"
+    else:
+        advice = "stop the daemon, move the file aside and enrol again"
+    return StateError(f"database {path}: {text}; {advice}")

@@ -1,0 +1,1 @@
+"""PyTorch side: the FISHER student encoder, simulated machines and pre-training."""
