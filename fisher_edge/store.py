@@ -33,7 +33,7 @@ CREATE TABLE baseline (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     asset TEXT NOT NULL,
     channel TEXT NOT NULL,
-    label TEXT,                       -- NULL: normal; else the fault these windows are examples of
+    label TEXT,                       -- NULL is normal, else the fault these windows show
     version INTEGER NOT NULL,
     active INTEGER NOT NULL,
     created_s REAL NOT NULL,
@@ -46,7 +46,7 @@ CREATE TABLE outbox (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     kind TEXT NOT NULL,               -- result, event or state
     boot INTEGER NOT NULL,
-    seq INTEGER,                      -- counts per boot and kind, without gaps; NULL for state
+    seq INTEGER,                      -- counts per boot and kind, without gaps, NULL for state
     topic TEXT NOT NULL,
     payload BLOB NOT NULL,
     retain INTEGER NOT NULL,
@@ -218,7 +218,7 @@ def _open(state_dir: Path, path: Path) -> sqlite3.Connection:
             part = path.with_name(path.name + suffix)
             if part.exists():
                 part.rename(aside.with_name(aside.name + suffix))
-        log.error("%s is damaged (%s); it was moved to %s and an empty one begun: enrol again", path, error, aside)
+        log.error("%s is damaged (%s); it was moved to %s and an empty one begun: enrol again", path, error, aside)  # noqa: TRY400 -- one line, no traceback
         return _connect(path)
 
 
@@ -243,12 +243,14 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
-    """Run the scripts that are missing, each with its version number in one transaction."""
+    """Run the scripts that are missing, in one transaction: two programs may start at once."""
     connection.execute("BEGIN IMMEDIATE")
     version = connection.execute("PRAGMA user_version").fetchone()[0]
+    for script in MIGRATIONS[version:]:
+        for statement in script.split(";"):
+            connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
     connection.execute("COMMIT")
-    for number, script in enumerate(MIGRATIONS[version:], version + 1):
-        connection.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {number}; COMMIT;")
 
 
 @contextmanager
