@@ -1,0 +1,144 @@
+"""Export from start to end: checkpoint -> graph -> precision -> bundle -> verified, or refused. See `export`."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+
+from fisher_edge.dsp.frontend import FrontEnd
+from fisher_edge.encoder.bundle import (
+    BUNDLE_SCHEMA,
+    ENCODER_NAME,
+    MANIFEST_NAME,
+    SELFTEST_NAME,
+    load_bundle,
+    sha256,
+)
+from fisher_edge.encoder.ort import EncoderSession
+from fisher_edge.errors import BadArtifactError, UsageError
+from fisher_export.graph import OPSET, build_graph
+from fisher_export.quantise import quantise_dynamic_int8
+from fisher_export.verify import Parity, Signal, cut_windows, embed_with_torch, measure
+from fisher_train.checkpoint import Checkpoint, build_encoder, load_checkpoint
+from fisher_train.encoder import Encoder
+
+__all__ = ["Exported", "Precision", "export"]
+
+Precision = Literal["fp32", "int8"]
+
+SELFTEST_WINDOWS = 6
+SELFTEST_FRAMES = 64
+SELFTEST_MIN_COSINE = {"fp32": 0.9999, "int8": 0.97}
+"""Centred cosine the self-test must reach at load: int8 kernels round differently from CPU to CPU."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export has produced."""
+
+    path: Path
+    name: str
+    precision: str
+    model_bytes: int
+    parity: Parity
+
+
+def export(
+    checkpoint_path: Path,
+    out: Path,
+    precision: Precision,
+    signals: Sequence[Signal],
+    *,
+    force: bool = False,
+) -> Exported:
+    """Export a checkpoint as a bundle folder and verify it on windows of `signals`.
+
+    Raises BadArtifactError when the parity is below the gate (see `verify.GATES`) unless `force`; nothing is
+    written then. An existing bundle at `out` is replaced, any other folder is left alone.
+    """
+    _check_target(out)
+    checkpoint = load_checkpoint(checkpoint_path)
+    encoder = build_encoder(checkpoint)
+    model = build_graph(checkpoint)
+    if precision == "int8":
+        model = quantise_dynamic_int8(model)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
+        folder = Path(scratch) / "bundle"
+        folder.mkdir()
+        _write(folder, checkpoint, encoder, model, precision, signals)
+        parity = measure(encoder, EncoderSession(load_bundle(folder)), signals)
+        failures = parity.failures(precision)
+        if failures and not force:
+            raise BadArtifactError(
+                f"the {precision} export of {checkpoint_path} is not faithful enough: {', '.join(failures)}; "
+                "nothing was written (choose another precision, or --force to write it all the same)"
+            )
+        _finish(folder, parity, forced=bool(failures))
+        if out.exists():
+            shutil.rmtree(out)
+        folder.rename(out)
+    return Exported(out, checkpoint.name, precision, (out / ENCODER_NAME).stat().st_size, parity)
+
+
+def _check_target(out: Path) -> None:
+    """Refuse to replace anything but a bundle."""
+    if out.exists() and not (out / MANIFEST_NAME).is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} exists and is not a bundle; choose another --out")
+
+
+def _write(
+    folder: Path,
+    checkpoint: Checkpoint,
+    encoder: Encoder,
+    model: onnx.ModelProto,
+    precision: str,
+    signals: Sequence[Signal],
+) -> None:
+    """Write model, self-test and manifest."""
+    data = model.SerializeToString()
+    (folder / ENCODER_NAME).write_bytes(data)
+    _write_selftest(folder / SELFTEST_NAME, encoder, checkpoint.front_end, signals)
+    manifest: dict[str, Any] = {
+        "schema": BUNDLE_SCHEMA,
+        "name": f"{checkpoint.name}-{precision}",
+        "version": str(checkpoint.facts.get("version", "1")),
+        "precision": precision,
+        "opset": OPSET,
+        "dim": checkpoint.config.embed_dim,
+        "depth": checkpoint.config.depth,
+        "heads": checkpoint.config.num_heads,
+        "front_end": checkpoint.front_end.to_dict(),
+        "licence": checkpoint.facts.get("licence", "unknown: as the checkpoint's"),
+        "training": checkpoint.facts,
+        "verified_on": [signal.name for signal in signals],
+        "selftest": {"min_cosine": SELFTEST_MIN_COSINE[precision]},
+        "files": {
+            ENCODER_NAME: sha256(data),
+            SELFTEST_NAME: sha256((folder / SELFTEST_NAME).read_bytes()),
+        },
+    }
+    (folder / MANIFEST_NAME).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def _write_selftest(path: Path, encoder: Encoder, front_end: FrontEnd, signals: Sequence[Signal]) -> None:
+    """Keep the first band of a few windows, spread over the recordings, with their float32 embeddings."""
+    windows = [bands for _, bands in cut_windows(signals, front_end)]
+    chosen = [windows[index] for index in np.linspace(0, len(windows) - 1, SELFTEST_WINDOWS).astype(int)]
+    frames = min(SELFTEST_FRAMES, *(bands.shape[1] for bands in chosen))
+    bands = np.stack([bands[0, :frames] for bands in chosen])
+    np.savez_compressed(path, bands=bands, embeddings=embed_with_torch(encoder, bands))
+
+
+def _finish(folder: Path, parity: Parity, *, forced: bool) -> None:
+    """Add the measured figures to the manifest."""
+    path = folder / MANIFEST_NAME
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    manifest["parity"] = asdict(parity) | {"forced": forced}
+    path.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")

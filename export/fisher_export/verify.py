@@ -1,0 +1,159 @@
+"""How close an exported bundle is to its checkpoint, measured with the runtime's own loader.
+
+Start at `measure`: parity on held-out windows of real recordings, and the time of both side by side.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from fisher_edge.dsp.blocks import FloatArray
+from fisher_edge.dsp.frontend import FrontEnd
+from fisher_edge.encoder.ort import EncoderSession
+from fisher_edge.errors import BadInputError
+from fisher_train.encoder import Encoder
+
+__all__ = ["GATES", "Parity", "Signal", "cut_windows", "embed_with_torch", "measure"]
+
+WINDOW_S = 2.56
+MIN_WINDOWS = 8
+LATENCY_RATE_HZ = 16_000
+LATENCY_SECONDS = 10
+REPEATS = 5
+
+GATES = {
+    "fp32": {"cosine": 0.99999},
+    "int8": {"centred_cosine": 0.995, "neighbour_agreement": 0.9},
+}
+"""The figures below which an export is refused, by precision."""
+
+
+@dataclass(frozen=True, eq=False)
+class Signal:
+    """A recording used to verify an export: its name, samples (n,) and rate."""
+
+    name: str
+    wave: FloatArray
+    rate_hz: int
+
+
+@dataclass(frozen=True)
+class Parity:
+    """An export beside its checkpoint; cosines are those of single sub-bands."""
+
+    windows: int
+    cosine: float
+    """Smallest cosine between a sub-band's embedding before and after."""
+    centred_cosine: float
+    """Mean cosine after removing the mean embedding, which makes small differences count."""
+    neighbour_agreement: float
+    """Share of windows whose nearest other window of the same rate is still the same."""
+    latency_ratio: float
+    """CPU time of the checkpoint in PyTorch, divided by that of the bundle: 10 s at 16 kHz, signal to embedding."""
+
+    def failures(self, precision: str) -> list[str]:
+        """Name every figure below the gate of this precision."""
+        return [
+            f"{name} {getattr(self, name):.6f} < {least}"
+            for name, least in GATES[precision].items()
+            if not getattr(self, name) >= least
+        ]
+
+
+def cut_windows(signals: Sequence[Signal], front_end: FrontEnd) -> list[tuple[int, FloatArray]]:
+    """Cut recordings into windows of 2.56 s (shorter ones whole): (rate_hz, sub-bands) of each."""
+    windows = []
+    for signal in signals:
+        length = front_end.n_samples(front_end.frames_of(WINDOW_S), signal.rate_hz)
+        starts = range(0, max(1, len(signal.wave) - length + 1), length)
+        windows += [
+            (signal.rate_hz, front_end.sub_bands(signal.wave[start : start + length], signal.rate_hz))
+            for start in starts
+        ]
+    if len(windows) < MIN_WINDOWS:
+        raise BadInputError(
+            f"{len(windows)} windows are too few to verify an export ({MIN_WINDOWS} needed); "
+            f"give more or longer recordings with --calibration"
+        )
+    return windows
+
+
+def embed_with_torch(encoder: Encoder, bands: FloatArray) -> FloatArray:
+    """Embed the sub-bands (bands, frames, band_width) of one window with PyTorch: (bands, dim)."""
+    with torch.inference_mode():
+        embedding: FloatArray = encoder(torch.from_numpy(bands)).numpy()
+    return embedding
+
+
+def measure(encoder: Encoder, session: EncoderSession, signals: Sequence[Signal]) -> Parity:
+    """Compare a bundle with the encoder it was exported from, on windows of real recordings."""
+    windows = cut_windows(signals, session.bundle.front_end)
+    before = [embed_with_torch(encoder, bands) for _, bands in windows]
+    after = [session.embed(bands) for _, bands in windows]
+    rows_before, rows_after = np.concatenate(before), np.concatenate(after)
+    centre = rows_before.mean(axis=0)
+    return Parity(
+        windows=len(windows),
+        cosine=float(_cosine(rows_before, rows_after).min()),
+        centred_cosine=float(_cosine(rows_before - centre, rows_after - centre).mean()),
+        neighbour_agreement=_neighbour_agreement([rate for rate, _ in windows], before, after),
+        latency_ratio=_latency_ratio(encoder, session),
+    )
+
+
+def _cosine(left: FloatArray, right: FloatArray) -> FloatArray:
+    """Cosine of each row pair, in float64."""
+    a, b = left.astype(np.float64), right.astype(np.float64)
+    return np.asarray((a * b).sum(axis=1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)))
+
+
+def _neighbour_agreement(rates: list[int], before: list[FloatArray], after: list[FloatArray]) -> float:
+    """Share of windows with the same nearest other window before and after."""
+    same = []
+    for rate in set(rates):
+        chosen = [index for index, other in enumerate(rates) if other == rate]
+        if len(chosen) > 2:
+            same += [
+                a == b
+                for a, b in zip(
+                    _nearest_other([before[i] for i in chosen]), _nearest_other([after[i] for i in chosen]), strict=True
+                )
+            ]
+    return float(np.mean(same))
+
+
+def _nearest_other(embeddings: list[FloatArray]) -> list[int]:
+    """Index of the nearest other window by cosine of the concatenated bands."""
+    rows = np.stack([embedding.ravel() for embedding in embeddings])
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    similarity = rows @ rows.T
+    np.fill_diagonal(similarity, -np.inf)
+    return [int(index) for index in similarity.argmax(axis=1)]
+
+
+def _latency_ratio(encoder: Encoder, session: EncoderSession) -> float:
+    """Median CPU time of PyTorch over that of the bundle, run in turn on one thread, front-end included."""
+    front_end = session.bundle.front_end
+    wave = np.random.default_rng(0).standard_normal(LATENCY_SECONDS * LATENCY_RATE_HZ).astype(np.float32)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        ratios = [
+            _cpu_seconds(lambda: embed_with_torch(encoder, front_end.sub_bands(wave, LATENCY_RATE_HZ)))
+            / _cpu_seconds(lambda: session.embed(front_end.sub_bands(wave, LATENCY_RATE_HZ)))
+            for _ in range(REPEATS)
+        ]
+    finally:
+        torch.set_num_threads(threads)
+    return statistics.median(ratios)
+
+
+def _cpu_seconds(call: Callable[[], object]) -> float:
+    """CPU seconds of this process during one call."""
+    start = time.process_time()
+    call()
+    return time.process_time() - start

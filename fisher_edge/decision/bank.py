@@ -1,0 +1,82 @@
+"""The memory bank: enrolled windows as unit vectors, and the nearest of them to a new one.
+
+Plain NumPy: exact, and faster than an index up to some ten thousand windows.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fisher_edge.dsp.blocks import FloatArray
+
+__all__ = ["Match", "MemoryBank", "Vote", "unit"]
+
+
+@dataclass(frozen=True, eq=False)
+class Match:
+    """The enrolled window nearest to a query.
+
+    `distance` is 1 - cosine; `shares` (bands,) are its parts by band, which add up to it.
+    """
+
+    distance: float
+    index: int
+    shares: FloatArray
+
+
+@dataclass(frozen=True)
+class Vote:
+    """The label most of the k nearest windows carry, and how many carry it."""
+
+    label: str
+    votes: int
+    k: int
+
+
+@dataclass(frozen=True, eq=False)
+class MemoryBank:
+    """Enrolled windows `vectors` (n, bands, dim), each of unit length over all its bands, with their labels."""
+
+    vectors: FloatArray
+    labels: tuple[str, ...]
+
+    @classmethod
+    def of(cls, embeddings: FloatArray, labels: list[str]) -> "MemoryBank":
+        """Build a bank from embeddings (n, bands, dim) as the encoder gave them."""
+        return cls(np.stack([unit(embedding) for embedding in embeddings]), tuple(labels))
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def distances(self, embedding: FloatArray) -> FloatArray:
+        """Cosine distance (n,) of one embedding (bands, dim) to every enrolled window."""
+        rows = self.vectors.reshape(len(self), -1)
+        distances: FloatArray = np.float32(1) - rows @ unit(embedding).ravel()
+        return distances
+
+    def nearest(self, embedding: FloatArray) -> Match:
+        """Find the nearest window; for unit vectors e and n, 1 - e.n is the sum over bands of |e_b - n_b|^2 / 2."""
+        index = int(np.argmin(self.distances(embedding)))
+        difference = (unit(embedding) - self.vectors[index]).astype(np.float64)
+        shares = (difference**2).sum(axis=1) / 2
+        return Match(float(shares.sum()), index, shares.astype(np.float32))
+
+    def vote(self, embedding: FloatArray, k: int = 5) -> Vote:
+        """Let the k nearest windows vote on the label; a tie goes to the label with the nearer windows."""
+        distances = self.distances(embedding)
+        nearest = np.argsort(distances, kind="stable")[:k]
+        counts = Counter(self.labels[index] for index in nearest)
+        label = max(counts, key=lambda name: (counts[name], -self._summed(distances, nearest, name)))
+        return Vote(label, counts[label], len(nearest))
+
+    def _summed(self, distances: FloatArray, nearest: npt.NDArray[np.int64], label: str) -> float:
+        """Sum of the distances of the voters for one label."""
+        return float(sum(distances[index] for index in nearest if self.labels[index] == label))
+
+
+def unit(embedding: FloatArray) -> FloatArray:
+    """Scale an embedding (bands, dim) to unit length over all its bands."""
+    vector: FloatArray = embedding / max(float(np.linalg.norm(embedding)), 1e-12)
+    return vector.astype(np.float32)

@@ -1,0 +1,86 @@
+"""Thresholds in plain terms: from held-out normal distances to expected false alarms per day.
+
+Within the sample the p-value of a distance is conformal; beyond it the tail is a generalised Pareto
+distribution, fitted to the upper part by probability-weighted moments (Hosking and Wallis, 1987).
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Tail", "fit_tail"]
+
+TAIL_SHARE = 0.25
+MIN_TAIL = 5
+MAX_SHAPE = 0.5
+DAY_S = 86_400
+SMALLEST_SCALE = 0.05
+"""The tail is at least this share of its own start wide: a handful of near-equal distances proves no cliff."""
+
+
+@dataclass(frozen=True)
+class Tail:
+    """Distribution of the distance of normal windows: the held-out sample and what lies beyond it."""
+
+    sample: tuple[float, ...]
+    """Held-out distances in ascending order."""
+    start: float
+    scale: float
+    shape: float
+
+    def p_value(self, distance: float) -> float:
+        """Probability that a normal window is at least this far: conformal up to the tail, fitted beyond."""
+        count = len(self.sample)
+        rank = count - int(np.searchsorted(self.sample, distance, side="left"))
+        conformal = (rank + 1) / (count + 1)
+        if distance <= self.start:
+            return conformal
+        beyond = self._survival((distance - self.start) / self.scale)
+        return min(conformal, (self._tail_count() + 1) / (count + 1) * beyond)
+
+    def distance_at(self, p_value: float) -> float:
+        """Return the distance that a normal window exceeds with this probability."""
+        ratio = (self._tail_count() + 1) / (len(self.sample) + 1) / p_value
+        if ratio <= 1:
+            return float(np.quantile(self.sample, 1 - p_value))
+        if self.shape < 1e-6:
+            return self.start + self.scale * math.log(ratio)
+        return float(self.start + self.scale / self.shape * (ratio**self.shape - 1))
+
+    def threshold(self, false_alarms_per_day: float, hop_s: float) -> float:
+        """Return the distance that normal windows, one every `hop_s`, exceed so many times a day."""
+        return self.distance_at(min(0.5, false_alarms_per_day * hop_s / DAY_S))
+
+    def _survival(self, excess: float) -> float:
+        """Share of the tail beyond a scaled excess."""
+        if self.shape < 1e-6:
+            return math.exp(-excess)
+        return float((1 + self.shape * excess) ** (-1 / self.shape))
+
+    def _tail_count(self) -> int:
+        """Held-out windows beyond the start of the tail."""
+        return sum(distance > self.start for distance in self.sample)
+
+
+def fit_tail(distances: npt.ArrayLike) -> Tail:
+    """Fit the upper quarter of held-out normal distances (n,), n >= 1."""
+    sample = np.sort(np.asarray(distances, np.float64))
+    tail_size = min(len(sample) - 1, max(MIN_TAIL, round(TAIL_SHARE * len(sample))))
+    start = float(sample[len(sample) - 1 - tail_size])
+    excess = sample[len(sample) - tail_size :] - start
+    scale, shape = _pareto(excess) if len(excess) else (0.0, 0.0)
+    return Tail(tuple(sample.tolist()), start, max(scale, SMALLEST_SCALE * start, 1e-6), shape)
+
+
+def _pareto(excess: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Scale and shape of a generalised Pareto by probability-weighted moments, shape within [0, 0.5]."""
+    count = len(excess)
+    mean = float(excess.mean())
+    weights = (count - 1 - np.arange(count)) / max(count - 1, 1)
+    weighted = float((weights * excess).mean())
+    if mean <= 2 * weighted:
+        return mean, 0.0
+    shape = min(max(2 - mean / (mean - 2 * weighted), 0.0), MAX_SHAPE)
+    return mean * (1 - shape), shape

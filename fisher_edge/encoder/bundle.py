@@ -1,0 +1,143 @@
+"""The bundle: a folder with the encoder, its manifest and its self-test, checked before anything is run.
+
+Start at `load_bundle`. Nothing here unpickles: the manifest is JSON, the self-test plain arrays.
+"""
+
+import hashlib
+import io
+import json
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fisher_edge.dsp.blocks import FloatArray
+from fisher_edge.dsp.frontend import FrontEnd
+from fisher_edge.encoder.onnx_scan import has_external_data
+from fisher_edge.errors import BadArtifactError
+
+__all__ = ["BUNDLE_SCHEMA", "DEFAULT_BUNDLE", "Bundle", "SelfTest", "load_bundle", "sha256"]
+
+BUNDLE_SCHEMA = "fisher-edge/bundle/1"
+DEFAULT_BUNDLE = Path(__file__).parents[1] / "bundles" / "default"
+ENCODER_NAME = "encoder.onnx"
+MANIFEST_NAME = "manifest.json"
+SELFTEST_NAME = "selftest.npz"
+MAX_BYTES = {ENCODER_NAME: 512 * 2**20, MANIFEST_NAME: 2**20, SELFTEST_NAME: 64 * 2**20}
+
+
+@dataclass(frozen=True, eq=False)
+class SelfTest:
+    """Input windows `bands` (n, frames, band_width) and the float32 embeddings (n, dim) they must give.
+
+    `min_cosine` is the smallest allowed cosine, with the mean embedding removed, of any of them.
+    """
+
+    bands: FloatArray
+    embeddings: FloatArray
+    min_cosine: float
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A checked bundle: what the encoder is, how to feed it, and its model file in memory."""
+
+    path: Path
+    name: str
+    version: str
+    precision: str
+    sha256: str
+    """Of the model file: embeddings of different files must not be compared."""
+    dim: int
+    front_end: FrontEnd
+    model: bytes = field(repr=False)
+    selftest: SelfTest = field(repr=False)
+    manifest: dict[str, Any] = field(repr=False)
+
+
+def sha256(data: bytes) -> str:
+    """Return the hexadecimal SHA-256 of some bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def load_bundle(path: str | Path = "default") -> Bundle:
+    """Read and check a bundle folder; "default" is the one that ships with the package.
+
+    Raises BadArtifactError with one line when a file is missing, too large, altered or malformed.
+    """
+    folder = DEFAULT_BUNDLE if str(path) == "default" else Path(path)
+    if not folder.is_dir():
+        raise BadArtifactError(f"no bundle folder at {folder}; give a folder made by: fisher-edge export")
+    try:
+        manifest = json.loads(_read(folder, MANIFEST_NAME))
+        if manifest["schema"] != BUNDLE_SCHEMA:
+            raise BadArtifactError(
+                f"{folder}: schema {manifest['schema']!r} is not {BUNDLE_SCHEMA!r}; export it again with this version"
+            )
+        model = _read(folder, ENCODER_NAME, manifest["files"][ENCODER_NAME])
+        tests = _read(folder, SELFTEST_NAME, manifest["files"][SELFTEST_NAME])
+        return Bundle(
+            path=folder,
+            name=str(manifest["name"]),
+            version=str(manifest["version"]),
+            precision=str(manifest["precision"]),
+            sha256=sha256(_without_external_data(folder, model)),
+            dim=int(manifest["dim"]),
+            front_end=FrontEnd.from_dict(manifest["front_end"]),
+            model=model,
+            selftest=_selftest(tests, folder, float(manifest["selftest"]["min_cosine"])),
+            manifest=manifest,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadArtifactError(f"{folder / MANIFEST_NAME}: {_what(error)}; export the bundle again") from error
+
+
+def _what(error: Exception) -> str:
+    """Say what a malformed manifest lacks."""
+    return f"field {error} is missing" if isinstance(error, KeyError) else f"malformed ({error})"
+
+
+def _read(folder: Path, name: str, digest: str | None = None) -> bytes:
+    """Read one file of the bundle within its size cap and, when given, against its hash."""
+    path = folder / name
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES[name]:
+            raise BadArtifactError(
+                f"{path} has {size} bytes, more than the {MAX_BYTES[name]} allowed; check its origin"
+            )
+        data = path.read_bytes()
+    except OSError as error:
+        raise BadArtifactError(
+            f"cannot read {path}: {error.strerror}; the bundle is incomplete, copy it again"
+        ) from error
+    if digest is not None and sha256(data) != digest:
+        raise BadArtifactError(
+            f"{path} does not match the SHA-256 in {MANIFEST_NAME}: altered or cut short; copy it again"
+        )
+    return data
+
+
+def _without_external_data(folder: Path, model: bytes) -> bytes:
+    """Return the model's bytes unless it wants other files read."""
+    if has_external_data(model):
+        raise BadArtifactError(
+            f"{folder / ENCODER_NAME} refers to external data files, which are never loaded; export it as a single file"
+        )
+    return model
+
+
+def _selftest(data: bytes, folder: Path, min_cosine: float) -> SelfTest:
+    """Read the self-test arrays, refusing anything pickled."""
+    path = folder / SELFTEST_NAME
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            bands = np.asarray(arrays["bands"], np.float32)
+            embeddings = np.asarray(arrays["embeddings"], np.float32)
+    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise BadArtifactError(f"{path} is not a self-test ({error}); export the bundle again") from error
+    if bands.ndim != 3 or embeddings.ndim != 2 or len(bands) != len(embeddings) or len(bands) < 2:
+        raise BadArtifactError(f"{path} holds shapes {bands.shape} and {embeddings.shape}; export the bundle again")
+    return SelfTest(bands, embeddings, min_cosine)

@@ -1,0 +1,93 @@
+"""The encoder in ONNX Runtime, on one thread of the CPU."""
+
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from fisher_edge.dsp.blocks import FloatArray
+from fisher_edge.encoder.bundle import Bundle
+from fisher_edge.errors import BadArtifactError, BadInputError
+
+__all__ = ["EncoderSession"]
+
+ERRORS_ONLY = 3
+
+
+class EncoderSession:
+    """A loaded encoder: sub-bands in, one embedding a window out.
+
+    Loading runs the bundle's self-test: a model that does not reproduce its embeddings is refused.
+    """
+
+    provider = "onnxruntime CPUExecutionProvider"
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        self._session = _session(bundle)
+        self._self_test()
+
+    def embed(self, bands: FloatArray) -> FloatArray:
+        """Encode the sub-bands (bands, frames, band_width) of one window: (bands, dim), low to high.
+
+        One band a call: the activations of a band fit the cache, those of all bands do not.
+        """
+        if bands.ndim != 3 or bands.shape[2] != self.bundle.front_end.band_width:
+            raise BadInputError(
+                f"sub-bands of shape {bands.shape} do not fit an encoder of {self.bundle.front_end.band_width} bins a "
+                "band; cut them with the front-end of the bundle"
+            )
+        rows = [self._session.run(None, {"bands": band[None]})[0] for band in bands]
+        return np.concatenate(rows)
+
+    def _self_test(self) -> None:
+        """Compare with the embeddings in the bundle, the mean removed from both."""
+        test = self.bundle.selftest
+        try:
+            actual = self.embed(test.bands)
+        except Exception as error:  # ONNX Runtime's errors share no base but this
+            raise BadArtifactError(f"{self.bundle.path}: the model does not run: {_first_line(error)}") from error
+        if actual.shape != test.embeddings.shape:
+            raise BadArtifactError(
+                f"{self.bundle.path}: the model gives shape {actual.shape}, its self-test {test.embeddings.shape}; "
+                "export the bundle again"
+            )
+        centre = test.embeddings.mean(axis=0)
+        worst = float(_cosines(actual - centre, test.embeddings - centre).min())
+        if not worst >= test.min_cosine:
+            raise BadArtifactError(
+                f"{self.bundle.path}: self-test cosine {worst:.4f} is below {test.min_cosine:.4f} on this machine; "
+                "its scores would be wrong: use the fp32 bundle or export again"
+            )
+
+
+def _session(bundle: Bundle) -> Any:
+    """Open the model: one thread, no spinning, no SkipLayerNorm fusion (it costs int8 models a fifth)."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = ERRORS_ONLY
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(
+            bundle.model,
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=["SkipLayerNormFusion"],
+        )
+    except Exception as error:  # ONNX Runtime's errors share no base but this
+        raise BadArtifactError(
+            f"{bundle.path}: ONNX Runtime {onnxruntime.__version__} cannot load the model: {_first_line(error)}; "
+            "export it again"
+        ) from error
+
+
+def _cosines(left: FloatArray, right: FloatArray) -> FloatArray:
+    """Cosine of each row pair."""
+    norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+    return np.asarray(np.sum(left * right, axis=1) / np.maximum(norms, 1e-12))
+
+
+def _first_line(error: Exception) -> str:
+    """First line of an error text."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
