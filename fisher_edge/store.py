@@ -27,7 +27,9 @@ FORBIDDEN_IN_TOPIC = "+#/$"
 SCHEMA = """
 CREATE TABLE boot (
     boot INTEGER PRIMARY KEY AUTOINCREMENT,
-    started_s REAL NOT NULL
+    started_s REAL NOT NULL,
+    result_seq INTEGER NOT NULL DEFAULT 0,  -- last number given to a result of this boot
+    event_seq INTEGER NOT NULL DEFAULT 0    -- and to an event
 );
 CREATE TABLE baseline (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -46,13 +48,22 @@ CREATE TABLE outbox (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     kind TEXT NOT NULL,               -- result, event or state
     boot INTEGER NOT NULL,
-    seq INTEGER,                      -- counts per boot and kind, without gaps, NULL for state
+    seq INTEGER,                      -- counts per boot and kind, without gaps, a state has that of its result
     topic TEXT NOT NULL,
     payload BLOB NOT NULL,
     retain INTEGER NOT NULL,
     created_s REAL NOT NULL
 );
 CREATE INDEX outbox_kind ON outbox (kind, topic);
+CREATE INDEX outbox_order ON outbox (kind, id);
+CREATE TABLE outbox_total (           -- one row, kept in step with the outbox: counting it would be too slow
+    waiting INTEGER NOT NULL DEFAULT 0,
+    bytes INTEGER NOT NULL DEFAULT 0,
+    dropped_result INTEGER NOT NULL DEFAULT 0,
+    dropped_event INTEGER NOT NULL DEFAULT 0,
+    dropped_state INTEGER NOT NULL DEFAULT 0
+);
+INSERT INTO outbox_total DEFAULT VALUES;
 CREATE TABLE event (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     asset TEXT NOT NULL,
@@ -115,9 +126,13 @@ class Store:
         self.connection.close()
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Run a block as one transaction: all of it is kept, or none."""
+    def transaction(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
+        """Run a block as one transaction: all of it is kept, or none.
+
+        What is committed survives the death of the process; with `durable` it also survives a power cut.
+        """
         with _explained(self.path):
+            self.connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             self.connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self.connection
@@ -126,9 +141,14 @@ class Store:
                 raise
             self.connection.execute("COMMIT")
 
+    def query(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
+        """Return the rows of a reading statement."""
+        with _explained(self.path):
+            return self.connection.execute(sql, parameters).fetchall()
+
     def new_boot(self) -> int:
-        """Count one more start of the daemon and return its number."""
-        with self.transaction() as connection:
+        """Count one more start of the daemon and return its number: no later start ever gets it again."""
+        with self.transaction(durable=True) as connection:
             cursor = connection.execute("INSERT INTO boot (started_s) VALUES (?)", (time.time(),))
             return int(cursor.lastrowid or 0)
 
@@ -174,7 +194,7 @@ class Store:
         )
 
 
-def _baseline(  # noqa: PLR0917 -- the columns of one row, in order
+def _baseline(
     asset: str,
     channel: str,
     label: str | None,
