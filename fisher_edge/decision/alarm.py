@@ -7,9 +7,10 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["AlarmLogic", "State", "Transition"]
+__all__ = ["AlarmLogic", "Interruption", "State", "Transition"]
 
-State = Literal["normal", "warning", "alarm", "check_function", "no_data"]
+State = Literal["normal", "warning", "alarm", "check_function", "no_data", "no_baseline"]
+Interruption = Literal["check_function", "no_data"]
 
 SEVERITY = {"normal": 0, "warning": 1, "alarm": 2}
 
@@ -50,7 +51,7 @@ class AlarmLogic:
         self._judged = self._level()
         return self._become(self._judged, f"distance {distance:.4g} against a threshold of {self.alarm:.4g}")
 
-    def interrupt(self, state: Literal["check_function", "no_data"], reason: str) -> Transition | None:
+    def interrupt(self, state: Interruption, reason: str) -> Transition | None:
         """Note that the channel cannot be judged."""
         return self._become(state, reason)
 

@@ -12,6 +12,7 @@ from fisher_edge.errors import BadArtifactError, BadInputError
 __all__ = ["EncoderSession"]
 
 ERRORS_ONLY = 3
+PATCH_FRAMES = 16
 
 
 class EncoderSession:
@@ -27,6 +28,11 @@ class EncoderSession:
         self._session = _session(bundle)
         self._self_test()
 
+    @property
+    def min_frames(self) -> int:
+        """Frames of the shortest window the encoder can see: one patch."""
+        return PATCH_FRAMES
+
     def embed(self, bands: FloatArray) -> FloatArray:
         """Encode the sub-bands (bands, frames, band_width) of one window: (bands, dim), low to high.
 
@@ -40,8 +46,8 @@ class EncoderSession:
         rows = [self._session.run(None, {"bands": band[None]})[0] for band in bands]
         return np.concatenate(rows)
 
-    def _self_test(self) -> None:
-        """Compare with the embeddings in the bundle, the mean removed from both."""
+    def self_test_cosine(self) -> float:
+        """Return the smallest cosine to the embeddings of the bundle's self-test, their mean removed from both."""
         test = self.bundle.selftest
         try:
             actual = self.embed(test.bands)
@@ -53,11 +59,15 @@ class EncoderSession:
                 "export the bundle again"
             )
         centre = test.embeddings.mean(axis=0)
-        worst = float(_cosines(actual - centre, test.embeddings - centre).min())
-        if not worst >= test.min_cosine:
+        return float(_cosines(actual - centre, test.embeddings - centre).min())
+
+    def _self_test(self) -> None:
+        """Refuse a model that does not reproduce its own embeddings on this machine."""
+        worst, least = self.self_test_cosine(), self.bundle.selftest.min_cosine
+        if not worst >= least:
             raise BadArtifactError(
-                f"{self.bundle.path}: self-test cosine {worst:.4f} is below {test.min_cosine:.4f} on this machine; "
-                "its scores would be wrong: use the fp32 bundle or export again"
+                f"{self.bundle.path}: self-test cosine {worst:.4f} is below {least:.4f} on this machine; its scores "
+                "would be wrong: use the fp32 bundle or export again"
             )
 
 

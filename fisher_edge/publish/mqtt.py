@@ -138,7 +138,7 @@ class Publisher:
             try:
                 with Store(self._state_dir) as store:
                     self._deliver(Outbox(store, self.topics, self._boot))
-            except Exception as error:  # noqa: BLE001, PERF203 -- reported; a thread that ends is a silent loss
+            except Exception as error:  # noqa: BLE001 -- reported; a thread that ends is a silent loss
                 self._failed(error)
                 self._stopping.wait(self._timing.pause_s(self._condition.attempts, error))
 

@@ -105,6 +105,7 @@ class Session:
             client.username_pw_set(self.address.user, self.address.password)
         context = self.address.tls_context()
         if context is not None:
+            context.sslsocket_class = _ClosingSocket
             client.tls_set_context(context)
         if will_topic is not None:
             client.will_set(will_topic, OFFLINE, qos=1, retain=True)
@@ -145,6 +146,18 @@ class Session:
 
     def _on_disconnect(self, _client: Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
         self._loss = str(reason)
+
+
+class _ClosingSocket(ssl.SSLSocket):
+    """Closes itself when the handshake fails, where paho only forgets it."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        """Do the handshake."""
+        try:
+            super().do_handshake(block)
+        except BaseException:
+            self.close()
+            raise
 
 
 def check_broker(address: BrokerAddress, client_id: str, timeout_s: float = CONNECT_S) -> None:

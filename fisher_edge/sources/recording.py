@@ -109,6 +109,11 @@ class RecordingSource:
     loop: bool = False
     block_s: float = BLOCK_S
 
+    @property
+    def patient(self) -> bool:
+        """Whether blocks may wait for whoever takes them: at speed 0 nothing is lost."""
+        return self.speed == 0
+
     def blocks(self, stop: threading.Event) -> Iterator[Block]:
         """Yield blocks until the recordings end (never, with `loop`) or `stop` is set."""
         start_s, played_s, index = time.time(), 0.0, 0

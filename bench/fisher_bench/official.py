@@ -1,0 +1,43 @@
+"""The code path of the published model in PyTorch, eager: what a user would run without this project.
+
+The front-end is `torch.stft`, the encoder computes every token of every block, all bands in one batch. The
+arithmetic is the specification's, so its embeddings equal ours and only the time differs.
+"""
+
+import torch
+from torch import Tensor
+
+from fisher_edge.dsp.blocks import FloatArray
+from fisher_edge.dsp.frontend import LOG_FLOOR, MIN_TOP_BINS, STANDARD_DEVIATION, FrontEnd
+from fisher_train.encoder import Encoder
+
+__all__ = ["embed_officially"]
+
+
+@torch.inference_mode()
+def embed_officially(encoder: Encoder, front_end: FrontEnd, wave: FloatArray, rate_hz: int) -> FloatArray:
+    """Embed a signal (n,): (bands, dim)."""
+    bands = _sub_bands(torch.from_numpy(wave), front_end, rate_hz)
+    tokens: Tensor = encoder.modality_encoders["IMAGE"](bands)
+    for block in encoder.blocks:
+        tokens = block(tokens)
+    embedding: FloatArray = tokens[:, 0].numpy()
+    return embedding
+
+
+def _sub_bands(wave: Tensor, front_end: FrontEnd, rate_hz: int) -> Tensor:
+    """Log-STFT, normalised and cut: (bands, frames, band_width)."""
+    wave = wave - wave.mean()
+    if front_end.amplitude == "standardise":
+        wave = wave * (STANDARD_DEVIATION / wave.std(correction=0))
+    n_fft = front_end.n_fft(rate_hz)
+    window = torch.hann_window(n_fft)
+    spectrum = torch.stft(wave, n_fft, front_end.hop(rate_hz), window=window, center=False, return_complex=True)
+    log = torch.log(spectrum.abs() + LOG_FLOOR).T[: front_end.max_frames]
+    spec = (log - front_end.mean) / (2 * front_end.std)
+    width = front_end.band_width
+    rest = spec.shape[1] % width
+    if spec.shape[1] < width or (front_end.top_band == "pad" and rest >= MIN_TOP_BINS):
+        spec = torch.nn.functional.pad(spec, (0, width - rest))
+    bands = spec.shape[1] // width
+    return spec[:, : bands * width].reshape(len(spec), bands, width).transpose(0, 1).contiguous()

@@ -1,0 +1,61 @@
+"""The application all commands belong to, and the one place where errors become a line and an exit code."""
+
+import logging
+import sys
+from typing import Annotated
+
+import typer
+
+from fisher_edge import __version__
+from fisher_edge.cli import bench, config, demo, embed, enroll, export, run
+from fisher_edge.errors import FisherEdgeError
+
+__all__ = ["app", "main"]
+
+DEBUG = "--debug"
+
+app = typer.Typer(
+    help="Edge monitoring of industrial machines with one encoder for every sensor.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done, 2 usage, 3 missing extra, 4 bad input, 5 bad artifact, 6 broker.",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"fisher-edge {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+    debug: Annotated[bool, typer.Option(DEBUG, help="Show the traceback of an error; may stand anywhere.")] = False,
+) -> None:
+    """Options of every command."""
+
+
+for group in (demo, run, enroll, embed, export, bench, config):
+    group.register(app)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command and leave; an expected error is one line on stderr and its exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    debug = DEBUG in arguments
+    try:
+        app([argument for argument in arguments if argument != DEBUG])
+    except FisherEdgeError as error:
+        if debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has had enough
+        sys.exit(0)

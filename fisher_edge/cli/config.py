@@ -1,0 +1,47 @@
+"""Commands about the configuration file."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fisher_edge.cli.options import AsJson, print_json
+
+__all__ = ["register"]
+
+config = typer.Typer(help="Check a configuration file.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    app.add_typer(config, name="config")
+
+
+@config.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="TOML file.")],
+    as_json: AsJson = False,
+) -> None:
+    """Check a configuration file and show what it says, defaults filled in.
+
+    Example: fisher-edge config check gateway.toml
+    """
+    from fisher_edge.config import load_config
+
+    loaded = load_config(file)
+    if as_json:
+        print_json(loaded.model_dump(mode="json"))
+        return
+    channels = ", ".join(f"{channel.asset}/{channel.name}" for channel in loaded.channel)
+    print(f"{file} is valid: gateway {loaded.gateway.name!r}, {len(loaded.channel)} channel(s): {channels}")
+
+
+@config.command()
+def schema() -> None:
+    """Print the JSON schema of the file, for editors.
+
+    Example: fisher-edge config schema > fisher-edge.schema.json
+    """
+    from fisher_edge.config import Config
+
+    print_json(Config.model_json_schema())

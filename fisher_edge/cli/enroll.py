@@ -1,0 +1,163 @@
+"""Commands around a baseline: enroll, score and baseline list."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fisher_edge.cli.options import (
+    AsJson,
+    Asset,
+    ChannelName,
+    HopS,
+    InputChannel,
+    Model,
+    RateHz,
+    StateDir,
+    WindowS,
+    print_json,
+)
+
+__all__ = ["register"]
+
+baseline = typer.Typer(help="Look at what is enrolled.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    app.command()(enroll)
+    app.command()(score)
+    app.add_typer(baseline, name="baseline")
+
+
+def enroll(
+    files: Annotated[list[Path], typer.Argument(help="Recordings: WAV, FLAC, OGG or .npy.")],
+    asset: Asset,
+    channel: ChannelName,
+    label: Annotated[str | None, typer.Option("--label", help="Fault these recordings show; none: normal.")] = None,
+    model: Model = "default",
+    state_dir: StateDir = Path("state"),
+    window_s: WindowS = 10.24,
+    hop_s: HopS = None,
+    rate_hz: RateHz = None,
+    input_channel: InputChannel = None,
+    as_json: AsJson = False,
+) -> None:
+    """Learn the normal state of a machine, or an example of a fault, from recordings.
+
+    Example: fisher-edge enroll healthy-*.flac --asset pump-1 --channel vib-de
+    """
+    from fisher_edge.decision import enrol
+    from fisher_edge.encoder.bundle import load_bundle
+    from fisher_edge.encoder.ort import EncoderSession
+    from fisher_edge.sources.recording import read_recording
+    from fisher_edge.store import Store
+
+    recordings = [read_recording(file, rate_hz=rate_hz, channel=input_channel) for file in files]
+    with Store(state_dir) as store:
+        enrolled = enrol.enroll(
+            store,
+            EncoderSession(load_bundle(model)),
+            recordings,
+            asset=asset,
+            channel=channel,
+            label=label,
+            window_s=window_s,
+            hop_s=hop_s,
+        )
+    print_json(asdict(enrolled)) if as_json else _print_enrolled(enrolled)
+
+
+def score(
+    file: Annotated[Path, typer.Argument(help="Recording: WAV, FLAC, OGG or .npy.")],
+    asset: Asset,
+    channel: ChannelName,
+    model: Model = "default",
+    state_dir: StateDir = Path("state"),
+    hop_s: HopS = None,
+    rate_hz: RateHz = None,
+    input_channel: InputChannel = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge a recording against what is enrolled, window by window.
+
+    Example: fisher-edge score today.flac --asset pump-1 --channel vib-de --json
+    """
+    from fisher_edge.decision.score import score_recording
+    from fisher_edge.encoder.bundle import load_bundle
+    from fisher_edge.encoder.ort import EncoderSession
+    from fisher_edge.sources.recording import read_recording
+    from fisher_edge.store import Store
+
+    recording = read_recording(file, rate_hz=rate_hz, channel=input_channel)
+    with Store(state_dir) as store:
+        session = EncoderSession(load_bundle(model))
+        for fields in score_recording(store, session, recording, asset=asset, channel=channel, hop_s=hop_s):
+            print_json(fields) if as_json else print(_line(fields))
+
+
+@baseline.command("list")
+def list_baselines(state_dir: StateDir = Path("state"), as_json: AsJson = False) -> None:
+    """List every baseline with its versions.
+
+    Example: fisher-edge baseline list --state-dir /var/lib/fisher-edge
+    """
+    from fisher_edge.decision.monitor import rfc3339
+    from fisher_edge.store import Store
+
+    with Store(state_dir) as store:
+        rows = [
+            {
+                "asset": row.asset,
+                "channel": row.channel,
+                "label": row.label,
+                "version": row.version,
+                "active": row.active,
+                "created": rfc3339(row.created_s),
+                "windows": len(row.vectors),
+                "rate_hz": row.facts["rate_hz"],
+                "model": row.facts["model"]["name"],
+            }
+            for row in store.baselines()
+        ]
+    if as_json:
+        print_json(rows)
+        return
+    for row in rows:
+        state = "active" if row["active"] else "replaced"
+        print(
+            f"{row['asset']}/{row['channel']}  {row['label'] or 'normal'}  version {row['version']} ({state})  "
+            f"{row['windows']} windows at {row['rate_hz']} Hz  {row['model']}  {row['created']}"
+        )
+    if not rows:
+        print(f"nothing is enrolled in {state_dir}; run: fisher-edge enroll FILES --asset A --channel C")
+
+
+def _print_enrolled(enrolled: Any) -> None:
+    """Say what was learnt and what it means."""
+    what = f"examples of {enrolled.label!r}" if enrolled.label else "normal"
+    print(
+        f"{enrolled.asset}/{enrolled.channel}: {enrolled.windows} windows of {enrolled.window_s:g} s enrolled as "
+        f"{what}, version {enrolled.version}"
+    )
+    for rate, threshold in enrolled.thresholds.items():
+        print(
+            f"  a distance above {threshold:.4f} is expected of {rate} normal windows a day "
+            f"(typical: {enrolled.spread:.4f})"
+        )
+    for name in enrolled.alone:
+        print(f"  {name} is unlike all other recordings: record that operating state once more, or leave it out")
+
+
+def _line(fields: dict[str, Any]) -> str:
+    """One window in one line."""
+    if fields["distance"] is None:
+        return f"{fields['time']}  {fields['state']}: {fields['reason']}"
+    worst = max(fields["bands"], key=lambda band: float(band["share"]))
+    part = worst["share"] / fields["distance"] if fields["distance"] else 0.0
+    return (
+        f"{fields['time']}  {fields['state']:<8} distance {fields['distance']:.4f}  "
+        f"({fields['ratio']:.2f} of the threshold {fields['threshold']:.4f}, p {fields['p_value']:.2g})  "
+        f"{part:.0%} in {worst['low_hz'] / 1000:g}-{worst['high_hz'] / 1000:g} kHz"
+    )

@@ -1,0 +1,37 @@
+"""Options that several commands share."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+__all__ = [
+    "AsJson",
+    "Asset",
+    "ChannelName",
+    "HopS",
+    "InputChannel",
+    "Model",
+    "RateHz",
+    "StateDir",
+    "WindowS",
+    "print_json",
+]
+
+Asset = Annotated[str, typer.Option("--asset", help="Machine the sensor belongs to: one level of an MQTT topic.")]
+ChannelName = Annotated[str, typer.Option("--channel", help="Sensor of the machine: one level of an MQTT topic.")]
+Model = Annotated[str, typer.Option("--model", help='Bundle folder, or "default".')]
+StateDir = Annotated[Path, typer.Option("--state-dir", help="Folder of the gateway's database.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+RateHz = Annotated[int | None, typer.Option("--rate-hz", help="Sampling rate; needed for .npy files only.")]
+InputChannel = Annotated[int | None, typer.Option("--input-channel", help="Channel within a file of several, from 0.")]
+WindowS = Annotated[float, typer.Option("--window-s", help="Length of a window in seconds, 10.24 at most.")]
+HopS = Annotated[
+    float | None, typer.Option("--hop-s", help="Seconds from window to window (default: a quarter of it, 2 at most).")
+]
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON value on one line."""
+    print(json.dumps(value, ensure_ascii=False, allow_nan=False))

@@ -1,0 +1,32 @@
+"""The command that runs the daemon."""
+
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    app.command()(run)
+
+
+def run(
+    file: Annotated[Path, typer.Argument(metavar="CONFIG", help="TOML file.")],
+) -> None:
+    """Monitor the channels of a configuration until told to stop (SIGTERM or Ctrl-C).
+
+    Recordings that do not loop end it as well, once every result is delivered.
+
+    Example: fisher-edge run gateway.toml
+    """
+    from fisher_edge.config import load_config
+    from fisher_edge.daemon import Daemon
+
+    daemon = Daemon(load_config(file))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: daemon.stop())
+    daemon.run()

@@ -1,0 +1,207 @@
+"""The configuration file: one TOML, checked once and turned into frozen models. See `load_config`."""
+
+import difflib
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fisher_edge.errors import UsageError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # the standard library has the same module from 3.11 on
+    import tomli as tomllib
+
+__all__ = ["ChannelConfig", "Config", "GatewayConfig", "ModelConfig", "MqttConfig", "load_config"]
+
+MAX_BYTES = 1 << 20
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Name = Annotated[str, Field(min_length=1, pattern=r"^[^+#/$\x00-\x1f\x7f]+$")]
+
+
+class _Table(BaseModel):
+    """A table of the file: unknown keys are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GatewayConfig(_Table):
+    """`[gateway]`: who this gateway is and where it keeps its state."""
+
+    name: Name = "gateway"
+    state_dir: Path = Path("state")
+
+
+class ModelConfig(_Table):
+    """`[model]`: the encoder and how the signal is cut into windows."""
+
+    bundle: str = "default"
+    provider: Literal["auto", "cpu"] = "auto"
+    window_s: Positive = 10.24
+    hop_s: Positive | None = None
+
+
+class MqttConfig(_Table):
+    """`[mqtt]`: the broker; `embedded` starts one inside the daemon."""
+
+    url: str = "embedded"
+    root: Annotated[str, Field(min_length=1, pattern=r"^[^+#$\x00-\x1f\x7f]+$")] = "fisher-edge"
+    password_file: Path | None = None
+    ca_file: Path | None = None
+    embedded_port: Annotated[int, Field(ge=0, le=65535)] = 1883
+    outbox_mb: Positive = 256
+    outbox_days: Positive = 30
+
+
+class AlarmConfig(_Table):
+    """`[alarm]`: how many false alarms a day are acceptable and how many windows it takes."""
+
+    warning_per_day: Positive = 1.0
+    alarm_per_day: Positive = 0.1
+    needed: Count = 2
+    of: Count = 3
+    hold: Count = 3
+
+
+class RecordingSourceConfig(_Table):
+    """`source` of type `recording`: files replayed as a sensor would deliver them; speed 0 is without waiting."""
+
+    type: Literal["recording"]
+    files: Annotated[tuple[Path, ...], Field(min_length=1)]
+    rate_hz: Count | None = None
+    channel: Annotated[int, Field(ge=0)] | None = None
+    speed: NotNegative = 1.0
+    loop: bool = False
+
+
+class ChannelConfig(_Table):
+    """`[[channel]]`: one sensor of one asset."""
+
+    asset: Name
+    name: Name
+    unit: str = ""
+    scale: Positive = 1.0
+    source: RecordingSourceConfig
+    window_s: Positive | None = None
+    hop_s: Positive | None = None
+    no_data_s: Positive = 30.0
+
+
+class Config(_Table):
+    """The whole file."""
+
+    gateway: GatewayConfig = GatewayConfig()
+    model: ModelConfig = ModelConfig()
+    mqtt: MqttConfig = MqttConfig()
+    alarm: AlarmConfig = AlarmConfig()
+    channel: Annotated[tuple[ChannelConfig, ...], Field(min_length=1)]
+
+
+def load_config(path: Path) -> Config:
+    """Read and check a configuration file; relative paths in it count from its folder.
+
+    Raises UsageError with one line for each kind of mistake: file, table, key and what to write.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read the configuration {path}: {error.strerror}; check the path") from error
+    if len(data) > MAX_BYTES:
+        raise UsageError(f"{path} has {len(data)} bytes, more than a configuration can have; check the path")
+    try:
+        tables = tomllib.loads(data.decode())
+        config = Config.model_validate(tables)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not valid TOML: {error}") from error
+    except ValidationError as error:
+        raise UsageError(f"{path}: {_first_mistake(error)}") from error
+    _check_channels(path, config)
+    return _with_absolute_paths(config, path.resolve().parent)
+
+
+def _first_mistake(error: ValidationError) -> str:
+    """Say in one line what is wrong first, and how many more there are."""
+    mistakes = error.errors()
+    first = mistakes[0]
+    where = _place(first["loc"])
+    rest = f" (and {len(mistakes) - 1} more)" if len(mistakes) > 1 else ""
+    if first["type"] == "extra_forbidden":
+        key = str(first["loc"][-1])
+        known = _known_keys(first["loc"][:-1])
+        near = difflib.get_close_matches(key, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+        return f"unknown key {key!r} in {_place(first['loc'][:-1]) or 'the file'}; {hint}{rest}"
+    if first["type"] == "missing":
+        return f"{where} is missing; add it{rest}"
+    if first["type"] == "string_pattern_mismatch":
+        return f"{where} = {first['input']!r} cannot be part of an MQTT topic (no + # / $); rename it{rest}"
+    return f"{where} = {first['input']!r}: {first['msg'].lower()}{rest}"
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    """Name a place in the file the way it is written: [[channel]] 2, source, rate_hz."""
+    parts: list[str] = []
+    for part in location:
+        if isinstance(part, int):
+            parts[-1] = f"[[{parts[-1].strip('[]')}]] {part + 1}"
+        elif not parts:
+            parts.append(f"[{part}]" if part in Config.model_fields else str(part))
+        else:
+            parts.append(str(part))
+    return ", ".join(parts)
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    """Keys that the table at a place may have."""
+    table: Any = Config
+    for part in location:
+        if isinstance(part, str):
+            annotation = table.model_fields[part].annotation
+            table = ChannelConfig if part == "channel" else annotation
+    return sorted(table.model_fields)
+
+
+def _check_channels(path: Path, config: Config) -> None:
+    """Refuse two channels of one name and an alarm that can never be raised."""
+    seen = set()
+    for channel in config.channel:
+        if (channel.asset, channel.name) in seen:
+            raise UsageError(f"{path}: channel {channel.asset}/{channel.name} is there twice; rename one")
+        seen.add((channel.asset, channel.name))
+    if config.alarm.needed > config.alarm.of:
+        raise UsageError(
+            f"{path}: [alarm] needed = {config.alarm.needed} of = {config.alarm.of}; needed cannot exceed of"
+        )
+
+
+def _with_absolute_paths(config: Config, folder: Path) -> Config:
+    """Resolve relative paths against the folder of the file."""
+    channels = tuple(
+        channel.model_copy(
+            update={
+                "source": channel.source.model_copy(
+                    update={"files": tuple(folder / file for file in channel.source.files)}
+                )
+            }
+        )
+        for channel in config.channel
+    )
+    gateway = config.gateway.model_copy(update={"state_dir": folder / config.gateway.state_dir})
+    model = config.model
+    if model.bundle != "default":
+        model = model.model_copy(update={"bundle": str(folder / model.bundle)})
+    secrets = {
+        key: folder / value for key in ("password_file", "ca_file") if (value := getattr(config.mqtt, key)) is not None
+    }
+    return config.model_copy(
+        update={
+            "channel": channels,
+            "gateway": gateway,
+            "model": model,
+            "mqtt": config.mqtt.model_copy(update=secrets),
+        }
+    )

@@ -1,0 +1,171 @@
+"""Enrolment: normal (or labelled) recordings become a baseline with its own calibration. See `enroll`."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fisher_edge.decision.bank import MemoryBank
+from fisher_edge.decision.calibrate import held_out_distances
+from fisher_edge.decision.threshold import fit_tail
+from fisher_edge.dsp.blocks import Block, FloatArray
+from fisher_edge.dsp.features import level_log_rms, sensor_fault
+from fisher_edge.dsp.frontend import FrontEnd
+from fisher_edge.dsp.stream import Window, WindowStream
+from fisher_edge.encoder.ort import EncoderSession
+from fisher_edge.errors import BadInputError
+from fisher_edge.sources.recording import Recording
+from fisher_edge.store import Baseline, Store, check_topic_level
+
+__all__ = ["DEFAULT_WINDOW_S", "Enrolled", "default_hop_s", "enroll", "windows_of"]
+
+DEFAULT_WINDOW_S = 10.24
+LARGEST_HOP_S = 2.0
+MIN_HELD_OUT = 4
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    """What an enrolment has stored."""
+
+    asset: str
+    channel: str
+    label: str | None
+    version: int
+    windows: int
+    window_s: float
+    hop_s: float
+    spread: float
+    """Median held-out distance of a normal window."""
+    thresholds: dict[str, float]
+    """Distance by expected false alarms a day."""
+    alone: tuple[str, ...]
+    """Recordings unlike all the others: an operating state recorded once, or a mistake."""
+
+
+def default_hop_s(window_s: float) -> float:
+    """Hop of a window when none is given: a quarter of it, 2 s at most."""
+    return min(LARGEST_HOP_S, window_s / 4)
+
+
+def windows_of(recording: Recording, front_end: FrontEnd, window_s: float, hop_s: float) -> list[Window]:
+    """Cut a recording into the windows its stream would give; time stamps count from its start.
+
+    Raises BadInputError when it is shorter than a window or its sensor is not to be trusted.
+    """
+    window_frames, hop_frames = front_end.frames_of(window_s), front_end.frames_of(hop_s)
+    stream = WindowStream(front_end, recording.rate_hz, window_frames, hop_frames)
+    needed = front_end.n_samples(window_frames, recording.rate_hz)
+    if len(recording.samples) < needed:
+        longest = front_end.n_frames(len(recording.samples), recording.rate_hz) * front_end.hop_ms / 1000
+        raise BadInputError(
+            f"{recording.path} has {len(recording.samples)} samples at {recording.rate_hz} Hz, a window of "
+            f"{window_s:g} s takes {needed}; "
+            + (f"use --window-s {longest:g} or less" if longest >= 0.16 else "record longer")
+        )
+    fault = sensor_fault(recording.samples)
+    if fault:
+        raise BadInputError(f"{recording.path}: {fault}; check the sensor and record again")
+    return stream.push(Block(recording.samples, recording.rate_hz, 0, 0.0))
+
+
+def enroll(
+    store: Store,
+    session: EncoderSession,
+    recordings: Sequence[Recording],
+    *,
+    asset: str,
+    channel: str,
+    label: str | None = None,
+    window_s: float = DEFAULT_WINDOW_S,
+    hop_s: float | None = None,
+) -> Enrolled:
+    """Embed recordings and store them as the newest baseline of a channel, in one transaction.
+
+    Without `label` they are its normal state; with one, examples of a fault. Raises BadInputError for
+    recordings that differ in rate, are too short, constant or too few to calibrate a threshold.
+    """
+    check_topic_level("asset", asset)
+    check_topic_level("channel", channel)
+    _check_rates(recordings)
+    hop_s = hop_s or default_hop_s(window_s)
+    front_end = session.bundle.front_end
+    cut = [windows_of(recording, front_end, window_s, hop_s) for recording in recordings]
+    windows = [window for windows in cut for window in windows]
+    embeddings = np.stack([session.embed(window.bands) for window in windows])
+    owner = np.repeat(np.arange(len(cut)), [len(windows) for windows in cut])
+    facts: dict[str, Any] = {
+        "model": {"name": session.bundle.name, "sha256": session.bundle.sha256},
+        "rate_hz": recordings[0].rate_hz,
+        "window_frames": front_end.frames_of(window_s),
+        "hop_frames": front_end.frames_of(hop_s),
+        "bands": embeddings.shape[1],
+        "sources": [recording.path.name for recording in recordings],
+        "source_of_window": owner.tolist(),
+        "level": _level(windows),
+    }
+    held_out, alone = (
+        (np.zeros(0), ()) if label else _calibrate(embeddings, owner, windows, front_end.frames_of(window_s))
+    )
+    facts["held_out"] = held_out.tolist()
+    now = time.time()
+    version = store.add_baseline(
+        Baseline(
+            asset=asset,
+            channel=channel,
+            label=label,
+            vectors=embeddings.reshape(len(windows), -1),
+            times=np.array([now + window.end_time_s for window in windows]),
+            facts=facts,
+        )
+    )
+    tail = fit_tail(held_out) if len(held_out) else None
+    return Enrolled(
+        asset=asset,
+        channel=channel,
+        label=label,
+        version=version,
+        windows=len(windows),
+        window_s=window_s,
+        hop_s=hop_s,
+        spread=float(np.median(held_out)) if len(held_out) else 0.0,
+        thresholds={f"{rate:g}": tail.threshold(rate, hop_s) for rate in (1.0, 0.1)} if tail else {},
+        alone=tuple(recordings[index].path.name for index in alone),
+    )
+
+
+def _calibrate(
+    embeddings: FloatArray,
+    owner: npt.NDArray[np.int64],
+    windows: list[Window],
+    window_frames: int,
+) -> tuple[npt.NDArray[np.float64], tuple[int, ...]]:
+    """Return the held-out distances and the recordings unlike all others."""
+    bank = MemoryBank.of(embeddings, ["normal"] * len(embeddings))
+    frame_samples = len(windows[0].samples) / window_frames
+    start = np.array([round(window.start / frame_samples) for window in windows])
+    held_out = held_out_distances(bank, owner, start, window_frames)
+    if len(held_out.distances) < MIN_HELD_OUT:
+        raise BadInputError(
+            f"{len(windows)} windows leave {len(held_out.distances)} that can be held out to calibrate a threshold, "
+            f"{MIN_HELD_OUT} are needed; enrol several recordings, longer ones, or a shorter --window-s"
+        )
+    return held_out.distances, held_out.alone
+
+
+def _check_rates(recordings: Sequence[Recording]) -> None:
+    """Refuse an empty enrolment and one of mixed rates."""
+    if not recordings:
+        raise BadInputError("no recordings to enrol; give at least one file")
+    rates = sorted({recording.rate_hz for recording in recordings})
+    if len(rates) > 1:
+        raise BadInputError(f"recordings at {', '.join(map(str, rates))} Hz cannot share a baseline; enrol one rate")
+
+
+def _level(windows: list[Window]) -> dict[str, float]:
+    """Mean and standard deviation of the log RMS of the enrolled windows."""
+    levels = [level_log_rms(window.samples) for window in windows]
+    return {"mean": float(np.mean(levels)), "std": float(np.std(levels))}
