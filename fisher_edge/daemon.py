@@ -16,9 +16,10 @@ from typing import Any
 
 from fisher_edge import __version__
 from fisher_edge.config import ChannelConfig, Config
-from fisher_edge.decision.alarm import Interruption, Transition
+from fisher_edge.decision.alarm import AlarmRule, Interruption, Transition
 from fisher_edge.decision.enrol import default_hop_s
-from fisher_edge.decision.monitor import Monitor, Policy, Unenrolled, Verdict, load_monitor, rfc3339
+from fisher_edge.decision.monitor import Monitor, Policy, Unenrolled, Verdict, load_monitor
+from fisher_edge.dsp.blocks import rfc3339
 from fisher_edge.dsp.frontend import FrontEnd
 from fisher_edge.dsp.stream import Window, WindowStream
 from fisher_edge.encoder.bundle import load_bundle
@@ -237,7 +238,9 @@ class Daemon:
 
     def _policy(self) -> Policy:
         """Alarm policy of the configuration."""
-        return Policy(**self.config.alarm.model_dump())
+        alarm = self.config.alarm
+        rule = AlarmRule(needed=alarm.needed, of=alarm.of, hold=alarm.hold)
+        return Policy(alarm.warning_per_day, alarm.alarm_per_day, rule)
 
     @contextmanager
     def _publisher(self, boot: int, session: EncoderSession) -> Iterator[Publisher]:
@@ -312,7 +315,7 @@ def _handle(work: _Work, outbox: Outbox) -> None:
 
 def _state(verdict: Verdict) -> dict[str, Any]:
     """The latest state of a channel, for the retained topic."""
-    kept = ("state", "time", "distance", "threshold", "ratio", "p_value", "reason")
+    kept = ("state", "time", "distance", "threshold", "ratio", "p_value", "level", "reason")
     return {key: verdict.fields[key] for key in kept if key in verdict.fields}
 
 

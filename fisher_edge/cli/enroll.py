@@ -103,7 +103,7 @@ def list_baselines(state_dir: StateDir = Path("state"), as_json: AsJson = False)
 
     Example: fisher-edge baseline list --state-dir /var/lib/fisher-edge
     """
-    from fisher_edge.decision.monitor import rfc3339
+    from fisher_edge.dsp.blocks import rfc3339
     from fisher_edge.store import Store
 
     with Store(state_dir) as store:
@@ -157,7 +157,8 @@ def _line(fields: dict[str, Any]) -> str:
     worst = max(fields["bands"], key=lambda band: float(band["share"]))
     part = worst["share"] / fields["distance"] if fields["distance"] else 0.0
     return (
-        f"{fields['time']}  {fields['state']:<8} distance {fields['distance']:.4f}  "
-        f"({fields['ratio']:.2f} of the threshold {fields['threshold']:.4f}, p {fields['p_value']:.2g})  "
-        f"{part:.0%} in {worst['low_hz'] / 1000:g}-{worst['high_hz'] / 1000:g} kHz"
+        f"{fields['time']}  {fields['state']:<8} distance {fields['distance']:.4f} "
+        f"({fields['ratio']:.2f} of the threshold {fields['threshold']:.4f}, p {fields['p_value']:.2g}), "
+        f"{part:.0%} of it in {worst['low_hz'] / 1000:g}-{worst['high_hz'] / 1000:g} kHz; "
+        f"level {fields['level']['ratio']:.2f} of its threshold"
     )

@@ -1,18 +1,69 @@
 """From single windows to a state: N of the last M windows raise it, and it falls only after a hold.
 
-The states follow NAMUR NE 107 where it has a word for them (check_function).
+A channel has two quantities that are judged apart, the shape of its sound and its level; its state is the
+worse of the two. The states follow NAMUR NE 107 where it has a word for them (check_function).
 """
 
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["AlarmLogic", "Interruption", "State", "Transition"]
+__all__ = ["AlarmRule", "ChannelState", "Interruption", "Quantity", "State", "Transition", "worse"]
 
-State = Literal["normal", "warning", "alarm", "check_function", "no_data", "no_baseline"]
+Severity = Literal["normal", "warning", "alarm"]
 Interruption = Literal["check_function", "no_data"]
+State = Literal["normal", "warning", "alarm", "check_function", "no_data", "no_baseline"]
 
-SEVERITY = {"normal": 0, "warning": 1, "alarm": 2}
+ORDER: tuple[Severity, ...] = ("normal", "warning", "alarm")
+
+
+@dataclass(frozen=True)
+class AlarmRule:
+    """How many windows it takes: `needed` of the last `of` to raise, the last `hold` to fall.
+
+    To fall they must all be below `hysteresis` times the threshold.
+    """
+
+    needed: int = 2
+    of: int = 3
+    hold: int = 3
+    hysteresis: float = 0.9
+
+
+@dataclass
+class Quantity:
+    """One quantity of a channel against its two thresholds, window by window."""
+
+    warning: float
+    alarm: float
+    rule: AlarmRule
+    severity: Severity = "normal"
+    _recent: deque[float] = field(default_factory=deque)
+
+    def judge(self, value: float) -> Severity:
+        """Take the value of the next window and return how serious it is now."""
+        self._recent.append(value)
+        while len(self._recent) > max(self.rule.of, self.rule.hold):
+            self._recent.popleft()
+        raised = self._raised()
+        if raised == worse(raised, self.severity) or self._has_fallen():
+            self.severity = raised
+        return self.severity
+
+    def _raised(self) -> Severity:
+        """How serious the last windows are by themselves."""
+        last = list(self._recent)[-self.rule.of :]
+        if sum(value > self.alarm for value in last) >= self.rule.needed:
+            return "alarm"
+        if sum(value > self.warning for value in last) >= self.rule.needed:
+            return "warning"
+        return "normal"
+
+    def _has_fallen(self) -> bool:
+        """Whether the last windows are all clearly below the threshold that was crossed."""
+        threshold = self.alarm if self.severity == "alarm" else self.warning
+        held = list(self._recent)[-self.rule.hold :]
+        return len(held) == self.rule.hold and max(held) < self.rule.hysteresis * threshold
 
 
 @dataclass(frozen=True)
@@ -25,54 +76,17 @@ class Transition:
 
 
 @dataclass
-class AlarmLogic:
-    """Decides the state of one channel, window by window.
+class ChannelState:
+    """The state of a channel as it is shown: what was judged, or why it cannot be judged now."""
 
-    A level is raised when `needed` of the last `of` windows are beyond its threshold, and lowered when the
-    last `hold` windows are all below `hysteresis` times it. A window that cannot be judged (faulty sensor, no
-    data) changes the state but clears no alarm: the judgement resumes where it was.
-    """
-
-    warning: float
-    alarm: float
-    needed: int = 2
-    of: int = 3
-    hold: int = 3
-    hysteresis: float = 0.9
     state: State = "normal"
-    _judged: State = "normal"
-    _recent: deque[float] = field(default_factory=deque)
 
-    def judge(self, distance: float) -> Transition | None:
-        """Take the distance of the next window and return the change of state it causes, if any."""
-        self._recent.append(distance)
-        while len(self._recent) > max(self.of, self.hold):
-            self._recent.popleft()
-        self._judged = self._level()
-        return self._become(self._judged, f"distance {distance:.4g} against a threshold of {self.alarm:.4g}")
-
-    def interrupt(self, state: Interruption, reason: str) -> Transition | None:
-        """Note that the channel cannot be judged."""
-        return self._become(state, reason)
-
-    def _level(self) -> State:
-        """Level that the recent windows call for, given the one judged before."""
-        last = list(self._recent)
-        raised: State = "normal"
-        for level, threshold in (("warning", self.warning), ("alarm", self.alarm)):
-            if sum(distance > threshold for distance in last[-self.of :]) >= self.needed:
-                raised = level  # type: ignore[assignment]
-        if SEVERITY[raised] >= SEVERITY[self._judged]:
-            return raised
-        threshold = self.alarm if self._judged == "alarm" else self.warning
-        held = last[-self.hold :]
-        if len(held) == self.hold and max(held) < self.hysteresis * threshold:
-            return raised
-        return self._judged
-
-    def _become(self, state: State, reason: str) -> Transition | None:
+    def become(self, state: State, reason: str) -> Transition | None:
         """Change the state; None when it stays."""
-        if state == self.state:
-            return None
         before, self.state = self.state, state
-        return Transition(before, state, reason)
+        return Transition(before, state, reason) if before != state else None
+
+
+def worse(left: Severity, right: Severity) -> Severity:
+    """Return the more serious of two."""
+    return max(left, right, key=ORDER.index)

@@ -105,7 +105,7 @@ def enroll(
         "bands": embeddings.shape[1],
         "sources": [recording.path.name for recording in recordings],
         "source_of_window": owner.tolist(),
-        "level": _level(windows),
+        "level": _level(windows, owner),
     }
     held_out, alone = (
         (np.zeros(0), ()) if label else _calibrate(embeddings, owner, windows, front_end.frames_of(window_s))
@@ -165,7 +165,12 @@ def _check_rates(recordings: Sequence[Recording]) -> None:
         raise BadInputError(f"recordings at {', '.join(map(str, rates))} Hz cannot share a baseline; enrol one rate")
 
 
-def _level(windows: list[Window]) -> dict[str, float]:
-    """Mean and standard deviation of the log RMS of the enrolled windows."""
-    levels = [level_log_rms(window.samples) for window in windows]
-    return {"mean": float(np.mean(levels)), "std": float(np.std(levels))}
+def _level(windows: list[Window], owner: npt.NDArray[np.int64]) -> dict[str, Any]:
+    """Log RMS of the enrolled windows: mean, standard deviation and deviations of each recording from the others."""
+    levels = np.array([level_log_rms(window.samples) for window in windows])
+    mean = float(levels.mean())
+    held_out = [
+        float(abs(level - levels[owner != own].mean())) if (owner != own).any() else float(abs(level - mean))
+        for level, own in zip(levels, owner, strict=True)
+    ]
+    return {"mean": mean, "std": float(levels.std()), "held_out": held_out}

@@ -1,41 +1,43 @@
-"""The judgement of one channel: window in, verdict out. See `Monitor.judge`."""
+"""The judgement of one channel: window in, verdict out. See `Monitor.judge`.
+
+Shape and level are two statements: how far the window's embedding is from the enrolled ones, and how far its
+RMS is from theirs. Each has thresholds of its own, calibrated on held-out enrolment windows.
+"""
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime, timezone
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from fisher_edge.decision.alarm import AlarmLogic, Interruption, State, Transition
+from fisher_edge.decision.alarm import AlarmRule, ChannelState, Interruption, Quantity, State, Transition, worse
 from fisher_edge.decision.bank import Match, MemoryBank
-from fisher_edge.decision.threshold import Tail, fit_tail
-from fisher_edge.dsp.blocks import FloatArray
+from fisher_edge.decision.threshold import fit_tail
+from fisher_edge.dsp.blocks import FloatArray, rfc3339
 from fisher_edge.dsp.features import features, level_log_rms, sensor_fault
 from fisher_edge.dsp.stream import Window
 from fisher_edge.encoder.ort import EncoderSession
 from fisher_edge.errors import BadInputError
 from fisher_edge.store import Baseline, Store
 
-__all__ = ["Monitor", "Policy", "Unenrolled", "Verdict", "load_monitor", "rfc3339"]
+__all__ = ["Monitor", "Policy", "Unenrolled", "Verdict", "load_monitor"]
 
 NORMAL = "normal"
 UNLIKE_ANYTHING = "unlike anything enrolled"
 FAR = 3.0
 """A window whose nearest labelled example is this many times the alarm threshold away resembles none."""
-MIN_LEVEL_STD = 0.05
+MIN_LEVEL_STD = 0.01
+"""Smallest spread of the level (1 %) that is believed: steadier enrolments say little about tomorrow."""
 
 
 @dataclass(frozen=True)
 class Policy:
-    """When to speak up: false alarms a day that are acceptable, and how many windows it takes."""
+    """When to speak up: normal windows a day that may exceed each threshold, and how many windows it takes."""
 
     warning_per_day: float = 1.0
     alarm_per_day: float = 0.1
-    needed: int = 2
-    of: int = 3
-    hold: int = 3
+    rule: AlarmRule = field(default_factory=AlarmRule)
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,6 @@ class Verdict:
     """Judgement of one window: the result fields of the MQTT interface, and a change of state if there is one."""
 
     fields: dict[str, Any]
-    state: State
     transition: Transition | None
 
 
@@ -54,66 +55,69 @@ class Monitor:
         self, session: EncoderSession, normal: Baseline, faults: Sequence[Baseline], policy: Policy | None = None
     ) -> None:
         policy = policy or Policy()
-        self.session = session
         self.normal = normal
         self.window_frames = int(normal.facts["window_frames"])
         self.hop_frames = int(normal.facts["hop_frames"])
-        self.rate_hz = int(normal.facts["rate_hz"])
-        self._bank = _bank(normal)
+        self.rate_hz: int | None = int(normal.facts["rate_hz"])
+        self._session = session
+        self._bank = _bank([normal])
         self._examples = _examples(normal, faults)
-        self._tail: Tail = fit_tail(normal.facts["held_out"])
+        self._tail = fit_tail(normal.facts["held_out"])
         hop_s = self.hop_frames * session.bundle.front_end.hop_ms / 1000
-        self._alarm = AlarmLogic(
-            warning=self._tail.threshold(policy.warning_per_day, hop_s),
-            alarm=self._tail.threshold(policy.alarm_per_day, hop_s),
-            needed=policy.needed,
-            of=policy.of,
-            hold=policy.hold,
+        warning, alarm = (
+            (self._tail.threshold(rate, hop_s), fit_tail(normal.facts["level"]["held_out"]).threshold(rate, hop_s))
+            for rate in (policy.warning_per_day, policy.alarm_per_day)
         )
-
-    def judge(self, window: Window) -> Verdict:
-        """Judge one window; a sensor that cannot be trusted gives `check_function`, never an anomaly."""
-        started = time.perf_counter()
-        fields = _frame(window, self.session)
-        fields |= {
-            "threshold": self._alarm.alarm,
-            "warning_threshold": self._alarm.warning,
-            "baseline": {"version": self.normal.version, "windows": len(self._bank)},
-        }
-        fault = sensor_fault(window.samples)
-        if fault:
-            transition = self._alarm.interrupt("check_function", fault)
-            fields |= {"state": self._alarm.state, "reason": fault}
-            return Verdict(fields, self._alarm.state, transition)
-        embedding = self.session.embed(window.bands)
-        match = self._bank.nearest(embedding)
-        transition = self._alarm.judge(match.distance)
-        fields |= {
-            "state": self._alarm.state,
-            "distance": match.distance,
-            "ratio": match.distance / self._alarm.alarm,
-            "p_value": self._tail.p_value(match.distance),
-            "bands": self._band_shares(match),
-            "nearest": {"baseline": self.normal.version, "time": rfc3339(float(self.normal.times[match.index]))},
-            "fault": self._fault(embedding, match),
-            "level": self._level(window),
-            "features": features(window.samples),
-            "latency_ms": 1000 * (time.perf_counter() - started),
-        }
-        return Verdict(fields, self._alarm.state, transition)
-
-    def interrupt(self, state: Interruption, reason: str) -> Transition | None:
-        """Note that the channel cannot be judged; what was judged before stands until it can."""
-        return self._alarm.interrupt(state, reason)
+        self._shape = Quantity(warning[0], alarm[0], policy.rule)
+        self._level = Quantity(warning[1], alarm[1], policy.rule)
+        self._channel = ChannelState()
 
     @property
     def state(self) -> State:
         """The channel's state now."""
-        return self._alarm.state
+        return self._channel.state
+
+    def judge(self, window: Window) -> Verdict:
+        """Judge one window; a sensor that cannot be trusted gives `check_function`, never an anomaly."""
+        started = time.perf_counter()
+        fields = _frame(window, self._session) | {
+            "threshold": self._shape.alarm,
+            "warning_threshold": self._shape.warning,
+            "baseline": {"version": self.normal.version, "windows": len(self._bank)},
+        }
+        fault = sensor_fault(window.samples)
+        if fault:
+            transition = self._channel.become("check_function", fault)
+            return Verdict(fields | {"state": self.state, "reason": fault}, transition)
+        embedding = self._session.embed(window.bands)
+        match, level = self._bank.nearest(embedding), self._level_of(window)
+        shape_severity = self._shape.judge(match.distance)
+        severity = worse(shape_severity, self._level.judge(level["deviation"]))
+        ratio = match.distance / self._shape.alarm
+        reason = f"shape at {ratio:.2f} times its threshold, level at {level['ratio']:.2f} times its own"
+        transition = self._channel.become(severity, reason)
+        fields |= {
+            "state": self.state,
+            "distance": match.distance,
+            "ratio": ratio,
+            "p_value": self._tail.p_value(match.distance),
+            "bands": self._band_shares(match),
+            "nearest": {"baseline": self.normal.version, "time": rfc3339(float(self.normal.times[match.index]))},
+            "fault": self._fault(embedding, match),
+            "level": level,
+            "features": features(window.samples),
+            "latency_ms": 1000 * (time.perf_counter() - started),
+        }
+        return Verdict(fields, transition)
+
+    def interrupt(self, state: Interruption, reason: str) -> Transition | None:
+        """Note that the channel cannot be judged; what was judged before stands until it can."""
+        return self._channel.become(state, reason)
 
     def _band_shares(self, match: Match) -> list[dict[str, float]]:
         """Hz range and share of the distance of every band; the shares add up to the distance."""
-        edges = self.session.bundle.front_end.band_edges_hz(self.rate_hz)
+        assert self.rate_hz is not None
+        edges = self._session.bundle.front_end.band_edges_hz(self.rate_hz)
         return [
             {"low_hz": low, "high_hz": high, "share": float(share)}
             for (low, high), share in zip(edges, match.shares, strict=True)
@@ -125,48 +129,55 @@ class Monitor:
             return None
         nearest = min(match.distance, float(self._examples.distances(embedding).min()))
         vote = self._examples.vote(embedding)
-        label = UNLIKE_ANYTHING if nearest > FAR * self._alarm.alarm else vote.label
+        label = UNLIKE_ANYTHING if nearest > FAR * self._shape.alarm else vote.label
         return {"label": label, "votes": vote.votes, "k": vote.k}
 
-    def _level(self, window: Window) -> dict[str, float]:
-        """Log RMS of the window and how many standard deviations it is from the enrolled ones."""
+    def _level_of(self, window: Window) -> dict[str, float]:
+        """Log RMS of a window, its deviation from the enrolled mean, z, and the deviation over its threshold."""
         level, enrolled = level_log_rms(window.samples), self.normal.facts["level"]
-        return {"log_rms": level, "z": (level - enrolled["mean"]) / max(enrolled["std"], MIN_LEVEL_STD)}
+        difference = level - enrolled["mean"]
+        return {
+            "log_rms": level,
+            "z": difference / max(enrolled["std"], MIN_LEVEL_STD),
+            "deviation": abs(difference),
+            "threshold": self._level.alarm,
+            "ratio": abs(difference) / self._level.alarm,
+        }
 
 
 class Unenrolled:
-    """Watches a channel that has no baseline yet: plain measures, sensor health, no distance."""
+    """Watches a channel that has no baseline yet: plain measures and sensor health, no distance."""
 
     def __init__(self, session: EncoderSession, window_frames: int, hop_frames: int) -> None:
-        self.session = session
         self.window_frames = window_frames
         self.hop_frames = hop_frames
         self.rate_hz: int | None = None
-        self.state: State = "no_baseline"
+        self._session = session
+        self._channel = ChannelState("no_baseline")
+
+    @property
+    def state(self) -> State:
+        """The channel's state now."""
+        return self._channel.state
 
     def judge(self, window: Window) -> Verdict:
         """Measure one window."""
+        fields = _frame(window, self._session)
         fault = sensor_fault(window.samples)
-        fields = _frame(window, self.session)
         if fault:
-            transition = self._become("check_function", fault)
-            return Verdict(fields | {"state": self.state, "reason": fault}, self.state, transition)
-        transition = self._become("no_baseline", "nothing is enrolled for this channel")
+            transition = self._channel.become("check_function", fault)
+            return Verdict(fields | {"state": self.state, "reason": fault}, transition)
+        transition = self._channel.become("no_baseline", "nothing is enrolled for this channel")
         fields |= {
             "state": self.state,
-            "level": {"log_rms": level_log_rms(window.samples), "z": None},
+            "level": {"log_rms": level_log_rms(window.samples)},
             "features": features(window.samples),
         }
-        return Verdict(fields, self.state, transition)
+        return Verdict(fields, transition)
 
     def interrupt(self, state: Interruption, reason: str) -> Transition | None:
         """Note that the channel cannot be measured."""
-        return self._become(state, reason)
-
-    def _become(self, state: State, reason: str) -> Transition | None:
-        """Change the state; None when it stays."""
-        before, self.state = self.state, state
-        return Transition(before, state, reason) if before != state else None
+        return self._channel.become(state, reason)
 
 
 def load_monitor(
@@ -218,13 +229,7 @@ def _frame(window: Window, session: EncoderSession) -> dict[str, Any]:
     }
 
 
-def rfc3339(time_s: float) -> str:
-    """Format seconds since 1970 as RFC 3339 in UTC with milliseconds."""
-    moment = datetime.fromtimestamp(time_s, timezone.utc)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _bank(*baselines: Baseline) -> MemoryBank:
+def _bank(baselines: Sequence[Baseline]) -> MemoryBank:
     """Put the windows of some baselines into one bank, labelled."""
     bands = int(baselines[0].facts["bands"])
     vectors = np.concatenate([baseline.vectors for baseline in baselines])
@@ -235,4 +240,4 @@ def _bank(*baselines: Baseline) -> MemoryBank:
 def _examples(normal: Baseline, faults: Sequence[Baseline]) -> MemoryBank | None:
     """Bank for the vote on the fault class; None while there is no labelled example."""
     usable = [fault for fault in faults if fault.facts["rate_hz"] == normal.facts["rate_hz"]]
-    return _bank(normal, *usable) if usable else None
+    return _bank([normal, *usable]) if usable else None

@@ -15,8 +15,12 @@ __all__ = ["Tail", "fit_tail"]
 TAIL_SHARE = 0.25
 MIN_TAIL = 5
 MAX_SHAPE = 0.5
+SMALLEST_P = 1e-9
+"""No sample of this size supports a smaller probability."""
 DAY_S = 86_400
-SMALLEST_SCALE = 0.05
+SMALLEST_SCALE = 1e-5
+"""About the distance between two int8 embeddings of one window."""
+SMALLEST_SHARE = 0.05
 """The tail is at least this share of its own start wide: a handful of near-equal distances proves no cliff."""
 
 
@@ -38,7 +42,7 @@ class Tail:
         if distance <= self.start:
             return conformal
         beyond = self._survival((distance - self.start) / self.scale)
-        return min(conformal, (self._tail_count() + 1) / (count + 1) * beyond)
+        return max(SMALLEST_P, min(conformal, (self._tail_count() + 1) / (count + 1) * beyond))
 
     def distance_at(self, p_value: float) -> float:
         """Return the distance that a normal window exceeds with this probability."""
@@ -71,7 +75,7 @@ def fit_tail(distances: npt.ArrayLike) -> Tail:
     start = float(sample[len(sample) - 1 - tail_size])
     excess = sample[len(sample) - tail_size :] - start
     scale, shape = _pareto(excess) if len(excess) else (0.0, 0.0)
-    return Tail(tuple(sample.tolist()), start, max(scale, SMALLEST_SCALE * start, 1e-6), shape)
+    return Tail(tuple(sample.tolist()), start, max(scale, SMALLEST_SHARE * start, SMALLEST_SCALE), shape)
 
 
 def _pareto(excess: npt.NDArray[np.float64]) -> tuple[float, float]:

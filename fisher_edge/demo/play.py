@@ -160,10 +160,10 @@ class Demonstration:
 
     def _listen(self, port: int) -> Callable[[], None]:
         """Subscribe to the gateway's results like any other client; return how to stop."""
-        client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="fisher-edge-demo")
+        client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="demonstration-screen")
         client.on_message = lambda _client, _data, message: self._heard(message.topic, message.payload)
+        client.on_connect = lambda *_: client.subscribe(f"{ROOT}/{GATEWAY}/#", qos=1)
         client.connect("127.0.0.1", port)
-        client.subscribe(f"{ROOT}/{GATEWAY}/#", qos=1)
         client.loop_start()
 
         def stop() -> None:

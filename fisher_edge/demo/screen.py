@@ -85,8 +85,8 @@ def _state(track: Track) -> str:
 
 
 def _ratio(result: dict[str, Any]) -> float:
-    """Distance over threshold; 0 for a window that could not be judged."""
-    return float(result["ratio"] or 0.0)
+    """The worse of shape and level over its threshold; 0 for a window that could not be judged."""
+    return max(float(result["ratio"]), float(result["level"]["ratio"])) if result["ratio"] is not None else 0.0
 
 
 def _chart(track: Track) -> Text:
@@ -104,6 +104,8 @@ def _bands(result: dict[str, Any]) -> str:
     """The two bands that contribute most, when there is a distance to explain."""
     if not result["bands"] or not result["distance"]:
         return ""
+    if result["level"]["ratio"] > max(1.0, result["ratio"]):
+        return f"level: {math.exp(result['level']['deviation']):.2f} times\nas strong or as weak"
     worst = sorted(result["bands"], key=lambda band: -band["share"])[:2]
     return "\n".join(
         f"{band['low_hz'] / 1000:g}-{band['high_hz'] / 1000:g} kHz  {band['share'] / result['distance']:.0%}"

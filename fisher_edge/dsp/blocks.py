@@ -1,11 +1,12 @@
 """The block: a run of consecutive samples of one channel, with its rate and its place in time."""
 
 from dataclasses import dataclass
+from datetime import datetime, timezone
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Block", "FloatArray"]
+__all__ = ["Block", "FloatArray", "rfc3339"]
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -23,3 +24,9 @@ class Block:
     rate_hz: int
     index: int
     time_s: float
+
+
+def rfc3339(time_s: float) -> str:
+    """Write seconds since 1970 UTC as RFC 3339 with milliseconds: 2026-01-31T09:30:00.250Z."""
+    moment = datetime.fromtimestamp(time_s, timezone.utc)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
