@@ -1,0 +1,31 @@
+"""Fixtures that several test files share."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from mosquitto import EXECUTABLE, Mosquitto
+
+
+@pytest.fixture
+def new_mosquitto(tmp_path: Path) -> Iterator[Callable[..., Mosquitto]]:
+    """Return a function that makes a mosquitto (not started yet), with extra lines for its configuration."""
+    if EXECUTABLE is None:
+        pytest.skip("mosquitto is not installed: apt-get install mosquitto")
+    brokers: list[Mosquitto] = []
+
+    def new(extra: str = "") -> Mosquitto:
+        folder = tmp_path / f"mosquitto-{len(brokers)}"
+        folder.mkdir()
+        brokers.append(Mosquitto(folder, extra))
+        return brokers[-1]
+
+    yield new
+    for broker in brokers:
+        broker.close()
+
+
+@pytest.fixture
+def mosquitto(new_mosquitto: Callable[..., Mosquitto]) -> Mosquitto:
+    """Return a running mosquitto that lets everybody in."""
+    return new_mosquitto().start()
