@@ -39,6 +39,7 @@ FIXED = {
     "use_alibi_encoder": False,
 }
 """Official settings of which this encoder implements one value; any other is refused, not ignored."""
+FILES = {"config.json", "model.safetensors"}
 GET_ANOTHER = "download or copy the checkpoint again"
 
 
@@ -82,7 +83,8 @@ def save_checkpoint(folder: str | Path, checkpoint: Checkpoint, *, half: bool = 
     """Write `config.json` and `model.safetensors` into a folder, replacing a checkpoint that is there.
 
     The folder is written beside and renamed, so it is never seen half-written; `half` stores float16.
-    Raises BadArtifactError when weights are not finite in the stored precision.
+    Raises BadArtifactError when weights are not finite in the stored precision, or when
+    the folder holds anything but a checkpoint.
     """
     folder = Path(folder)
     dtype = torch.float16 if half else torch.float32
@@ -95,6 +97,11 @@ def save_checkpoint(folder: str | Path, checkpoint: Checkpoint, *, half: bool = 
         "front_end": checkpoint.front_end.to_dict(),
         "facts": checkpoint.facts,
     }
+    others = {path.name for path in folder.iterdir()} - FILES if folder.is_dir() else set()
+    if others or (folder.exists() and not folder.is_dir()):
+        raise BadArtifactError(
+            f"{folder} holds {', '.join(sorted(others)) or 'a file'}, not a checkpoint; save elsewhere"
+        )
     beside = folder.with_name(f".{folder.name}.{os.getpid()}.new")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
@@ -262,6 +269,10 @@ def _checkpoint(
     with torch.device("meta"):
         expected = Encoder(config).state_dict()
     prefix = next((str(key)[: -len(ANCHOR)] for key in found if str(key).endswith(ANCHOR)), "")
+    if any(str(key).startswith(f"{prefix}blocks.{config.depth}.") for key in found):
+        raise BadArtifactError(
+            f"{path} has more blocks than depth={config.depth}; its config is not that of its weights"
+        )
     state = {}
     for key, like in expected.items():
         value = found.get(prefix + key)

@@ -57,6 +57,15 @@ class Plan:
     """(frames, families) of long batches, in turn."""
 
 
+@dataclass(frozen=True, eq=False)
+class FamilyBands:
+    """A rendered family: `bands` (states, 2, bands, frames, band_width), float16."""
+
+    bands: HalfArray
+    weights: npt.NDArray[np.float64]
+    """Chance of each band to be drawn: larger where the states differ, for elsewhere nothing can be learnt."""
+
+
 class Batches(IterableDataset[Tensor]):
     """Endless batches from a step on: (2, pairs, frames, band_width), float32; `[0, i]` and `[1, i]` are a pair.
 
@@ -68,7 +77,7 @@ class Batches(IterableDataset[Tensor]):
         super().__init__()
         self.plan = plan
         self.first_step = first_step
-        self._held: dict[int, OrderedDict[int, HalfArray]] = {SHORT_STREAM: OrderedDict(), LONG_STREAM: OrderedDict()}
+        self._held: dict[int, OrderedDict[int, FamilyBands]] = {SHORT_STREAM: OrderedDict(), LONG_STREAM: OrderedDict()}
 
     def __iter__(self) -> Iterator[Tensor]:
         """Yield the batches of `first_step`, `first_step + 1`, ..."""
@@ -88,7 +97,7 @@ class Batches(IterableDataset[Tensor]):
         frames, families = plan.long_families[turn % len(plan.long_families)]
         return _draw(self._advance(plan.long, turn), families, 0, frames, rng)
 
-    def _advance(self, pool: Pool, step: int) -> list[HalfArray]:
+    def _advance(self, pool: Pool, step: int) -> list[FamilyBands]:
         """Bring a pool to a step: forget the oldest families, render the new ones."""
         held = self._held[pool.stream]
         end = pool.first + step * pool.new_per_step
@@ -122,23 +131,33 @@ def _start_worker(nice: int, _worker: int) -> None:
     torch.set_num_threads(1)
 
 
-def _family_bands(front_end: FrontEnd, pool: Pool, seed: int, index: int) -> HalfArray:
-    """Render family number `index`: (states, 2, bands, frames, band_width)."""
+def _family_bands(front_end: FrontEnd, pool: Pool, seed: int, index: int) -> FamilyBands:
+    """Render family number `index` of a pool."""
     rng = np.random.default_rng([seed, pool.stream, index])
     rate_hz = int(np.exp(rng.uniform(*np.log(pool.rates_hz))))
     waves = family(rng, rate_hz, front_end.n_samples(pool.frames, rate_hz)).waves
-    bands = [[front_end.sub_bands(wave, rate_hz) for wave in points] for points in waves]
-    return np.asarray(bands, np.float16)
+    bands = np.asarray([[front_end.sub_bands(wave, rate_hz) for wave in points] for points in waves])
+    return FamilyBands(bands.astype(np.float16), _band_weights(bands))
 
 
-def _draw(held: list[HalfArray], families: int, singles: int, frames: int, rng: np.random.Generator) -> Tensor:
+def _band_weights(bands: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Chance of each band: how far faults are from healthy, in units of the distance of two halves of a window."""
+    early, late = np.array_split(bands, 2, axis=3)
+    noise = np.linalg.norm(early.mean(3) - late.mean(3), axis=-1).mean((0, 1)) / 2
+    means = bands.mean(3)
+    distance = np.linalg.norm(means[1:] - means[:1], axis=-1).mean((0, 1))
+    weights = np.clip(distance / (noise + 1e-3) - 1.4, 0.1, 3.0).astype(np.float64)
+    return np.asarray(weights / weights.sum())
+
+
+def _draw(held: list[FamilyBands], families: int, singles: int, frames: int, rng: np.random.Generator) -> Tensor:
     """Draw whole families and single states, each in one band, and one crop of `frames` for each family."""
     chosen = rng.permutation(len(held))[: families + singles]
     pairs = []
     for place, index in enumerate(chosen):
-        bands = held[index]
+        bands, weights = held[index].bands, held[index].weights
         states, _, n_bands, length, _ = bands.shape
-        band, start = rng.integers(n_bands), rng.integers(length - frames + 1)
+        band, start = rng.choice(n_bands, p=weights), rng.integers(length - frames + 1)
         crop = bands[:, :, band, start : start + frames]
         if place >= families:
             state = rng.integers(states)

@@ -58,6 +58,11 @@ class EncoderConfig:
             raise BadArtifactError(
                 f"band_width={self.band_width} is less than patch_size={self.patch_size}; check the encoder's config"
             )
+        if self.max_frames < self.patch_size:
+            raise BadArtifactError(
+                f"positions table of {self.max_length * self.max_freq} rows is shorter than one column of patches of "
+                f"a band of {self.band_width} bins; check the encoder's config"
+            )
         if not 0 < self.norm_eps < 1 or not 0 < self.mlp_ratio <= 16 or self.flatten not in {"freq", "time"}:
             raise BadArtifactError(
                 f"encoder has norm_eps={self.norm_eps}, mlp_ratio={self.mlp_ratio}, flatten={self.flatten!r}; "

@@ -46,7 +46,7 @@ __all__ = [
     "render",
 ]
 
-STATES = 4
+MAX_CURRENT_RATE_HZ = 12_000
 FAULTS_OF = {
     "rotor": rotors.FAULTS,
     "bearing": bearings.FAULTS,
@@ -110,9 +110,10 @@ class Family:
     waves: FloatArray
 
 
-def draw_machine(rng: np.random.Generator) -> Machine:
-    """Draw a machine: half vibration, a third sound, the rest motor current."""
-    modality = rng.choice(["vibration", "sound", "current"], p=[0.5, 0.33, 0.17])
+def draw_machine(rng: np.random.Generator, rate_hz: int) -> Machine:
+    """Draw a machine whose sensor is sampled at this rate: vibration, sound or (not at high rates) motor current."""
+    shares = (0.5, 0.33, 0.17) if rate_hz <= MAX_CURRENT_RATE_HZ else (0.6, 0.4, 0.0)
+    modality = rng.choice(["vibration", "sound", "current"], p=shares)
     has = rng.uniform(size=4) < (0.8, 0.4, 0.5, 0.4)
     levels = 10 ** (rng.uniform(-25, 3, len(PATHS)) / 20)
     structure, sensor = draw_structure(rng), draw_sensor(rng)
@@ -133,25 +134,28 @@ def draw_machine(rng: np.random.Generator) -> Machine:
 
 
 def draw_states(machine: Machine, rng: np.random.Generator) -> tuple[State, ...]:
-    """Draw 4 states: healthy, one fault at two severities, and another fault (or a third severity)."""
+    """Draw 4 states: healthy, one fault at two severities, and another fault (or a third severity).
+
+    Severities run from hardly to plainly visible beside the loudest force on the machine.
+    """
     part, fault = _draw_fault(machine, rng)
-    low, high = 10 ** np.sort(rng.uniform(-1.0, 0.7, 2))
-    high = max(high, 1.8 * low)
     other_part, other = _draw_fault(machine, rng)
-    size = 10 ** rng.uniform(-0.7, 0.7)
+    low, high = np.sort(10 ** rng.uniform(-0.7, 0.9, 2))
+    high = max(high, 1.8 * low)
+    size = 10 ** rng.uniform(-0.4, 0.9)
     if (other_part, other) == (part, fault):
-        size = high * 2
+        size = 2 * high
     return (
         State(),
-        State(part, fault, float(low)),
-        State(part, fault, float(high)),
-        State(other_part, other, float(size)),
+        State(part, fault, float(low * _scale(machine, part))),
+        State(part, fault, float(high * _scale(machine, part))),
+        State(other_part, other, float(size * _scale(machine, other_part))),
     )
 
 
 def draw_operating_points(rng: np.random.Generator) -> tuple[OperatingPoint, OperatingPoint]:
     """Draw two ways to run one machine: half of the pairs are close, half far apart."""
-    spread = 0.03 if rng.uniform() < 0.5 else 0.25
+    spread = 0.03 if rng.uniform() < 0.5 else 0.15
     speed, load = rng.uniform(0.75, 1.05), rng.uniform(0.1, 1.0)
 
     def near() -> OperatingPoint:
@@ -167,7 +171,7 @@ def draw_operating_points(rng: np.random.Generator) -> tuple[OperatingPoint, Ope
 
 def family(rng: np.random.Generator, rate_hz: int, samples: int) -> Family:
     """Draw one machine with 4 states and record each at 2 operating points."""
-    machine = draw_machine(rng)
+    machine = draw_machine(rng, rate_hz)
     states = draw_states(machine, rng)
     points = draw_operating_points(rng)
     waves = np.stack(
@@ -199,6 +203,14 @@ def _draw_fault(machine: Machine, rng: np.random.Generator) -> tuple[str, str]:
     part = parts[rng.integers(len(parts))]
     faults = FAULTS_OF[part]
     return part, faults[rng.integers(len(faults))]
+
+
+def _scale(machine: Machine, part: str) -> float:
+    """Loudest force on the machine over the force of one part."""
+    if machine.modality == "current":
+        return 1.0
+    present = [level for path, level in zip(PATHS, machine.levels, strict=True) if getattr(machine, path, True)]
+    return max(present) / machine.levels[PATHS.index(part)]
 
 
 def _current(

@@ -1,0 +1,224 @@
+"""Contrastive pre-training: loss, schedule, batches, the loop and its resumption."""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fisher_edge.dsp.frontend import FrontEnd
+from fisher_edge.errors import BadArtifactError, UsageError
+from fisher_train import loop
+from fisher_train.__main__ import main
+from fisher_train.checkpoint import build_encoder, load_checkpoint
+from fisher_train.contrastive import Projector, nt_xent
+from fisher_train.data import LONG_STREAM, SHORT_STREAM, Batches, Plan, Pool, _band_weights, loader
+from fisher_train.encoder import PRESETS, Encoder
+from fisher_train.loop import train
+from fisher_train.run import Settings
+from fisher_train.schedule import learning_rate, parameter_groups
+
+FRONT_END = FrontEnd(band_width=50, top_band="pad", amplitude="standardise")
+PLAN = Plan(
+    0,
+    FRONT_END,
+    short=Pool(SHORT_STREAM, frames=96, rates_hz=(1000, 4000), families=5, first=4, new_per_step=1),
+    long=Pool(LONG_STREAM, frames=160, rates_hz=(1000, 2000), families=3, first=2, new_per_step=1),
+    short_families=2,
+    short_singles=2,
+    long_families=((128, 1), (160, 2)),
+)
+SETTINGS = Settings(steps=4, warmup_steps=2)
+
+
+def test_nt_xent_is_its_definition() -> None:
+    """The loss is the mean of -log softmax of the partner among all other rows."""
+    torch.manual_seed(0)
+    first, second = torch.randn(2, 5, 8)
+    rows = nn.functional.normalize(torch.cat([first, second]), dim=1)
+    losses = []
+    for i in range(10):
+        scores = [float(rows[i] @ rows[j]) / 0.1 for j in range(10) if j != i]
+        partner = float(rows[i] @ rows[(i + 5) % 10]) / 0.1
+        losses.append(math.log(sum(math.exp(score) for score in scores)) - partner)
+    loss, _ = nt_xent(first, second)
+    assert float(loss) == pytest.approx(sum(losses) / 10, rel=1e-4)
+
+
+def test_nt_xent_ranks_equal_views_first() -> None:
+    """Equal and mutually orthogonal pairs have almost no loss and are all ranked first."""
+    loss, ranked_first = nt_xent(torch.eye(6), torch.eye(6))
+    assert float(loss) < 1e-3
+    assert float(ranked_first) == 1.0
+
+
+def test_projector_maps_to_the_loss_space() -> None:
+    """The projector has two layers and batch norm."""
+    assert Projector(32)(torch.randn(8, 32)).shape == (8, 128)
+
+
+def test_learning_rate_warms_up_then_anneals_to_zero() -> None:
+    """Linear warm-up, cosine down, zero at the end and after it."""
+    assert learning_rate(1.0, 0, 0.0, warmup_steps=100) == pytest.approx(0.01)
+    assert learning_rate(1.0, 99, 0.0, warmup_steps=100) == pytest.approx(1.0)
+    assert learning_rate(1.0, 500, 0.5, warmup_steps=100) == pytest.approx(0.5)
+    assert learning_rate(1.0, 999, 1.0, warmup_steps=100) == pytest.approx(0.0)
+    assert learning_rate(1.0, 999, 1.3, warmup_steps=100) == pytest.approx(0.0)
+
+
+def test_norms_biases_and_tokens_do_not_decay() -> None:
+    """Weight decay is for matrices and kernels only, and every parameter is in one group."""
+    encoder = Encoder(PRESETS["nano"])
+    decayed, free = parameter_groups([encoder], 0.05)
+    assert isinstance(decayed["params"], list)
+    assert isinstance(free["params"], list)
+    names = {id(value): name for name, value in encoder.named_parameters()}
+    free_names = {names[id(value)] for value in free["params"]}
+    assert {names[id(value)] for value in decayed["params"]} | free_names == set(names.values())
+    assert free_names == {
+        name for name in names.values() if "norm" in name or name.endswith("bias") or "extra_tokens" in name
+    }
+
+
+def test_batches_depend_on_seed_and_step_only() -> None:
+    """A batch is the same whether the steps before it were made or not; another seed gives another."""
+    running = Batches(PLAN)
+    batches = [running.batch(step) for step in range(9)]
+    for step in (5, 7):
+        torch.testing.assert_close(Batches(PLAN, step).batch(step), batches[step], atol=0, rtol=0)
+    assert not torch.equal(Batches(replace(PLAN, seed=1)).batch(0), batches[0])
+    assert not torch.equal(batches[0], batches[1])
+
+
+def test_batches_have_families_singles_and_long_windows() -> None:
+    """Short batches hold 2 families of 4 states and 2 single states; each fourth is one of long windows."""
+    batches = Batches(PLAN)
+    shapes = [tuple(batches.batch(step).shape) for step in range(8)]
+    short = (2, 10, 96, 50)
+    assert shapes == [short] * 3 + [(2, 4, 128, 50)] + [short] * 3 + [(2, 8, 160, 50)]
+    assert bool(torch.isfinite(batches.batch(8)).all())
+
+
+def test_worker_makes_the_same_batches() -> None:
+    """A loader worker gives what this process gives."""
+    there, here = loader(PLAN, 2, workers=1), loader(PLAN, 2, workers=0)
+    for _ in range(2):
+        torch.testing.assert_close(next(there), next(here), atol=0, rtol=0)
+
+
+def test_training_makes_a_checkpoint(tmp_path: Path) -> None:
+    """A run ends with a checkpoint that loads, with the front-end and the facts of its training."""
+    final = train(SETTINGS, tmp_path / "run", workers=0, plan=PLAN)
+    found = load_checkpoint(final)
+    assert found.front_end == FRONT_END
+    assert found.config == PRESETS["nano"]
+    assert found.facts["steps"] == 4
+    assert found.facts["licence"] == "Apache-2.0"
+    assert "--steps 4 --seed 0" in found.facts["command"]
+    assert build_encoder(found)(torch.randn(1, 96, 50)).shape == (1, 128)
+
+
+def test_training_lowers_the_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forty steps on one batch of simulated machines bring the loss well below where it was."""
+    batch = Batches(PLAN).batch(0)
+
+    def same(*_: object, **__: object) -> Iterator[Tensor]:
+        while True:
+            yield batch
+
+    monkeypatch.setattr(loop, "loader", same)
+    train(Settings(steps=40, warmup_steps=5), tmp_path, workers=0, plan=PLAN)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [20, 40]
+    assert lines[1]["loss_96"] < 0.7 * lines[0]["loss_96"]
+
+
+def test_interrupted_run_continues_as_if_never_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that was ended at step 3 and started again gives the weights of an unbroken one, bit by bit."""
+    whole = load_checkpoint(train(SETTINGS, tmp_path / "whole", workers=0, plan=PLAN))
+
+    def broken(plan: Plan, first_step: int, *, workers: int) -> Iterator[Tensor]:
+        batches = loader(plan, first_step, workers=workers)
+        yield from (next(batches) for _ in range(3))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "loader", broken)
+        patch.setattr(loop, "SAVE_EVERY_S", 0.0)
+        with pytest.raises(KeyboardInterrupt):
+            train(SETTINGS, tmp_path / "broken", workers=0, plan=PLAN)
+    assert not (tmp_path / "broken" / "final").exists()
+    resumed = load_checkpoint(train(SETTINGS, tmp_path / "broken", workers=0, plan=PLAN))
+    for key, value in whole.state.items():
+        torch.testing.assert_close(resumed.state[key], value, atol=0, rtol=0)
+
+
+def test_finished_run_trains_no_further(tmp_path: Path) -> None:
+    """Starting a finished run again gives the same checkpoint."""
+    first = load_checkpoint(train(SETTINGS, tmp_path, workers=0, plan=PLAN))
+    again = load_checkpoint(train(SETTINGS, tmp_path, workers=0, plan=PLAN))
+    assert again.facts["steps"] == first.facts["steps"]
+    torch.testing.assert_close(list(again.state.values()), list(first.state.values()), atol=0, rtol=0)
+
+
+def test_run_with_other_settings_is_refused(tmp_path: Path) -> None:
+    """A folder is continued with its own settings only; the error names the one that differs."""
+    train(SETTINGS, tmp_path, workers=0, plan=PLAN)
+    with pytest.raises(UsageError, match="seed 0 there, 7 asked for"):
+        train(replace(SETTINGS, seed=7), tmp_path, workers=0, plan=PLAN)
+
+
+@pytest.mark.parametrize("name", ["state.pt", "run.json"])
+def test_damaged_run_is_refused(tmp_path: Path, name: str) -> None:
+    """A half-written file of a run is one clear line."""
+    train(SETTINGS, tmp_path, workers=0, plan=PLAN)
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(BadArtifactError, match=name.replace(".", r"\.")):
+        train(SETTINGS, tmp_path, workers=0, plan=PLAN)
+
+
+def test_log_is_cut_where_the_run_continues(tmp_path: Path) -> None:
+    """Lines after the saved state, and a line cut short, are forgotten on resumption."""
+    train(SETTINGS, tmp_path, workers=0, plan=PLAN)
+    (tmp_path / "log.jsonl").write_text('{"step": 2}\n{"step": 40}\n{"st')
+    train(SETTINGS, tmp_path, workers=0, plan=PLAN)
+    assert (tmp_path / "log.jsonl").read_text() == '{"step": 2}\n'
+
+
+def test_time_drives_the_schedule() -> None:
+    """Without steps the share done is the share of the minutes; with steps, of the steps."""
+    assert Settings(minutes=2).progress(999, 60.0) == pytest.approx(0.5)
+    assert Settings(steps=10).progress(5, 9999.0) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("arguments", [["--minutes", "0"], ["--minutes", "nan"], ["--steps", "-1"], ["--seed", "-1"]])
+def test_command_refuses_what_cannot_be_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    """Wrong values are one line on standard error and exit code 2."""
+    assert main(["contrastive", "--out", str(tmp_path / "run"), *arguments]) == 2
+    assert capsys.readouterr().err.startswith("error: minutes=")
+    assert not (tmp_path / "run").exists()
+
+
+def test_command_refuses_an_unknown_preset(capsys: pytest.CaptureFixture[str]) -> None:
+    """The error names the presets there are."""
+    with pytest.raises(SystemExit) as caught:
+        main(["contrastive", "--out", "x", "--preset", "giant"])
+    assert caught.value.code == 2
+    assert "nano" in capsys.readouterr().err
+
+
+def test_band_that_shows_the_fault_is_drawn_most() -> None:
+    """A band in which the states of a machine differ is drawn far more often than the others."""
+    bands = np.random.default_rng(0).standard_normal((4, 2, 3, 96, 50)).astype(np.float32)
+    bands[1:, :, 1] += 1.0
+    weights = _band_weights(bands)
+    assert weights.sum() == pytest.approx(1.0)
+    assert weights[1] > 10 * max(weights[0], weights[2]) > 0
