@@ -162,7 +162,11 @@ class Demonstration:
         """Subscribe to the gateway's results like any other client; return how to stop."""
         client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="demonstration-screen")
         client.on_message = lambda _client, _data, message: self._heard(message.topic, message.payload)
-        client.on_connect = lambda *_: client.subscribe(f"{ROOT}/{GATEWAY}/#", qos=1)
+
+        def subscribe(*_: object) -> None:
+            client.subscribe(f"{ROOT}/{GATEWAY}/#", qos=1)
+
+        client.on_connect = subscribe
         client.connect("127.0.0.1", port)
         client.loop_start()
 
