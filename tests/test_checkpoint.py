@@ -136,6 +136,17 @@ def test_heads_of_pretraining_are_left_behind(tmp_path: Path) -> None:
     assert "decoder.0.weight" not in load_checkpoint(path).state
 
 
+def test_copy_of_the_teacher_is_left_behind(tmp_path: Path) -> None:
+    """Where a file holds a second encoder under a longer prefix, the plain one is read."""
+
+    def change(content: dict[str, Any]) -> None:
+        student = content["model"]
+        content["model"] = {"_ema." + key: value + 1 for key, value in student.items()} | student
+
+    found = load_checkpoint(write_official(tmp_path / "both.pt", change))
+    torch.testing.assert_close(found.state[CLS], official()["model"][CLS], atol=0, rtol=0)
+
+
 @pytest.mark.parametrize("prefix", ["", "model.", "module.encoder."])
 @pytest.mark.parametrize("nesting", ["cfg", "model", "flat"])
 def test_official_folder_loads(tmp_path: Path, prefix: str, nesting: str) -> None:

@@ -197,7 +197,9 @@ def test_time_drives_the_schedule() -> None:
     assert Settings(steps=10).progress(5, 9999.0) == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize("arguments", [["--minutes", "0"], ["--minutes", "nan"], ["--steps", "-1"], ["--seed", "-1"]])
+@pytest.mark.parametrize(
+    "arguments", [["--minutes", "0"], ["--minutes", "nan"], ["--minutes", "inf"], ["--steps", "-1"], ["--seed", "-1"]]
+)
 def test_command_refuses_what_cannot_be_trained(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:
@@ -205,6 +207,26 @@ def test_command_refuses_what_cannot_be_trained(
     assert main(["contrastive", "--out", str(tmp_path / "run"), *arguments]) == 2
     assert capsys.readouterr().err.startswith("error: minutes=")
     assert not (tmp_path / "run").exists()
+
+
+def test_command_refuses_a_file_as_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file where the run should be is one line and exit code 2."""
+    (tmp_path / "run").write_text("")
+    assert main(["contrastive", "--out", str(tmp_path / "run"), "--steps", "1", "--workers", "0"]) == 2
+    assert "cannot be used as a folder" in capsys.readouterr().err
+
+
+def test_interrupted_command_says_how_to_continue(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C is no traceback: exit code 130 and one line."""
+
+    def broken(*_: object, **__: object) -> Iterator[Tensor]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "loader", broken)
+    assert main(["contrastive", "--out", str(tmp_path / "run"), "--steps", "1"]) == 130
+    assert "continues the run" in capsys.readouterr().err
 
 
 def test_command_refuses_an_unknown_preset(capsys: pytest.CaptureFixture[str]) -> None:

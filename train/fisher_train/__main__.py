@@ -30,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FisherEdgeError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        print(f"interrupted; the same command continues the run in {options.out}", file=sys.stderr)
+        return 130
     print(final)
     return 0
 

@@ -268,7 +268,8 @@ def _checkpoint(
     """Keep the encoder's weights, in float32, and leave the heads of pre-training (decoder, ...) behind."""
     with torch.device("meta"):
         expected = Encoder(config).state_dict()
-    prefix = next((str(key)[: -len(ANCHOR)] for key in found if str(key).endswith(ANCHOR)), "")
+    prefixes = (str(key)[: -len(ANCHOR)] for key in found if str(key).endswith(ANCHOR))
+    prefix = min(prefixes, key=len, default="")  # the student's, where a copy of the teacher is kept beside it
     if any(str(key).startswith(f"{prefix}blocks.{config.depth}.") for key in found):
         raise BadArtifactError(
             f"{path} has more blocks than depth={config.depth}; its config is not that of its weights"

@@ -120,7 +120,7 @@ def loader(plan: Plan, first_step: int, *, workers: int) -> Iterator[Tensor]:
             batch_size=None,
             num_workers=1,
             prefetch_factor=8,
-            multiprocessing_context="spawn",
+            multiprocessing_context="forkserver",  # a spawned worker may abort in torch's threads when it exits
             worker_init_fn=partial(_start_worker, WORKER_NICE),
         )
     )

@@ -5,6 +5,7 @@ has finished, `final/` (the checkpoint). Every file is written beside and rename
 """
 
 import json
+import math
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -40,7 +41,7 @@ class Settings:
         """Refuse what cannot be run."""
         if self.preset not in PRESETS:
             raise UsageError(f"preset {self.preset!r} is not one of {', '.join(PRESETS)}; choose one of them")
-        if self.steps < 0 or (self.steps == 0 and not self.minutes > 0) or self.seed < 0:
+        if self.steps < 0 or (self.steps == 0 and not 0 < self.minutes < math.inf) or self.seed < 0:
             raise UsageError(
                 f"minutes={self.minutes}, steps={self.steps}, seed={self.seed} cannot be trained; give a positive time "
                 "or number of steps and a seed from 0"
@@ -66,10 +67,14 @@ class TrainingState:
 def open_run(out: Path, settings: Settings, state: TrainingState) -> None:
     """Start a run in a folder, or continue the one that is there: fills `state`.
 
-    Raises UsageError when that run has other settings, BadArtifactError when its files are damaged.
+    Raises UsageError when the folder cannot be made or its run has other settings, BadArtifactError when its
+    files are damaged.
     """
     wanted = json.loads(json.dumps(asdict(settings)))
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{out} cannot be used as a folder ({error.strerror}); choose another --out") from error
     if not (out / "run.json").exists():
         _replace(out / "run.json", (json.dumps(wanted, indent=2) + "\n").encode())
         return
