@@ -4,6 +4,7 @@ A channel has two quantities that are judged apart, the shape of its sound and i
 worse of the two. The states follow NAMUR NE 107 where it has a word for them (check_function).
 """
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Literal
@@ -45,9 +46,7 @@ class Quantity:
         self._recent.append(value)
         while len(self._recent) > max(self.rule.of, self.rule.hold):
             self._recent.popleft()
-        raised = self._raised()
-        if raised == worse(raised, self.severity) or self._has_fallen():
-            self.severity = raised
+        self.severity = worse(self._raised(), self._held())
         return self.severity
 
     def _raised(self) -> Severity:
@@ -59,11 +58,15 @@ class Quantity:
             return "warning"
         return "normal"
 
-    def _has_fallen(self) -> bool:
-        """Whether the last windows are all clearly below the threshold that was crossed."""
-        threshold = self.alarm if self.severity == "alarm" else self.warning
-        held = list(self._recent)[-self.rule.hold :]
-        return len(held) == self.rule.hold and max(held) < self.rule.hysteresis * threshold
+    def _held(self) -> Severity:
+        """How far the severity may fall: past a threshold only when the last windows are all clearly below it."""
+        last = list(self._recent)[-self.rule.hold :]
+        highest = max(last) if len(last) == self.rule.hold else math.inf
+        if self.severity == "normal" or highest < self.rule.hysteresis * self.warning:
+            return "normal"
+        if self.severity == "warning" or highest < self.rule.hysteresis * self.alarm:
+            return "warning"
+        return "alarm"
 
 
 @dataclass(frozen=True)

@@ -57,10 +57,16 @@ class MemoryBank:
         return distances
 
     def nearest(self, embedding: FloatArray) -> Match:
-        """Find the nearest window; for unit vectors e and n, 1 - e.n is the sum over bands of |e_b - n_b|^2 / 2."""
+        """Find the nearest window; for unit vectors e and n, 1 - e.n is the sum over bands of |e_b - n_b|^2 / 2.
+
+        A vector of zeros has no direction: its distance to anything is 1, to which all bands contribute alike.
+        """
         index = int(np.argmin(self.distances(embedding)))
-        difference = (unit(embedding) - self.vectors[index]).astype(np.float64)
-        shares = (difference**2).sum(axis=1) / 2
+        query, nearest = unit(embedding), self.vectors[index]
+        if query.any() and nearest.any():
+            shares = ((query - nearest).astype(np.float64) ** 2).sum(axis=1) / 2
+        else:
+            shares = np.full(len(query), 1 / len(query))
         return Match(float(shares.sum()), index, shares.astype(np.float32))
 
     def vote(self, embedding: FloatArray, k: int = 5) -> Vote:

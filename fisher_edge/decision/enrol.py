@@ -1,7 +1,8 @@
 """Enrolment: normal (or labelled) recordings become a baseline with its own calibration. See `enroll`."""
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,8 @@ __all__ = ["DEFAULT_WINDOW_S", "Enrolled", "default_hop_s", "enroll", "windows_o
 DEFAULT_WINDOW_S = 10.24
 LARGEST_HOP_S = 2.0
 MIN_HELD_OUT = 4
+PIECE_S = 1.0
+"""Recordings are cut a piece at a time, so that only the windows under way are in memory."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +54,14 @@ def default_hop_s(window_s: float) -> float:
     return min(LARGEST_HOP_S, window_s / 4)
 
 
-def windows_of(recording: Recording, front_end: FrontEnd, window_s: float, hop_s: float) -> list[Window]:
+def windows_of(recording: Recording, front_end: FrontEnd, window_s: float, hop_s: float) -> Iterator[Window]:
     """Cut a recording into the windows its stream would give; time stamps count from its start.
 
-    Raises BadInputError when it is shorter than a window or its sensor is not to be trusted.
+    Raises BadInputError at once when it is shorter than a window or its sensor is not to be trusted.
     """
+    for name, seconds in (("window_s", window_s), ("hop_s", hop_s)):
+        if not (math.isfinite(seconds) and seconds > 0):
+            raise BadInputError(f"{name}={seconds:g} is not a length of time; give seconds above 0")
     window_frames, hop_frames = front_end.frames_of(window_s), front_end.frames_of(hop_s)
     stream = WindowStream(front_end, recording.rate_hz, window_frames, hop_frames)
     needed = front_end.n_samples(window_frames, recording.rate_hz)
@@ -69,7 +75,15 @@ def windows_of(recording: Recording, front_end: FrontEnd, window_s: float, hop_s
     fault = sensor_fault(recording.samples)
     if fault:
         raise BadInputError(f"{recording.path}: {fault}; check the sensor and record again")
-    return stream.push(Block(recording.samples, recording.rate_hz, 0, 0.0))
+    return _cut(stream, recording)
+
+
+def _cut(stream: WindowStream, recording: Recording) -> Iterator[Window]:
+    """Push a recording through a stream piece by piece."""
+    rate_hz = recording.rate_hz
+    step = max(1, round(PIECE_S * rate_hz))
+    for first in range(0, len(recording.samples), step):
+        yield from stream.push(Block(recording.samples[first : first + step], rate_hz, first, first / rate_hz))
 
 
 def enroll(
@@ -90,26 +104,23 @@ def enroll(
     """
     check_topic_level("asset", asset)
     check_topic_level("channel", channel)
+    _check_label(label)
     _check_rates(recordings)
-    hop_s = hop_s or default_hop_s(window_s)
+    hop_s = default_hop_s(window_s) if hop_s is None else hop_s
     front_end = session.bundle.front_end
-    cut = [windows_of(recording, front_end, window_s, hop_s) for recording in recordings]
-    windows = [window for windows in cut for window in windows]
-    embeddings = np.stack([session.embed(window.bands) for window in windows])
-    owner = np.repeat(np.arange(len(cut)), [len(windows) for windows in cut])
+    cut = _embed_all(session, [windows_of(recording, front_end, window_s, hop_s) for recording in recordings])
     facts: dict[str, Any] = {
         "model": {"name": session.bundle.name, "sha256": session.bundle.sha256},
         "rate_hz": recordings[0].rate_hz,
         "window_frames": front_end.frames_of(window_s),
         "hop_frames": front_end.frames_of(hop_s),
-        "bands": embeddings.shape[1],
+        "bands": cut.embeddings.shape[1],
         "sources": [recording.path.name for recording in recordings],
-        "source_of_window": owner.tolist(),
-        "level": _level(windows, owner),
+        "source_of_window": cut.owner.tolist(),
+        "level": _level(cut),
     }
-    held_out, alone = (
-        (np.zeros(0), ()) if label else _calibrate(embeddings, owner, windows, front_end.frames_of(window_s))
-    )
+    frame_samples = front_end.hop(recordings[0].rate_hz)
+    held_out, alone = (np.zeros(0), ()) if label else _calibrate(cut, frame_samples, front_end.frames_of(window_s))
     facts["held_out"] = held_out.tolist()
     now = time.time()
     version = store.add_baseline(
@@ -117,8 +128,8 @@ def enroll(
             asset=asset,
             channel=channel,
             label=label,
-            vectors=embeddings.reshape(len(windows), -1),
-            times=np.array([now + window.end_time_s for window in windows]),
+            vectors=cut.embeddings.reshape(len(cut.owner), -1),
+            times=now + cut.end_s,
             facts=facts,
         )
     )
@@ -128,7 +139,7 @@ def enroll(
         channel=channel,
         label=label,
         version=version,
-        windows=len(windows),
+        windows=len(cut.owner),
         window_s=window_s,
         hop_s=hop_s,
         spread=float(np.median(held_out)) if len(held_out) else 0.0,
@@ -137,23 +148,52 @@ def enroll(
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _Cut:
+    """The windows of all recordings: what is kept of them once they are embedded."""
+
+    embeddings: FloatArray
+    """(windows, bands, dim)"""
+    owner: npt.NDArray[np.int64]
+    """Recording of each window."""
+    start: npt.NDArray[np.int64]
+    """First sample within the recording."""
+    end_s: npt.NDArray[np.float64]
+    level: npt.NDArray[np.float64]
+    """Log RMS."""
+
+
+def _embed_all(session: EncoderSession, recordings: Sequence[Iterator[Window]]) -> _Cut:
+    """Embed the windows of every recording, one at a time."""
+    embeddings, rows = [], []
+    for number, windows in enumerate(recordings):
+        for window in windows:
+            embeddings.append(session.embed(window.bands))
+            rows.append((number, window.start, window.end_time_s, level_log_rms(window.samples)))
+    owner, start, end_s, level = (np.array(column) for column in zip(*rows, strict=True))
+    return _Cut(np.stack(embeddings), owner, start, end_s, level)
+
+
 def _calibrate(
-    embeddings: FloatArray,
-    owner: npt.NDArray[np.int64],
-    windows: list[Window],
-    window_frames: int,
+    cut: _Cut, frame_samples: int, window_frames: int
 ) -> tuple[npt.NDArray[np.float64], tuple[int, ...]]:
     """Return the held-out distances and the recordings unlike all others."""
-    bank = MemoryBank.of(embeddings, ["normal"] * len(embeddings))
-    frame_samples = len(windows[0].samples) / window_frames
-    start = np.array([round(window.start / frame_samples) for window in windows])
-    held_out = held_out_distances(bank, owner, start, window_frames)
+    bank = MemoryBank.of(cut.embeddings, ["normal"] * len(cut.embeddings))
+    held_out = held_out_distances(bank, cut.owner, cut.start // frame_samples, window_frames)
     if len(held_out.distances) < MIN_HELD_OUT:
         raise BadInputError(
-            f"{len(windows)} windows leave {len(held_out.distances)} that can be held out to calibrate a threshold, "
+            f"{len(cut.owner)} windows leave {len(held_out.distances)} that can be held out to calibrate a threshold, "
             f"{MIN_HELD_OUT} are needed; enrol several recordings, longer ones, or a shorter --window-s"
         )
     return held_out.distances, held_out.alone
+
+
+def _check_label(label: str | None) -> None:
+    """Refuse names of a fault that say nothing."""
+    if label is not None and (label.strip() in {"", "normal"} or not label.isprintable()):
+        raise BadInputError(
+            f"label {label!r} names no fault; give the fault the recordings show, or none for the normal state"
+        )
 
 
 def _check_rates(recordings: Sequence[Recording]) -> None:
@@ -165,9 +205,9 @@ def _check_rates(recordings: Sequence[Recording]) -> None:
         raise BadInputError(f"recordings at {', '.join(map(str, rates))} Hz cannot share a baseline; enrol one rate")
 
 
-def _level(windows: list[Window], owner: npt.NDArray[np.int64]) -> dict[str, Any]:
+def _level(cut: _Cut) -> dict[str, Any]:
     """Log RMS of the enrolled windows: mean, standard deviation and deviations of each recording from the others."""
-    levels = np.array([level_log_rms(window.samples) for window in windows])
+    levels, owner = cut.level, cut.owner
     mean = float(levels.mean())
     held_out = [
         float(abs(level - levels[owner != own].mean())) if (owner != own).any() else float(abs(level - mean))

@@ -52,12 +52,17 @@ class Monitor:
     """Judges the windows of one channel, in order, against its baseline and its labelled faults."""
 
     def __init__(
-        self, session: EncoderSession, normal: Baseline, faults: Sequence[Baseline], policy: Policy | None = None
+        self,
+        session: EncoderSession,
+        normal: Baseline,
+        faults: Sequence[Baseline],
+        policy: Policy | None = None,
+        hop_frames: int | None = None,
     ) -> None:
         policy = policy or Policy()
         self.normal = normal
         self.window_frames = int(normal.facts["window_frames"])
-        self.hop_frames = int(normal.facts["hop_frames"])
+        self.hop_frames = hop_frames or int(normal.facts["hop_frames"])
         self.rate_hz: int | None = int(normal.facts["rate_hz"])
         self._session = session
         self._bank = _bank([normal])
@@ -181,9 +186,14 @@ class Unenrolled:
 
 
 def load_monitor(
-    store: Store, session: EncoderSession, asset: str, channel: str, policy: Policy | None = None
+    store: Store,
+    session: EncoderSession,
+    asset: str,
+    channel: str,
+    policy: Policy | None = None,
+    hop_frames: int | None = None,
 ) -> Monitor:
-    """Build the monitor of a channel from its active baselines.
+    """Build the monitor of a channel from its active baselines, for windows as far apart as enrolled or as given.
 
     Raises BadInputError when nothing is enrolled, or was enrolled with another model.
     """
@@ -202,7 +212,7 @@ def load_monitor(
                 f"({made_with['sha256'][:8]}), not {session.bundle.name} ({session.bundle.sha256[:8]}): their "
                 "embeddings cannot be compared; enrol again or give the same --model"
             )
-    return Monitor(session, normal, [baseline for baseline in baselines if baseline.label], policy)
+    return Monitor(session, normal, [baseline for baseline in baselines if baseline.label], policy, hop_frames)
 
 
 def _frame(window: Window, session: EncoderSession) -> dict[str, Any]:

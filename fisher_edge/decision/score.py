@@ -27,16 +27,16 @@ def score_recording(
 
     Raises BadInputError when nothing is enrolled or the recording does not fit the baseline.
     """
-    monitor = load_monitor(store, session, asset, channel, policy)
+    front_end = session.bundle.front_end
+    hop_frames = front_end.frames_of(hop_s) if hop_s else None
+    monitor = load_monitor(store, session, asset, channel, policy, hop_frames)
     if recording.rate_hz != monitor.rate_hz:
         raise BadInputError(
             f"{recording.path} has {recording.rate_hz} Hz, the baseline of {asset}/{channel} was enrolled at "
             f"{monitor.rate_hz} Hz; enrol recordings of this rate"
         )
-    frame_s = session.bundle.front_end.hop_ms / 1000
-    windows = windows_of(
-        recording, session.bundle.front_end, monitor.window_frames * frame_s, hop_s or monitor.hop_frames * frame_s
-    )
+    frame_s = front_end.hop_ms / 1000
+    windows = windows_of(recording, front_end, monitor.window_frames * frame_s, monitor.hop_frames * frame_s)
     for number, window in enumerate(windows, 1):
         verdict = monitor.judge(window)
         yield {"asset": asset, "channel": channel, "seq": number, "boot": None, **verdict.fields, "replay": False}

@@ -48,14 +48,14 @@ class Tail:
         """Return the distance that a normal window exceeds with this probability."""
         ratio = (self._tail_count() + 1) / (len(self.sample) + 1) / p_value
         if ratio <= 1:
-            return float(np.quantile(self.sample, 1 - p_value))
+            return min(self.start, float(np.quantile(self.sample, 1 - p_value)))
         if self.shape < 1e-6:
             return self.start + self.scale * math.log(ratio)
         return float(self.start + self.scale / self.shape * (ratio**self.shape - 1))
 
     def threshold(self, false_alarms_per_day: float, hop_s: float) -> float:
         """Return the distance that normal windows, one every `hop_s`, exceed so many times a day."""
-        return self.distance_at(min(0.5, false_alarms_per_day * hop_s / DAY_S))
+        return self.distance_at(min(0.5, max(SMALLEST_P, false_alarms_per_day * hop_s / DAY_S)))
 
     def _survival(self, excess: float) -> float:
         """Share of the tail beyond a scaled excess."""

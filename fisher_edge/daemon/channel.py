@@ -1,0 +1,149 @@
+"""One sensor of a gateway: read on its own thread, cut into windows, put into the queue of the worker."""
+
+import logging
+import queue
+import random
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from fisher_edge.config import ChannelConfig
+from fisher_edge.decision.alarm import Interruption
+from fisher_edge.decision.monitor import Monitor, Unenrolled
+from fisher_edge.dsp.frontend import FrontEnd
+from fisher_edge.dsp.stream import Window, WindowStream
+from fisher_edge.errors import FisherEdgeError
+from fisher_edge.sources.open import Source
+
+__all__ = ["Channel", "Work", "WorkQueue"]
+
+QUEUE_WINDOWS = 64
+TICK_S = 0.2
+LONGEST_PAUSE_S = 60.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """One thing for the worker: a window to judge, or why a channel has none."""
+
+    channel: "Channel"
+    window: Window | None = None
+    interruption: Interruption = "no_data"
+    reason: str = ""
+
+
+class WorkQueue:
+    """Windows that wait for the worker: bounded, the oldest is dropped and counted when it is full."""
+
+    def __init__(self, capacity: int = QUEUE_WINDOWS) -> None:
+        self.dropped = 0
+        self._queue: queue.Queue[Work] = queue.Queue(capacity)
+
+    def put(self, work: Work, stop: threading.Event, *, patient: bool) -> None:
+        """Add work; a patient producer waits for room, a live one pushes the oldest out."""
+        while not stop.is_set():
+            try:
+                self._queue.put(work, timeout=TICK_S if patient else 0)
+            except queue.Full:
+                if not patient:
+                    self._drop_oldest()
+            else:
+                return
+
+    def get(self) -> Work | None:
+        """Take the oldest work; None when there is none for a moment."""
+        try:
+            return self._queue.get(timeout=TICK_S)
+        except queue.Empty:
+            return None
+
+    def done(self) -> None:
+        """Note that the work taken last is finished."""
+        self._queue.task_done()
+
+    def idle(self) -> bool:
+        """Tell whether nothing waits and nothing is being worked on."""
+        return self._queue.unfinished_tasks == 0
+
+    def _drop_oldest(self) -> None:
+        """Make room for one."""
+        try:
+            self._queue.get_nowait()
+        except queue.Empty:
+            return  # the worker was faster
+        self._queue.task_done()
+        self.dropped += 1
+        if self.dropped & (self.dropped - 1) == 0:  # 1, 2, 4, 8, ...: said, not shouted
+            log.warning("inference falls behind: %d windows dropped so far; choose a longer hop_s", self.dropped)
+
+
+class Channel:
+    """Reads one sensor on its own thread and cuts its blocks into windows."""
+
+    def __init__(
+        self, config: ChannelConfig, source: Source, monitor: Monitor | Unenrolled, front_end: FrontEnd, work: WorkQueue
+    ) -> None:
+        self.config = config
+        self.monitor = monitor
+        self.name = f"{config.asset}/{config.name}"
+        self.ended = threading.Event()
+        self._source = source
+        self._front_end = front_end
+        self._work = work
+        self._last_block_s = time.monotonic()
+        self._silent = False
+
+    def start(self, stop: threading.Event) -> None:
+        """Begin reading."""
+        threading.Thread(target=self._read, args=(stop,), name=f"channel {self.name}", daemon=True).start()
+
+    def check_silence(self, stop: threading.Event) -> None:
+        """Report once when no block has come for `no_data_s`."""
+        silent_s = time.monotonic() - self._last_block_s
+        if silent_s > self.config.no_data_s and not self._silent and not self.ended.is_set():
+            self._silent = True
+            self._interrupt("no_data", f"no samples for {silent_s:.0f} s", stop)
+
+    def _read(self, stop: threading.Event) -> None:
+        """Read until the source ends; one that fails is started again after a growing pause."""
+        failures = 0
+        while not stop.is_set():
+            try:
+                for count in self._windows(stop):
+                    failures = 0 if count else failures
+                break
+            except (FisherEdgeError, OSError) as error:
+                if failures == 0:
+                    log.error("channel %s: %s", self.name, error)  # noqa: TRY400 -- one line, no traceback
+                    self._interrupt("no_data", str(error), stop)
+                failures += 1
+                stop.wait(random.uniform(0.5, 1) * min(LONGEST_PAUSE_S, 2.0**failures))  # noqa: S311 -- jitter
+        self.ended.set()
+
+    def _windows(self, stop: threading.Event) -> Iterator[int]:
+        """Pass every window on; yield how many a block gave."""
+        stream: WindowStream | None = None
+        for block in self._source.blocks(stop):
+            self._last_block_s, self._silent = time.monotonic(), False
+            if stream is None or stream.rate_hz != block.rate_hz:
+                stream = self._stream(block.rate_hz, stop)
+            windows = stream.push(block) if stream else []
+            for window in windows:
+                self._work.put(Work(self, window), stop, patient=self._source.patient)
+            yield len(windows)
+
+    def _stream(self, rate_hz: int, stop: threading.Event) -> WindowStream | None:
+        """Begin a stream at the rate that arrives, unless the baseline was enrolled at another."""
+        enrolled = self.monitor.rate_hz
+        if enrolled is not None and enrolled != rate_hz:
+            reason = f"samples come at {rate_hz} Hz, the baseline was enrolled at {enrolled} Hz"
+            self._interrupt("check_function", reason, stop)
+            return None
+        return WindowStream(self._front_end, rate_hz, self.monitor.window_frames, self.monitor.hop_frames)
+
+    def _interrupt(self, state: Interruption, reason: str, stop: threading.Event) -> None:
+        """Tell the worker that there is nothing to judge."""
+        self._work.put(Work(self, None, state, reason), stop, patient=self._source.patient)

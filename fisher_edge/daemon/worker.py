@@ -1,0 +1,87 @@
+"""The worker of a gateway: takes windows in order, judges them, writes the outcome into the outbox."""
+
+import logging
+import threading
+import time
+from typing import Any
+
+from fisher_edge.config import ChannelConfig
+from fisher_edge.daemon.channel import Work, WorkQueue
+from fisher_edge.decision.alarm import Transition
+from fisher_edge.decision.monitor import Verdict
+from fisher_edge.dsp.blocks import rfc3339
+from fisher_edge.errors import StateError
+from fisher_edge.publish.outbox import Outbox
+
+__all__ = ["judge_all"]
+
+RETRY_S = 1.0
+
+log = logging.getLogger(__name__)
+
+
+def judge_all(queue: WorkQueue, outbox: Outbox, stop: threading.Event) -> None:
+    """Judge windows and write the results until `stop` is set."""
+    while not stop.is_set():
+        work = queue.get()
+        if work is not None:
+            _handle(work, outbox, stop)
+            queue.done()
+
+
+def _handle(work: Work, outbox: Outbox, stop: threading.Event) -> None:
+    """Judge one window, or note why there is none, and put what follows into the outbox."""
+    config, monitor = work.channel.config, work.channel.monitor
+    if work.window is not None:
+        verdict = monitor.judge(work.window)
+        event = _event(verdict.transition, verdict.fields["time"], verdict.fields) if verdict.transition else None
+        _put(outbox, config, verdict.fields | {"unit": config.unit}, event, _state(verdict), stop)
+        return
+    transition = monitor.interrupt(work.interruption, work.reason)
+    if transition:
+        now = rfc3339(time.time())
+        state = {"state": monitor.state, "time": now, "reason": work.reason}
+        _put(outbox, config, None, _event(transition, now, {}), state, stop)
+
+
+def _put(
+    outbox: Outbox,
+    config: ChannelConfig,
+    result: dict[str, Any] | None,
+    event: dict[str, Any] | None,
+    state: dict[str, Any],
+    stop: threading.Event,
+) -> None:
+    """Write to the outbox; while the database is locked or the disk full, say so once and try again."""
+    failed = False
+    while True:
+        try:
+            outbox.put(config.asset, config.name, result=result, event=event, state=state)
+        except StateError as error:
+            if not failed:
+                log.error("%s; trying again every %g s", error, RETRY_S)  # noqa: TRY400 -- one line, no traceback
+            failed = True
+            if stop.wait(RETRY_S):
+                raise
+        else:
+            if failed:
+                log.info("%s can be written again", outbox.store.path)
+            return
+
+
+def _state(verdict: Verdict) -> dict[str, Any]:
+    """The latest state of a channel, for the retained topic."""
+    kept = ("state", "time", "distance", "threshold", "ratio", "p_value", "level", "reason")
+    return {key: verdict.fields[key] for key in kept if key in verdict.fields}
+
+
+def _event(transition: Transition, stamp: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """A change of state with what led to it."""
+    kept = ("distance", "threshold", "ratio", "p_value", "bands", "nearest", "fault", "level")
+    return {
+        "time": stamp,
+        "before": transition.before,
+        "after": transition.after,
+        "reason": transition.reason,
+        **{key: fields[key] for key in kept if key in fields},
+    }
