@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from mosquitto import HOST, Mosquitto, Proxy, Subscriber, free_port, wait_until
 
+from fisher_edge.dsp.blocks import rfc3339
 from fisher_edge.errors import BrokerError, StateError
 from fisher_edge.publish import BrokerAddress, Outbox, Publisher, Timing, Topics
 from fisher_edge.publish.session import CredentialsRefusedError, Session
@@ -46,7 +47,7 @@ class Gateway:
     def write(self, count: int, **fields: Any) -> None:
         """Write a number of windows."""
         for _ in range(count):
-            message = {"time": time.time(), "distance": 0.25, **fields}
+            message = {"time": rfc3339(time.time()), "distance": 0.25, **fields}
             self.outbox.put("pump-1", "vib-de", result=message, state=message)
 
     def restart(self) -> "Gateway":
@@ -210,7 +211,7 @@ def test_unreachable_broker_keeps_rows_and_says_so_once(
 def test_rows_that_waited_are_marked_as_replay(mosquitto: Mosquitto, gateway: Gateway) -> None:
     """A row older than a few seconds when it is sent is a replay and keeps its own time; a fresh one is not."""
     late = Outbox(gateway.store, TOPICS, gateway.outbox.boot, clock=lambda: time.time() - 60)
-    late.put_result("pump-1", "vib-de", {"time": 0.0})
+    late.put_result("pump-1", "vib-de", {"time": rfc3339(0.0)})
     gateway.write(1)
     with Subscriber(mosquitto.port) as subscriber:
         gateway.publisher(mosquitto.url)
@@ -263,7 +264,7 @@ def test_stop_without_a_broker_is_quick_and_keeps_rows(gateway: Gateway, caplog:
 
 
 PUBLISHER = """
-    import sys, time
+    import sys
     from pathlib import Path
     from fisher_edge.publish import BrokerAddress, Outbox, Publisher, Topics
     from fisher_edge.store import Store
@@ -272,8 +273,9 @@ PUBLISHER = """
         topics = Topics("fisher-edge", "line-3")
         outbox = Outbox(store, topics, store.new_boot())
         with Publisher(store.path.parent, BrokerAddress.parse(sys.argv[2]), topics, outbox.boot, info={}):
+            message = {"time": "2026-01-31T09:30:00.250Z"}
             while True:
-                outbox.put("pump-1", "vib-de", result={"time": time.time()}, event={"time": time.time()})
+                outbox.put("pump-1", "vib-de", result=message, event=message)
 """
 
 
@@ -373,6 +375,19 @@ def test_fault_of_the_database_does_not_end_delivery(
     gateway.publisher(mosquitto.url)
     wait_until(drained(gateway), "an empty outbox")
     assert "disk I/O error" in caplog.text
+
+
+def test_message_that_the_broker_refuses_is_named(new_mosquitto: Callable[..., Mosquitto], gateway: Gateway) -> None:
+    """A broker that hangs up on one message again and again makes the condition name its topic and size."""
+    mosquitto = new_mosquitto("max_packet_size 4000\n").start()
+    with Subscriber(mosquitto.port) as subscriber:
+        publisher = gateway.publisher(mosquitto.url)
+        gateway.write(3)
+        gateway.write(1, padding="x" * 5000)
+        wait_until(lambda: "too large" in (publisher.condition().last_error or ""), "the message to be named")
+        assert "bytes to fisher-edge/line-3/pump-1/vib-de/result: may" in (publisher.condition().last_error or "")
+        subscriber.wait_for("result", 3)
+    assert 4 not in subscriber.seqs("result")
 
 
 def test_pause_grows_to_a_cap_with_jitter() -> None:

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fisher_edge.errors import BadInputError, UsageError
+from fisher_edge.errors import BadInputError, StateError, UsageError
 from fisher_edge.publish.message import Topics
 from fisher_edge.publish.outbox import REPLAY_AFTER_S, SIZE, SMALLEST_BYTES, Outbox, Row
 from fisher_edge.store import Store
@@ -310,7 +310,7 @@ def test_totals_stay_in_step_whatever_happens(
             before = outbox.totals()
             if operation == "put":
                 states = len(seqs(outbox, "state"))
-                message = {"time": 0.0, "padding": "x" * size}
+                message = {"time": "2026-01-31T09:30:00.250Z", "padding": "x" * size}
                 kinds = {kind: message for bit, kind in enumerate(("result", "event", "state")) if what & 1 << bit}
                 outbox.put(where, "vib", **kinds)
                 written += len(kinds)
@@ -353,6 +353,24 @@ def test_writers_in_two_threads_share_the_numbers(tmp_path: Path) -> None:
         check_totals(outbox)
 
 
+def test_full_disk_is_an_error_that_leaves_nothing_half_written(outbox: Outbox) -> None:
+    """When the disk is full `put` says so and writes nothing; with room again it goes on with the next number."""
+    (pages,) = outbox.store.query("PRAGMA page_count")[0]
+    outbox.store.query(f"PRAGMA max_page_count = {pages + 20}")
+
+    def fill() -> None:
+        for _ in range(1000):
+            outbox.put("pump-1", "vib-de", result=BULKY, event={**EVENT, **BULKY}, state=STATE)
+
+    with pytest.raises(StateError, match="the disk is full; make room"):
+        fill()
+    written = len(seqs(outbox, "result"))
+    check_totals(outbox)
+    assert seqs(outbox, "event") == seqs(outbox, "result") == list(range(1, written + 1))
+    outbox.store.query(f"PRAGMA max_page_count = {2**30}")
+    assert outbox.put_result("pump-1", "vib-de", RESULT) == written + 1
+
+
 WRITER = """
     import sys
     from pathlib import Path
@@ -362,7 +380,7 @@ WRITER = """
 
     with Store(Path(sys.argv[1])) as store:
         outbox = Outbox(store, Topics("fisher-edge", "line-3"), store.new_boot())
-        message = {"time": 0.0, "padding": "x" * 500}
+        message = {"time": "2026-01-31T09:30:00.250Z", "padding": "x" * 500}
         print("ready", flush=True)
         number = 0
         while True:

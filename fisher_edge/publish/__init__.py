@@ -4,7 +4,7 @@ The embedded broker is `fisher_edge.publish.broker`; it is imported only where o
 """
 
 from fisher_edge.publish.address import BrokerAddress
-from fisher_edge.publish.message import Topics, time_stamp
+from fisher_edge.publish.message import Topics
 from fisher_edge.publish.mqtt import Condition, Publisher, Timing
 from fisher_edge.publish.outbox import Outbox, Row, Totals
 from fisher_edge.publish.session import check_broker
@@ -19,5 +19,4 @@ __all__ = [
     "Topics",
     "Totals",
     "check_broker",
-    "time_stamp",
 ]

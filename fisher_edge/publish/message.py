@@ -1,4 +1,4 @@
-"""What goes over MQTT: topics, JSON payloads and time stamps. Start at `Topics` and `channel_message`.
+"""What goes over MQTT: topics and JSON payloads. Start at `Topics` and `channel_message`.
 
 Pure functions. Every payload is a JSON object with a `schema` field, except the one word on `…/status`.
 """
@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any, Literal
 
 import numpy as np
@@ -24,7 +24,6 @@ __all__ = [
     "encode",
     "info_message",
     "seconds",
-    "time_stamp",
     "with_replay",
 ]
 
@@ -80,14 +79,8 @@ class Topics:
         return f"{self.base}/{asset}/{channel}/{kind}"
 
 
-def time_stamp(time_s: float) -> str:
-    """Write seconds UTC as RFC 3339 with milliseconds: `2026-01-31T09:30:00.250Z`."""
-    moment = datetime.fromtimestamp(time_s, tz=timezone.utc)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 def seconds(stamp: str) -> float:
-    """Read a time stamp back as seconds UTC."""
+    """Read a time stamp (see `fisher_edge.dsp.blocks.rfc3339`) back as seconds since 1970 UTC."""
     return datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp()
 
 
@@ -103,8 +96,8 @@ def channel_message(
 ) -> dict[str, Any]:
     """Return the message of a result, an event or a state, without `replay`, which is set when it is sent.
 
-    The identity (schema, names, boot, seq) goes before `fields` and wins over fields of the same name. Values of
-    the name `time` given in seconds UTC become time stamps, NumPy values plain ones; NaN is a BadInputError.
+    The identity (schema, names, boot, seq) goes before `fields` and wins over fields of the same name. NumPy values
+    become plain ones; NaN is a BadInputError that names the field.
     """
     header = {
         "schema": f"fisher-edge/{kind}/1",
@@ -115,13 +108,13 @@ def channel_message(
         "seq": seq,
     }
     own = {name: value for name, value in fields.items() if name not in header and name != "replay"}
-    return header | _plain_object(own, kind)
+    return {**header, **_plain(own, kind)}
 
 
 def info_message(fields: Mapping[str, Any], *, gateway: str) -> dict[str, Any]:
     """Return the message that says what the gateway is and runs."""
     header = {"schema": "fisher-edge/info/1", "gateway": gateway}
-    return header | _plain_object({name: fields[name] for name in fields if name not in header}, "info")
+    return {**header, **_plain({name: fields[name] for name in fields if name not in header}, "info")}
 
 
 def encode(message: Mapping[str, Any]) -> bytes:
@@ -138,20 +131,12 @@ def with_replay(payload: bytes, *, replay: bool) -> bytes:
     return payload[:-1] + (b',"replay":true}' if replay else b',"replay":false}')
 
 
-def _plain_object(fields: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """Return an object with plain values, its `time` as a time stamp."""
-    plain = {name: _plain(value, f"{path}.{name}") for name, value in fields.items()}
-    if isinstance(plain.get("time"), (int, float)):
-        plain["time"] = time_stamp(plain["time"])
-    return plain
-
-
 def _plain(value: Any, path: str) -> Any:
     """Return a value as JSON knows it; `path` names it in an error."""
     if isinstance(value, (np.ndarray, np.generic)):
         value = value.tolist()
     if isinstance(value, Mapping):
-        return _plain_object(value, path)
+        return {name: _plain(item, f"{path}.{name}") for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item, f"{path}[{index}]") for index, item in enumerate(value)]
     if isinstance(value, float) and not math.isfinite(value):

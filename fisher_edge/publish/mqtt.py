@@ -13,7 +13,7 @@ from typing import Any
 from fisher_edge.errors import BrokerError, FisherEdgeError
 from fisher_edge.publish.address import BrokerAddress
 from fisher_edge.publish.message import OFFLINE, ONLINE, Topics, encode, info_message, with_replay
-from fisher_edge.publish.outbox import Outbox
+from fisher_edge.publish.outbox import Outbox, Row
 from fisher_edge.publish.session import CredentialsRefusedError, Session
 from fisher_edge.store import Store
 
@@ -21,6 +21,9 @@ __all__ = ["Condition", "Publisher", "Timing"]
 
 WINDOW = 20
 """Messages that may be on their way at once."""
+
+SUSPECT_AFTER = 3
+"""Connections in a row that end with the same message unacknowledged before that message is named."""
 
 POLL_S = 0.05
 """How often an idle connection looks for new rows."""
@@ -87,6 +90,7 @@ class Publisher:
         self._timing = timing or Timing()
         self._condition = Condition()
         self._info = self._encoded_info(info)
+        self._ends_at: list[int] = []
         self._stopping = threading.Event()
         self._flush_until_s = self._deadline_s = float("inf")
         self._thread = threading.Thread(target=self._live, name="fisher-edge-publisher", daemon=True)
@@ -160,14 +164,21 @@ class Publisher:
             session.open()
             self._connected()
             delivery = Delivery(session, outbox, self._timing.acknowledge_s)
-            delivery.announce(self.topics.status, ONLINE)
-            info = None
-            while not (self._stopping.is_set() and (delivery.done or time.monotonic() > self._flush_until_s)):
-                if info is not self._info:
-                    info = self._info
-                    delivery.announce(self.topics.info, info)
-                self._count(outbox, delivery.step(POLL_S))
-            self._farewell(session, delivery, outbox)
+            try:
+                self._hold(delivery, outbox)
+                self._farewell(session, delivery, outbox)
+            except BrokerError as error:
+                raise self._blamed(error, delivery.first_in_flight) from error
+
+    def _hold(self, delivery: "Delivery", outbox: Outbox) -> None:
+        """Deliver until stopped, and then as long as rows are left and time is."""
+        delivery.announce(self.topics.status, ONLINE)
+        info = None
+        while not (self._stopping.is_set() and (delivery.done or time.monotonic() > self._flush_until_s)):
+            if info is not self._info:
+                info = self._info
+                delivery.announce(self.topics.info, info)
+            self._count(outbox, delivery.step(POLL_S))
 
     def _farewell(self, session: Session, delivery: "Delivery", outbox: Outbox) -> None:
         """Publish `offline` and disconnect; when there is no time for that, the last will says it."""
@@ -177,6 +188,16 @@ class Publisher:
         if not delivery.busy:
             session.disconnect()
         self._condition = replace(self._condition, connected=False)
+
+    def _blamed(self, error: BrokerError, first: Row | None) -> BrokerError:
+        """Name the message that every connection of late has ended at: the broker may refuse it."""
+        self._ends_at = [*self._ends_at[1 - SUSPECT_AFTER :], first.id if first else 0]
+        if first is None or self._ends_at != [first.id] * SUSPECT_AFTER:
+            return error
+        return BrokerError(
+            f"{error}; the last {SUSPECT_AFTER} connections ended at a message of {len(first.payload)} bytes to"
+            f" {first.topic}: may this client publish there, is it too large for the broker?"
+        )
 
     def _pause(self, outbox: Outbox, pause_s: float) -> None:
         """Wait before the next attempt, keeping the numbers of the condition fresh."""
@@ -219,7 +240,7 @@ class Delivery:
         self._session = session
         self._outbox = outbox
         self._acknowledge_s = acknowledge_s
-        self._in_flight: dict[int, int | None] = {}  # message number -> row, None for what is not from the outbox
+        self._in_flight: dict[int, Row | None] = {}  # by message number, None for what is not from the outbox
         self._last_id = 0
         self._progress_s = time.monotonic()
 
@@ -227,6 +248,11 @@ class Delivery:
     def busy(self) -> bool:
         """Tell whether an acknowledgement is due."""
         return bool(self._in_flight)
+
+    @property
+    def first_in_flight(self) -> Row | None:
+        """Return the row that the broker has to acknowledge next, unless something else comes before it."""
+        return next(iter(self._in_flight.values()), None)
 
     @property
     def done(self) -> bool:
@@ -242,14 +268,14 @@ class Delivery:
         room = WINDOW - len(self._in_flight)
         for row in self._outbox.next_rows(self._last_id, room) if room > 0 else ():
             payload = with_replay(row.payload, replay=self._outbox.is_late(row))
-            self._send(row.topic, payload, row.id, retain=row.retain)
+            self._send(row.topic, payload, row, retain=row.retain)
             self._last_id = row.id
         return self.settle(timeout_s)
 
     def settle(self, timeout_s: float) -> int:
         """Take in acknowledgements and delete their rows; return how many rows are done."""
         acknowledged = self._session.run(timeout_s)
-        rows = [row for row in map(self._in_flight.pop, acknowledged) if row is not None]
+        rows = [row.id for row in map(self._in_flight.pop, acknowledged) if row is not None]
         if rows:
             self._outbox.delete(rows)
         now_s = time.monotonic()
@@ -262,7 +288,7 @@ class Delivery:
             )
         return len(rows)
 
-    def _send(self, topic: str, payload: bytes, row: int | None, *, retain: bool) -> None:
+    def _send(self, topic: str, payload: bytes, row: Row | None, *, retain: bool) -> None:
         """Send one message."""
         if not self._in_flight:
             self._progress_s = time.monotonic()
