@@ -10,6 +10,8 @@ __all__ = ["features", "level_log_rms", "sensor_fault"]
 
 CLIPPED_SHARE = 0.01
 """Share of samples at the extreme value from which a window counts as clipped."""
+SAME_VALUE = 1e-4
+"""Share of the span within which values count as one: a float tone repeats its values up to rounding only."""
 CLIPPED_PILE = 5
 """Times more samples a clipped extreme holds than the value next to it: a coarse sine peaks at 2.4 times."""
 
@@ -43,7 +45,7 @@ def sensor_fault(samples: FloatArray) -> str | None:
     for extreme, rest in ((low, samples[samples > low]), (high, samples[samples < high])):
         next_to_it = rest.min() if extreme == low else rest.max()
         at_extreme = int(np.count_nonzero(samples == extreme))
-        beside = int(np.count_nonzero(rest == next_to_it))
+        beside = int(np.count_nonzero(np.abs(rest - next_to_it) <= SAME_VALUE * (high - low)))
         if at_extreme > CLIPPED_SHARE * len(samples) and at_extreme > CLIPPED_PILE * beside:
             return f"clipped: {at_extreme / len(samples):.1%} of the samples are at the extreme {extreme:g}"
     return None

@@ -4,6 +4,7 @@ Start at `FrontEnd.sub_bands`. Training, export and the runtime all use this fil
 checkpoint and in the bundle. Source: FISHER (arXiv 2507.16696), section II and the released code.
 """
 
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
@@ -22,6 +23,8 @@ STANDARD_DEVIATION = 0.1
 """Standard deviation a window is brought to when the amplitude is standardised."""
 MIN_TOP_BINS = 8
 """Bins (half a patch) an incomplete top band must hold to be worth a pass through the encoder."""
+LARGEST_COUNT = 4096
+"""Of bins, frames and milliseconds: an artifact cannot make a window take all memory."""
 CHUNK_FRAMES = 64
 
 Complex = npt.NDArray[np.complex128]
@@ -64,10 +67,18 @@ class FrontEnd:
 
     def __post_init__(self) -> None:
         """Refuse values that no front-end can have."""
-        counts = (self.band_width, self.win_ms, self.hop_ms, self.max_frames)
-        if min(counts) < 1 or not self.std > 0:
-            raise BadArtifactError(f"front-end values must be positive: {self}; use a bundle from this project")
-        if self.top_band not in {"drop", "pad"} or self.amplitude not in {"raw", "standardise"}:
+        for name in ("band_width", "win_ms", "hop_ms", "max_frames"):
+            value = getattr(self, name)
+            if type(value) is not int or not 1 <= value <= LARGEST_COUNT:
+                raise BadArtifactError(
+                    f"front-end has {name}={value!r}, not a whole number from 1 to {LARGEST_COUNT}; use a bundle from "
+                    "this project"
+                )
+        if not (math.isfinite(self.mean) and math.isfinite(self.std) and self.std > 0):
+            raise BadArtifactError(
+                f"front-end has mean={self.mean}, std={self.std}, which normalise nothing; use another bundle"
+            )
+        if self.top_band not in ("drop", "pad") or self.amplitude not in ("raw", "standardise"):
             raise BadArtifactError(
                 f"front-end asks for top_band={self.top_band!r}, amplitude={self.amplitude!r}, which this version "
                 "does not know; update fisher-edge"
@@ -75,11 +86,16 @@ class FrontEnd:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "FrontEnd":
-        """Rebuild a front-end from what `to_dict` wrote into an artifact."""
+        """Rebuild a front-end from what `to_dict` wrote into an artifact; no field may be missing or unknown."""
+        if not isinstance(values, dict):
+            raise BadArtifactError(f"front-end is {values!r:.40}, not an object; use a bundle from this project")
         known = {field.name for field in fields(cls)}
         if not values.keys() <= known:
             unknown = ", ".join(sorted(values.keys() - known))
             raise BadArtifactError(f"front-end has fields this version does not know: {unknown}; update fisher-edge")
+        if values.keys() < known:
+            lacking = ", ".join(sorted(known - values.keys()))
+            raise BadArtifactError(f"front-end lacks the fields {lacking}; use a bundle from this project")
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
@@ -88,9 +104,10 @@ class FrontEnd:
 
     def check_rate(self, rate_hz: int) -> None:
         """Refuse a rate (Hz) that this front-end cannot hear."""
-        if rate_hz < MIN_RATE_HZ:
+        lowest = max(MIN_RATE_HZ, math.ceil(1000 / self.hop_ms), math.ceil(2000 / self.win_ms))
+        if rate_hz < lowest:
             raise BadInputError(
-                f"rate_hz={rate_hz} is below {MIN_RATE_HZ} Hz, the lowest rate this front-end supports; slow process "
+                f"rate_hz={rate_hz} is below {lowest} Hz, the lowest rate this front-end supports; slow process "
                 "values (temperature, pressure) cannot go through a spectral encoder"
             )
         if rate_hz > MAX_RATE_HZ:
