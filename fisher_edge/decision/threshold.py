@@ -10,10 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Tail", "fit_tail"]
+__all__ = ["Tail", "fit_tail", "probability"]
 
 TAIL_SHARE = 0.25
 MIN_TAIL = 5
+MIN_SHAPE_COUNT = 3
+"""Fewer excesses have a mean but no shape: they are taken as exponential."""
 MAX_SHAPE = 0.5
 SMALLEST_P = 1e-9
 """No sample of this size supports a smaller probability."""
@@ -35,11 +37,11 @@ class Tail:
     shape: float
 
     def p_value(self, distance: float) -> float:
-        """Probability that a normal window is at least this far: conformal up to the tail, fitted beyond."""
+        """Probability that a normal window is at least this far: conformal within the sample, fitted beyond it."""
         count = len(self.sample)
         rank = count - int(np.searchsorted(self.sample, distance, side="left"))
         conformal = (rank + 1) / (count + 1)
-        if distance <= self.start:
+        if distance <= self.sample[-1]:
             return conformal
         beyond = self._survival((distance - self.start) / self.scale)
         return max(SMALLEST_P, min(conformal, (self._tail_count() + 1) / (count + 1) * beyond))
@@ -55,7 +57,7 @@ class Tail:
 
     def threshold(self, false_alarms_per_day: float, hop_s: float) -> float:
         """Return the distance that normal windows, one every `hop_s`, exceed so many times a day."""
-        return self.distance_at(min(0.5, max(SMALLEST_P, false_alarms_per_day * hop_s / DAY_S)))
+        return self.distance_at(probability(false_alarms_per_day, hop_s))
 
     def _survival(self, excess: float) -> float:
         """Share of the tail beyond a scaled excess."""
@@ -66,6 +68,11 @@ class Tail:
     def _tail_count(self) -> int:
         """Held-out windows beyond the start of the tail."""
         return sum(distance > self.start for distance in self.sample)
+
+
+def probability(false_alarms_per_day: float, hop_s: float) -> float:
+    """Return the share of windows, one every `hop_s`, that so many a day are, within what can be asked for."""
+    return min(0.5, max(SMALLEST_P, false_alarms_per_day * hop_s / DAY_S))
 
 
 def fit_tail(distances: npt.ArrayLike) -> Tail:
@@ -84,7 +91,7 @@ def _pareto(excess: npt.NDArray[np.float64]) -> tuple[float, float]:
     mean = float(excess.mean())
     weights = (count - 1 - np.arange(count)) / max(count - 1, 1)
     weighted = float((weights * excess).mean())
-    if mean <= 2 * weighted:
+    if count < MIN_SHAPE_COUNT or mean <= 2 * weighted:
         return mean, 0.0
     shape = min(max(2 - mean / (mean - 2 * weighted), 0.0), MAX_SHAPE)
     return mean * (1 - shape), shape
