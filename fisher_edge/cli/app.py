@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,6 +13,8 @@ from fisher_edge.errors import FisherEdgeError
 __all__ = ["app", "main"]
 
 DEBUG = "--debug"
+USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
+"""What typer raises for any command line it cannot read; it has no public name there."""
 
 app = typer.Typer(
     help="Edge monitoring of industrial machines with one encoder for every sensor.",
@@ -50,12 +52,27 @@ def main(arguments: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     debug = DEBUG in arguments
     try:
-        app([argument for argument in arguments if argument != DEBUG])
+        code = app([argument for argument in arguments if argument != DEBUG], standalone_mode=False)
+        sys.stdout.flush()
+        sys.exit(code)
+    except USAGE_ERROR as error:
+        if debug:
+            raise
+        sys.exit(_usage(error))
     except FisherEdgeError as error:
         if debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has had enough
         sys.exit(0)
+
+
+def _usage(error: Any) -> int:
+    """Say in one line what is wrong with the command line; a group without a command has printed its help."""
+    text = " ".join(error.format_message().split())
+    if type(error).__name__ != "NoArgsIsHelpError":
+        command = error.ctx.command_path if error.ctx else "fisher-edge"
+        print(f"error: {text.rstrip('.')}; see: {command} --help", file=sys.stderr)
+    return int(error.exit_code)

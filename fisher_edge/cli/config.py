@@ -27,8 +27,11 @@ def check(
     Example: fisher-edge config check gateway.toml
     """
     from fisher_edge.config import load_config
+    from fisher_edge.publish.address import BrokerAddress
 
     loaded = load_config(file)
+    if loaded.mqtt.url != "embedded":
+        BrokerAddress.parse(loaded.mqtt.url, password_file=loaded.mqtt.password_file, ca_file=loaded.mqtt.ca_file)
     if as_json:
         print_json(loaded.model_dump(mode="json"))
         return

@@ -37,8 +37,11 @@ def demo(
 
     Example: fisher-edge demo --seconds 20
     """
+    import logging
+
     from fisher_edge.demo.play import Demonstration
 
+    logging.getLogger().setLevel(logging.WARNING)  # the screen says it all
     with tempfile.TemporaryDirectory(prefix="fisher-edge-demo-") as folder:
         demonstration = Demonstration(Path(folder), seconds, window_s)
         if as_json:

@@ -3,40 +3,36 @@
 import math
 from typing import Any
 
-from rich import box
 from rich.console import Group
 from rich.panel import Panel
-from rich.table import Table
 from rich.text import Text
 
 from fisher_edge.demo.play import Demonstration, Track
 
 __all__ = ["draw", "line", "summary"]
 
-CHART_WIDTH = 36
+CHART_WIDTH = 24
 BLOCKS = " ▁▂▃▄▅▆▇█"
-COLOURS = {"normal": "green", "warning": "yellow", "alarm": "bold white on red", "check_function": "magenta"}
+COLOURS = {
+    "normal": "black on green",
+    "warning": "black on yellow",
+    "alarm": "bold white on red",
+    "check_function": "magenta",
+}
 DECADES = 1.0
 """The chart reaches this many decades below and above the threshold, which is its middle."""
 
 
 def draw(demo: Demonstration) -> Panel:
-    """Draw the present state of all sensors."""
-    table = Table(box=box.SIMPLE_HEAD, expand=True, pad_edge=False)
-    table.add_column("sensor", ratio=3)
-    table.add_column("playing", ratio=2)
-    table.add_column("state", justify="center", min_width=9)
-    table.add_column("distance : threshold", min_width=CHART_WIDTH)
-    table.add_column("ratio", justify="right")
-    table.add_column("bands responsible", ratio=3)
-    for track in demo.tracks.values():
-        table.add_row(*_row(track))
-    foot = Text(
-        f"{demo.elapsed_s:5.1f} s   {demo.messages} MQTT messages received from the embedded broker   "
-        "(chart: logarithmic, the threshold is where it turns red)",
-        style="dim",
+    """Draw the present state of all sensors: three lines each, within 80 columns."""
+    foot = Text(f"{demo.elapsed_s:5.1f} s   {demo.messages} MQTT messages   ", style="dim")
+    foot.append("(chart: the whole replay, red above threshold)")
+    return Panel(
+        Group(*(_card(track) for track in demo.tracks.values()), foot),
+        title="fisher-edge: three sensors, one encoder",
+        border_style="cyan",
+        width=80,
     )
-    return Panel(Group(table, foot), title="fisher-edge: three sensors, one encoder", border_style="cyan")
 
 
 def line(demo: Demonstration) -> str:
@@ -60,23 +56,29 @@ def summary(demo: Demonstration) -> str:
         f"In {demo.elapsed_s:.0f} s one encoder that has never seen these machines judged three sensors against "
         f"healthy recordings alone, {verdict}. {'. '.join(told)}. {demo.messages} messages went over MQTT.\n\n"
         "Go on with your own machine:\n"
-        "  fisher-edge enroll healthy-*.wav --asset pump-1 --channel vib-de   learn its normal state\n"
-        "  fisher-edge score today.wav --asset pump-1 --channel vib-de        judge a recording\n"
-        "  fisher-edge run gateway.toml                                       monitor, results on your MQTT broker\n"
+        "  learn its normal state   fisher-edge enroll healthy-*.wav --asset A --channel C\n"
+        "  judge a recording        fisher-edge score today.wav --asset A --channel C\n"
+        "  monitor, over MQTT       fisher-edge run gateway.toml\n"
         "The README shows the configuration file and the topics."
     )
 
 
-def _row(track: Track) -> tuple[str | Text, ...]:
-    """One sensor's line of the table."""
-    name = f"{track.sensor.asset}/{track.sensor.channel}\n[dim]{track.sensor.what}[/dim]"
-    how = f"x{track.speed:.1f}, {track.enrolled.window_s:g} s windows"
+def _card(track: Track) -> Text:
+    """One sensor: what it is, what is played, and how it is judged."""
+    card = Text(f"{track.sensor.asset}/{track.sensor.channel}", style="bold")
+    card.append(f"   {track.sensor.what}\n", style="not bold dim")
+    playing = (track.sensor.fault, "red") if track.faulty else ("healthy, not enrolled", "green")
+    card.append("  playing ", style="not bold dim")
+    card.append(playing[0], style=f"not bold {playing[1]}")
+    card.append(f", {track.speed:.1f} x real time, windows of {track.enrolled.window_s:g} s\n", style="not bold dim")
     if not track.results:
-        return name, f"starting\n[dim]{how}[/dim]", "", "", "", ""
+        return card.append("  waiting for the first window\n", style="not bold dim")
     last = track.results[-1]
-    playing = f"[red]{track.sensor.fault}[/red]" if track.faulty else "[green]healthy, kept out[/green]"
-    state = Text(f" {_state(track)} ", style=COLOURS.get(last["state"], ""))
-    return name, f"{playing}\n[dim]{how}[/dim]", state, _chart(track), f"{_ratio(last):.2f}", _bands(last)
+    card.append("  ")
+    card.append(f" {_state(track)} ".center(9), style=COLOURS.get(last["state"], ""))
+    card.append("  ").append_text(_chart(track))
+    card.append(f"  {_ratio(last):.2f} x threshold   ", style="not bold")
+    return card.append(f"{_responsible(last)}\n", style="not bold cyan")
 
 
 def _state(track: Track) -> str:
@@ -90,27 +92,30 @@ def _ratio(result: dict[str, Any]) -> float:
 
 
 def _chart(track: Track) -> Text:
-    """Distances against the threshold, the newest at the right."""
+    """Distances against the threshold over the whole replay, the worst of every column."""
+    ratios = [_ratio(result) for result in track.results]
+    columns = min(CHART_WIDTH, len(ratios))
     chart = Text()
-    for result in track.results[-CHART_WIDTH:]:
-        ratio = _ratio(result)
+    for column in range(columns):
+        ratio = max(ratios[column * len(ratios) // columns : (column + 1) * len(ratios) // columns])
         height = (math.log10(max(ratio, 1e-6)) + DECADES) / (2 * DECADES)
         block = BLOCKS[min(len(BLOCKS) - 1, max(1, round(height * (len(BLOCKS) - 1))))]
         chart.append(block, style="red" if ratio > 1 else "green")
     return chart
 
 
-def _bands(result: dict[str, Any]) -> str:
-    """The two bands that contribute most, when there is a distance to explain."""
-    if not result["bands"] or not result["distance"]:
+def _responsible(result: dict[str, Any]) -> str:
+    """What contributes most: the level, or the band with the largest share of the distance."""
+    if result["ratio"] is None:
         return ""
     if result["level"]["ratio"] > max(1.0, result["ratio"]):
-        return f"level: {math.exp(result['level']['deviation']):.2f} times\nas strong or as weak"
-    worst = sorted(result["bands"], key=lambda band: -band["share"])[:2]
-    return "\n".join(
-        f"{band['low_hz'] / 1000:g}-{band['high_hz'] / 1000:g} kHz  {band['share'] / result['distance']:.0%}"
-        for band in worst
-    )
+        factor = math.exp(math.copysign(result["level"]["deviation"], result["level"]["z"]))
+        return f"level x {factor:.2f}"
+    if not result["distance"]:
+        return ""
+    worst = max(result["bands"], key=lambda band: band["share"])
+    low_khz, high_khz = worst["low_hz"] / 1000, worst["high_hz"] / 1000
+    return f"{worst['share'] / result['distance']:.0%} in {low_khz:g}-{high_khz:g} kHz"
 
 
 def _worst(track: Track) -> float:
