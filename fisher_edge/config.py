@@ -1,11 +1,12 @@
 """The configuration file: one TOML, checked once and turned into frozen models. See `load_config`."""
 
 import difflib
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_serializer
 
 from fisher_edge.errors import UsageError
 
@@ -20,13 +21,23 @@ MAX_BYTES = 1 << 20
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
-Name = Annotated[str, Field(min_length=1, pattern=r"^[^+#/$\x00-\x1f\x7f]+$")]
+
+
+def _levels(name: str) -> str:
+    """Refuse what MQTT would take but nobody can read: a blank level of a topic, or one with invisible characters."""
+    if not name.isprintable() or not all(level.strip() for level in name.split("/")):
+        raise ValueError("it is part of an MQTT topic: use letters, digits, - and _")
+    return name
+
+
+Name = Annotated[str, Field(min_length=1, pattern=r"^[^+#/$\x00-\x1f\x7f]+$"), AfterValidator(_levels)]
+Root = Annotated[str, Field(min_length=1, pattern=r"^[^+#$\x00-\x1f\x7f]+$"), AfterValidator(_levels)]
 
 
 class _Table(BaseModel):
     """A table of the file: unknown keys are errors, values do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class GatewayConfig(_Table):
@@ -48,13 +59,18 @@ class ModelConfig(_Table):
 class MqttConfig(_Table):
     """`[mqtt]`: the broker; `embedded` starts one inside the daemon."""
 
-    url: str = "embedded"
-    root: Annotated[str, Field(min_length=1, pattern=r"^[^+#$\x00-\x1f\x7f]+$")] = "fisher-edge"
+    url: Annotated[str, Field(repr=False)] = "embedded"
+    root: Root = "fisher-edge"
     password_file: Path | None = None
     ca_file: Path | None = None
     embedded_port: Annotated[int, Field(ge=0, le=65535)] = 1883
     outbox_mb: Positive = 256
     outbox_days: Positive = 30
+
+    @field_serializer("url")
+    def _without_password(self, url: str) -> str:
+        """Show the URL as it may be shown."""
+        return re.sub(r"(//[^:/]*):.*@", r"\1:***@", url)
 
 
 class AlarmConfig(_Table):
@@ -115,17 +131,17 @@ def load_config(path: Path) -> Config:
     try:
         tables = tomllib.loads(data.decode())
         config = Config.model_validate(tables)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not valid TOML: {error}") from error
     except ValidationError as error:
         raise UsageError(f"{path}: {_first_mistake(error)}") from error
+    except (ValueError, RecursionError) as error:  # of the parser: bad TOML, bad UTF-8, endless numbers or nesting
+        raise UsageError(f"{path} is not valid TOML: {error}; mend that place") from error
     _check_channels(path, config)
     return _with_absolute_paths(config, path.resolve().parent)
 
 
 def _first_mistake(error: ValidationError) -> str:
     """Say in one line what is wrong first, and how many more there are."""
-    mistakes = error.errors()
+    mistakes = _mistakes(error)
     first = mistakes[0]
     where = _place(first["loc"])
     rest = f" (and {len(mistakes) - 1} more)" if len(mistakes) > 1 else ""
@@ -137,9 +153,25 @@ def _first_mistake(error: ValidationError) -> str:
         return f"unknown key {key!r} in {_place(first['loc'][:-1]) or 'the file'}; {hint}{rest}"
     if first["type"] == "missing":
         return f"{where} is missing; add it{rest}"
+    if first["loc"] == ("channel",):
+        return f"channels are written as tables under [[channel]], one for each sensor{rest}"
     if first["type"] == "string_pattern_mismatch":
         return f"{where} = {first['input']!r} cannot be part of an MQTT topic (no + # / $); rename it{rest}"
-    return f"{where} = {first['input']!r}: {first['msg'].lower()}{rest}"
+    return f"{where} = {_shown(first['input'])}: {first['msg'].removeprefix('Value error, ').lower()}{rest}"
+
+
+def _mistakes(error: ValidationError) -> list[Any]:
+    """Return the mistakes, misspelt keys first: pydantic also blames the list that an invalid item is left out of."""
+    mistakes = error.errors()
+    inside = {mistake["loc"][:length] for mistake in mistakes for length in range(len(mistake["loc"]))}
+    own = [mistake for mistake in mistakes if mistake["loc"] not in inside]
+    return sorted(own, key=lambda mistake: mistake["type"] != "extra_forbidden")
+
+
+def _shown(value: Any) -> str:
+    """Show a value of the file, shortened."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 def _place(location: tuple[int | str, ...]) -> str:
@@ -147,7 +179,8 @@ def _place(location: tuple[int | str, ...]) -> str:
     parts: list[str] = []
     for part in location:
         if isinstance(part, int):
-            parts[-1] = f"[[{parts[-1].strip('[]')}]] {part + 1}"
+            table = parts[-1].strip("[]")
+            parts[-1] = f"[[{table}]] {part + 1}" if len(parts) == 1 else f"{table} {part + 1}"
         elif not parts:
             parts.append(f"[{part}]" if part in Config.model_fields else str(part))
         else:

@@ -18,6 +18,8 @@ from fisher_edge.errors import BadInputError
 __all__ = ["Recording", "RecordingSource", "read_recording"]
 
 MAX_SAMPLES = 1 << 30
+SMALLEST, LARGEST = 1e-20, 1e20
+"""Peak of a recording in its unit: its spectra stay far from the limits of float32."""
 BLOCK_S = 0.1
 
 
@@ -47,6 +49,12 @@ def read_recording(
     if not np.isfinite(one).all():
         bad = int(np.count_nonzero(~np.isfinite(one)))
         raise BadInputError(f"{path} holds {bad} samples that are not finite (NaN or Inf); mend or cut the recording")
+    largest = float(np.abs(one).max()) * scale
+    if largest and not SMALLEST < largest < LARGEST:
+        raise BadInputError(
+            f"{path} has a peak of {largest:g} (scale {scale:g}), outside {SMALLEST:g} to {LARGEST:g} where single "
+            "precision can tell signals apart; mend the scale"
+        )
     return Recording(path, np.ascontiguousarray(one * np.float32(scale), np.float32), rate)
 
 
@@ -55,14 +63,18 @@ def _read_npy(path: Path, rate_hz: int | None) -> tuple[FloatArray, int]:
     if rate_hz is None:
         raise BadInputError(f"{path} carries no sampling rate; give it with --rate-hz (rate_hz in a config)")
     try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise BadInputError(f"{path} is not a plain NumPy array ({error}); save it with numpy.save") from error
-    if not isinstance(array, np.ndarray) or array.ndim not in {1, 2} or array.dtype.kind not in "iuf":
+        with path.open("rb") as file:
+            array = np.lib.format.read_array(file, allow_pickle=False)
+    except (ValueError, EOFError, OSError, MemoryError) as error:
+        raise BadInputError(
+            f"{path} is not a plain NumPy array ({_one_line(error)}); save it with numpy.save"
+        ) from error
+    if array.ndim not in {1, 2} or array.dtype.kind not in "iuf":
         raise BadInputError(
             f"{path} is not an array of numbers in one or two dimensions; save samples or samples x channels"
         )
-    return array.reshape(len(array), -1).astype(np.float32), rate_hz
+    with np.errstate(over="ignore"):  # what does not fit becomes infinite, which is refused
+        return (array if array.ndim == 2 else array[:, None]).astype(np.float32), rate_hz
 
 
 def _read_sound(path: Path, rate_hz: int | None) -> tuple[FloatArray, int]:
@@ -72,9 +84,9 @@ def _read_sound(path: Path, rate_hz: int | None) -> tuple[FloatArray, int]:
             if sound.frames > MAX_SAMPLES:
                 raise BadInputError(f"{path} has {sound.frames} samples, more than {MAX_SAMPLES}; cut it into pieces")
             samples, rate = sound.read(dtype="float32", always_2d=True), int(sound.samplerate)
-    except (soundfile.SoundFileError, OSError) as error:
+    except (soundfile.SoundFileError, OSError, TypeError, ValueError, MemoryError) as error:
         raise BadInputError(
-            f"{path} is not a sound file that can be read ({error}); use WAV, FLAC, OGG or .npy"
+            f"{path} is not a sound file that can be read ({_one_line(error)}); use WAV, FLAC, OGG or .npy"
         ) from error
     if rate_hz is not None and rate_hz != rate:
         raise BadInputError(f"{path} says {rate} Hz but rate_hz={rate_hz} was given; leave the rate out")
@@ -84,13 +96,21 @@ def _read_sound(path: Path, rate_hz: int | None) -> tuple[FloatArray, int]:
 def _one_channel(path: Path, samples: FloatArray, channel: int | None) -> FloatArray:
     """Pick a channel of (samples, channels)."""
     count = samples.shape[1]
-    if len(samples) == 0:
+    if samples.size == 0:
         raise BadInputError(f"{path} holds no samples; record it again")
     if channel is None and count > 1:
-        raise BadInputError(f"{path} has {count} channels; choose one of 0 to {count - 1}")
+        raise BadInputError(
+            f"{path} has {count} channels; choose one of 0 to {count - 1} with --input-channel (embed: --channel; "
+            "configuration: channel)"
+        )
     if channel is not None and not 0 <= channel < count:
         raise BadInputError(f"{path} has {count} channel(s), 0 to {count - 1}; channel {channel} is out of range")
     return samples[:, channel or 0]
+
+
+def _one_line(error: BaseException) -> str:
+    """Text of an error of a library, whose lines and full stops would break ours."""
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
 @dataclass
