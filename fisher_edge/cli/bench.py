@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fisher_edge.cli.options import AsJson, print_json
+from fisher_edge.cli.options import AsJson, print_json, require
 
 __all__ = ["register"]
 
@@ -34,14 +34,13 @@ def bench(
     Example: fisher-edge bench --rate-hz 48000 --json
     """
     from fisher_bench import latency
-    from fisher_edge.errors import MissingExtraError, UsageError
+    from fisher_edge.errors import UsageError
 
     if provider not in {"auto", "cpu"}:
         raise UsageError(f"--provider {provider} is not known; use auto or cpu")
-    try:
-        measured = latency.measure(bundle, rate_hz, seconds, against_official=against_official, checkpoint=checkpoint)
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(error.name or "torch", "export") from error
+    if against_official:
+        require("export", "torch", "safetensors")
+    measured = latency.measure(bundle, rate_hz, seconds, against_official=against_official, checkpoint=checkpoint)
     if as_json:
         print_json(asdict(measured))
         return

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fisher_edge.cli.options import AsJson, RateHz, print_json
+from fisher_edge.cli.options import AsJson, RateHz, print_json, require
 
 if TYPE_CHECKING:
     from fisher_edge.sources.recording import Recording
@@ -39,24 +39,15 @@ def export(
 
     if fp32 and int8:
         raise UsageError("--fp32 cannot be used with --int8; choose one")
-    pipeline = _pipeline()
+    require("export", "torch", "onnx", "safetensors")
+    from fisher_export import pipeline
+
     signals = [
         pipeline.Signal(recording.path.name, recording.samples, recording.rate_hz)
         for recording in _recordings(calibration, rate_hz)
     ]
     exported = pipeline.export(checkpoint, out, "fp32" if fp32 else "int8", signals, force=force)
     print_json(asdict(exported) | {"path": str(exported.path)}) if as_json else _print_exported(exported)
-
-
-def _pipeline() -> Any:
-    """Import the export stage, or say which extra is missing."""
-    from fisher_edge.errors import MissingExtraError
-
-    try:
-        from fisher_export import pipeline
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(error.name or "torch", "export") from error
-    return pipeline
 
 
 def _recordings(files: list[Path] | None, rate_hz: int | None) -> "list[Recording]":

@@ -1,10 +1,13 @@
 """Options that several commands share."""
 
+import importlib
 import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from fisher_edge.errors import MissingExtraError
 
 __all__ = [
     "AsJson",
@@ -17,6 +20,7 @@ __all__ = [
     "StateDir",
     "WindowS",
     "print_json",
+    "require",
 ]
 
 Asset = Annotated[str, typer.Option("--asset", help="Machine the sensor belongs to: one level of an MQTT topic.")]
@@ -30,6 +34,15 @@ WindowS = Annotated[float, typer.Option("--window-s", help="Length of a window i
 HopS = Annotated[
     float | None, typer.Option("--hop-s", help="Seconds from window to window (default: a quarter of it, 2 at most).")
 ]
+
+
+def require(extra: str, *packages: str) -> None:
+    """Import the packages of an extra, or say how to get them."""
+    for package in packages:
+        try:
+            importlib.import_module(package)
+        except ModuleNotFoundError as error:
+            raise MissingExtraError(package, extra) from error
 
 
 def print_json(value: Any) -> None:
