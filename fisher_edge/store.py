@@ -3,8 +3,10 @@
 Start at `Store`. A connection belongs to the thread that opened it; every thread opens its own.
 """
 
+import fcntl
 import json
 import logging
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -109,11 +111,14 @@ class Baseline:
 
 
 class Store:
-    """An open connection to the gateway's database; use it as a context manager."""
+    """An open connection to the gateway's database; use it as a context manager.
 
-    def __init__(self, state_dir: Path) -> None:
+    A damaged database is set aside and an empty one begun, or, without `set_aside`, it is a StateError.
+    """
+
+    def __init__(self, state_dir: Path, *, set_aside: bool = True) -> None:
         self.path = state_dir / DATABASE_NAME
-        self.connection = _open(state_dir, self.path)
+        self.connection = _open(state_dir, self.path, set_aside=set_aside)
 
     def __enter__(self) -> "Store":
         return self
@@ -136,10 +141,11 @@ class Store:
             self.connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self.connection
+                self.connection.execute("COMMIT")
             except BaseException:
-                self.connection.execute("ROLLBACK")
+                if self.connection.in_transaction:  # SQLite has rolled back by itself when the disk is full
+                    self.connection.execute("ROLLBACK")
                 raise
-            self.connection.execute("COMMIT")
 
     def query(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
         """Return the rows of a reading statement."""
@@ -220,7 +226,7 @@ def _baseline(
     )
 
 
-def _open(state_dir: Path, path: Path) -> sqlite3.Connection:
+def _open(state_dir: Path, path: Path, *, set_aside: bool) -> sqlite3.Connection:
     """Open the database, setting a corrupt one aside so that the gateway can go on."""
     try:
         state_dir.mkdir(parents=True, exist_ok=True)
@@ -229,17 +235,45 @@ def _open(state_dir: Path, path: Path) -> sqlite3.Connection:
             f"cannot create the state directory {state_dir}: {error.strerror}; choose another with --state-dir"
         ) from error
     try:
-        return _connect(path)
-    except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError):
-            raise _explanation(path, error) from error
-        aside = path.with_name(f"{path.name}.corrupt-{time.time_ns()}")
-        for suffix in ("", "-wal", "-shm"):
-            part = path.with_name(path.name + suffix)
-            if part.exists():
-                part.rename(aside.with_name(aside.name + suffix))
-        log.error("%s is damaged (%s); it was moved to %s and an empty one begun: enrol again", path, error, aside)  # noqa: TRY400 -- one line, no traceback
-        return _connect(path)
+        with _one_at_a_time(state_dir):
+            try:
+                return _connect(path)
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError as error:
+                if not set_aside:
+                    raise StateError(
+                        f"database {path} is damaged ({error}); nothing was changed: fisher-edge run sets it aside "
+                        "when it starts, or move it away and enrol again"
+                    ) from error
+                aside = _set_aside(path)
+                log.error(  # noqa: TRY400 -- one line, no traceback
+                    "%s is damaged (%s); it was moved to %s and an empty one begun: enrol again", path, error, aside
+                )
+                return _connect(path)
+    except (sqlite3.Error, OSError) as error:
+        raise _explanation(path, error) from error
+
+
+def _set_aside(path: Path) -> Path:
+    """Move a damaged database and its log out of the way."""
+    aside = path.with_name(f"{path.name}.corrupt-{time.time_ns()}")
+    for suffix in ("", "-wal", "-shm"):
+        part = path.with_name(path.name + suffix)
+        if part.exists():
+            part.rename(aside.with_name(aside.name + suffix))
+    return aside
+
+
+@contextmanager
+def _one_at_a_time(state_dir: Path) -> Iterator[None]:
+    """Let programs open the database in turn: neither sets aside what the other has just begun."""
+    folder = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -282,13 +316,15 @@ def _explained(path: Path) -> Iterator[None]:
         raise _explanation(path, error) from error
 
 
-def _explanation(path: Path, error: sqlite3.Error) -> StateError:
+def _explanation(path: Path, error: sqlite3.Error | OSError) -> StateError:
     """Say what a database error means for the user."""
     text = str(error)
     if "locked" in text:
         advice = "another program holds it; stop that program or choose another --state-dir"
     elif "readonly" in text or "unable to open" in text:
         advice = "the state directory is not writable; mend its permissions or choose another --state-dir"
+    elif isinstance(error, OSError):
+        text, advice = error.strerror or text, "mend the state directory or choose another --state-dir"
     elif "full" in text:
         advice = "the disk is full; make room"
     else:
