@@ -6,6 +6,7 @@ Start at `load_bundle`. Nothing here unpickles: the manifest is JSON, the self-t
 import hashlib
 import io
 import json
+import stat
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from fisher_edge.dsp.frontend import FrontEnd
 from fisher_edge.encoder.onnx_scan import has_external_data
 from fisher_edge.errors import BadArtifactError
 
-__all__ = ["BUNDLE_SCHEMA", "DEFAULT_BUNDLE", "Bundle", "SelfTest", "load_bundle", "sha256"]
+__all__ = ["BUNDLE_SCHEMA", "DEFAULT_BUNDLE", "Bundle", "SelfTest", "first_line", "load_bundle", "sha256"]
 
 BUNDLE_SCHEMA = "fisher-edge/bundle/1"
 DEFAULT_BUNDLE = Path(__file__).parents[1] / "bundles" / "default"
@@ -26,6 +27,7 @@ ENCODER_NAME = "encoder.onnx"
 MANIFEST_NAME = "manifest.json"
 SELFTEST_NAME = "selftest.npz"
 MAX_BYTES = {ENCODER_NAME: 512 * 2**20, MANIFEST_NAME: 2**20, SELFTEST_NAME: 64 * 2**20}
+"""By file; the self-test's also caps what it unpacks to."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,42 +73,51 @@ def load_bundle(path: str | Path = "default") -> Bundle:
     if not folder.is_dir():
         raise BadArtifactError(f"no bundle folder at {folder}; give a folder made by: fisher-edge export")
     try:
-        manifest = json.loads(_read(folder, MANIFEST_NAME))
+        manifest = json.loads(_read(folder, MANIFEST_NAME, None))
         if manifest["schema"] != BUNDLE_SCHEMA:
             raise BadArtifactError(
-                f"{folder}: schema {manifest['schema']!r} is not {BUNDLE_SCHEMA!r}; export it again with this version"
+                f"{folder / MANIFEST_NAME}: schema {manifest['schema']!r} is not {BUNDLE_SCHEMA!r}; export it again"
             )
-        model = _read(folder, ENCODER_NAME, manifest["files"][ENCODER_NAME])
-        tests = _read(folder, SELFTEST_NAME, manifest["files"][SELFTEST_NAME])
+        model = _read(folder, ENCODER_NAME, str(manifest["files"][ENCODER_NAME]))
+        _check_single_file(folder / ENCODER_NAME, model)
+        tests = _read(folder, SELFTEST_NAME, str(manifest["files"][SELFTEST_NAME]))
+        front_end = _front_end(folder / MANIFEST_NAME, manifest["front_end"])
         return Bundle(
             path=folder,
             name=str(manifest["name"]),
             version=str(manifest["version"]),
             precision=str(manifest["precision"]),
-            sha256=sha256(_without_external_data(folder, model)),
+            sha256=sha256(model),
             dim=int(manifest["dim"]),
-            front_end=FrontEnd.from_dict(manifest["front_end"]),
+            front_end=front_end,
             model=model,
-            selftest=_selftest(tests, folder, float(manifest["selftest"]["min_cosine"])),
+            selftest=_selftest(
+                folder / SELFTEST_NAME,
+                tests,
+                (front_end.band_width, int(manifest["dim"])),
+                float(manifest["selftest"]["min_cosine"]),
+            ),
             manifest=manifest,
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise BadArtifactError(f"{folder / MANIFEST_NAME}: {_what(error)}; export the bundle again") from error
 
 
 def _what(error: Exception) -> str:
     """Say what a malformed manifest lacks."""
-    return f"field {error} is missing" if isinstance(error, KeyError) else f"malformed ({error})"
+    return f"field {error} is missing" if isinstance(error, KeyError) else f"malformed ({first_line(error)})"
 
 
-def _read(folder: Path, name: str, digest: str | None = None) -> bytes:
-    """Read one file of the bundle within its size cap and, when given, against its hash."""
+def _read(folder: Path, name: str, digest: str | None) -> bytes:
+    """Read one file of the bundle within its size cap and, unless that is None, against its hash."""
     path = folder / name
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES[name]:
+        info = path.stat()
+        if not stat.S_ISREG(info.st_mode):
+            raise BadArtifactError(f"{path} is not a plain file; the bundle is incomplete, copy it again")
+        if info.st_size > MAX_BYTES[name]:
             raise BadArtifactError(
-                f"{path} has {size} bytes, more than the {MAX_BYTES[name]} allowed; check its origin"
+                f"{path} has {info.st_size} bytes, more than the {MAX_BYTES[name]} allowed; check its origin"
             )
         data = path.read_bytes()
     except OSError as error:
@@ -120,24 +131,50 @@ def _read(folder: Path, name: str, digest: str | None = None) -> bytes:
     return data
 
 
-def _without_external_data(folder: Path, model: bytes) -> bytes:
-    """Return the model's bytes unless it wants other files read."""
-    if has_external_data(model):
-        raise BadArtifactError(
-            f"{folder / ENCODER_NAME} refers to external data files, which are never loaded; export it as a single file"
-        )
-    return model
-
-
-def _selftest(data: bytes, folder: Path, min_cosine: float) -> SelfTest:
-    """Read the self-test arrays, refusing anything pickled."""
-    path = folder / SELFTEST_NAME
+def _check_single_file(path: Path, model: bytes) -> None:
+    """Refuse a model that is damaged or wants other files read."""
     try:
+        external = has_external_data(model)
+    except BadArtifactError as error:
+        raise BadArtifactError(f"{path}: {error}") from error
+    if external:
+        raise BadArtifactError(f"{path} refers to external data files, which are never loaded; export it as one file")
+
+
+def _front_end(path: Path, values: Any) -> FrontEnd:
+    """Rebuild the front-end of the manifest at `path`."""
+    try:
+        return FrontEnd.from_dict(values)
+    except BadArtifactError as error:
+        raise BadArtifactError(f"{path}: {error}") from error
+
+
+def _selftest(path: Path, data: bytes, widths: tuple[int, int], min_cosine: float) -> SelfTest:
+    """Read the self-test arrays, refusing anything pickled; `widths` are those of a band and of its embedding."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        if unpacked > MAX_BYTES[SELFTEST_NAME]:
+            raise ValueError(f"it unpacks to {unpacked} bytes, more than the {MAX_BYTES[SELFTEST_NAME]} allowed")
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             bands = np.asarray(arrays["bands"], np.float32)
             embeddings = np.asarray(arrays["embeddings"], np.float32)
-    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise BadArtifactError(f"{path} is not a self-test ({error}); export the bundle again") from error
-    if bands.ndim != 3 or embeddings.ndim != 2 or len(bands) != len(embeddings) or len(bands) < 2:
-        raise BadArtifactError(f"{path} holds shapes {bands.shape} and {embeddings.shape}; export the bundle again")
+    except Exception as error:  # hostile archives raise whatever zlib, zipfile and the header's parser like
+        raise BadArtifactError(f"{path} is not a self-test ({first_line(error)}); export the bundle again") from error
+    if (
+        bands.ndim != 3
+        or embeddings.ndim != 2
+        or len(bands) != len(embeddings)
+        or len(bands) < 2
+        or (bands.shape[2], embeddings.shape[1]) != widths
+    ):
+        raise BadArtifactError(
+            f"{path} holds shapes {bands.shape} and {embeddings.shape}, which do not fit bands of {widths[0]} bins and "
+            f"embeddings of {widths[1]} numbers; export the bundle again"
+        )
     return SelfTest(bands, embeddings, min_cosine)
+
+
+def first_line(error: Exception) -> str:
+    """First line of an error's text, or its type where it has none."""
+    return next(iter(str(error).splitlines()), "")[:200] or type(error).__name__

@@ -20,6 +20,8 @@ def embed_recording(session: EncoderSession, wave: FloatArray, rate_hz: int, *, 
     """
     front_end = session.bundle.front_end
     front_end.check_rate(rate_hz)
+    if not len(wave) or not np.isfinite(wave).all():
+        raise BadInputError(f"signal of {len(wave)} samples is empty or holds NaN or Inf; record it again")
     length = front_end.n_samples(front_end.max_frames, rate_hz)
     starts = [start for start in range(0, len(wave), length) if start == 0 or len(wave) - start >= length / 2]
     rows = []

@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime
 
 from fisher_edge.dsp.blocks import FloatArray
-from fisher_edge.encoder.bundle import Bundle
+from fisher_edge.encoder.bundle import Bundle, first_line
 from fisher_edge.errors import BadArtifactError, BadInputError
 
 __all__ = ["EncoderSession"]
@@ -43,6 +43,11 @@ class EncoderSession:
                 f"sub-bands of shape {bands.shape} do not fit an encoder of {self.bundle.front_end.band_width} bins a "
                 "band; cut them with the front-end of the bundle"
             )
+        if not len(bands) or bands.shape[1] < self.min_frames:
+            raise BadInputError(
+                f"sub-bands of shape {bands.shape} hold no band or fewer than the {self.min_frames} frames of a patch; "
+                "use a longer window"
+            )
         rows = [self._session.run(None, {"bands": band[None]})[0] for band in bands]
         return np.concatenate(rows)
 
@@ -52,7 +57,7 @@ class EncoderSession:
         try:
             actual = self.embed(test.bands)
         except Exception as error:  # ONNX Runtime's errors share no base but this
-            raise BadArtifactError(f"{self.bundle.path}: the model does not run: {_first_line(error)}") from error
+            raise BadArtifactError(f"{self.bundle.path}: the model does not run: {first_line(error)}") from error
         if actual.shape != test.embeddings.shape:
             raise BadArtifactError(
                 f"{self.bundle.path}: the model gives shape {actual.shape}, its self-test {test.embeddings.shape}; "
@@ -87,7 +92,7 @@ def _session(bundle: Bundle) -> Any:
         )
     except Exception as error:  # ONNX Runtime's errors share no base but this
         raise BadArtifactError(
-            f"{bundle.path}: ONNX Runtime {onnxruntime.__version__} cannot load the model: {_first_line(error)}; "
+            f"{bundle.path}: ONNX Runtime {onnxruntime.__version__} cannot load the model: {first_line(error)}; "
             "export it again"
         ) from error
 
@@ -96,8 +101,3 @@ def _cosines(left: FloatArray, right: FloatArray) -> FloatArray:
     """Cosine of each row pair."""
     norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
     return np.asarray(np.sum(left * right, axis=1) / np.maximum(norms, 1e-12))
-
-
-def _first_line(error: Exception) -> str:
-    """First line of an error text."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,0 +1,131 @@
+"""Embeddings of whole recordings: how they are cut, and how they are kept."""
+
+from pathlib import Path
+
+import micro
+import numpy as np
+import pytest
+
+from fisher_edge.dsp.blocks import FloatArray
+from fisher_edge.encoder.bundle import load_bundle
+from fisher_edge.encoder.files import embed_recording, save_embeddings
+from fisher_edge.encoder.ort import EncoderSession
+from fisher_edge.errors import BadInputError
+from fisher_export.pipeline import export
+
+RATE_HZ = 1000
+LENGTH = micro.FRONT_END.n_samples(1024, RATE_HZ)
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> EncoderSession:
+    """Return a session of a micro bundle."""
+    folder = tmp_path_factory.mktemp("bundle")
+    exported = export(micro.save_micro(folder / "micro"), folder / "out", "fp32", micro.signals())
+    return EncoderSession(load_bundle(exported.path))
+
+
+def noise(samples: int) -> FloatArray:
+    """White noise."""
+    return np.random.default_rng(0).standard_normal(samples).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("samples", "segments"),
+    [
+        (LENGTH // 4, 1),
+        (LENGTH, 1),
+        (LENGTH + LENGTH // 2, 1),
+        (LENGTH + LENGTH // 2 + 1, 2),
+        (2 * LENGTH, 2),
+        (3 * LENGTH - 1, 3),
+        (3 * LENGTH + 100, 3),
+    ],
+)
+def test_recording_is_cut_into_segments_of_1024_frames(session: EncoderSession, samples: int, segments: int) -> None:
+    """The rest makes a segment of its own when it is the only one or at least half as long."""
+    assert LENGTH % 2 == 1
+    wave = noise(samples)
+    found = embed_recording(session, wave, RATE_HZ)
+    assert found.shape == (segments, 32)
+    for number, row in enumerate(found):
+        segment = wave[number * LENGTH : (number + 1) * LENGTH]
+        expected = session.embed(micro.FRONT_END.sub_bands(segment, RATE_HZ)).ravel()
+        np.testing.assert_array_equal(row, expected)
+
+
+def test_bands_are_concatenated_from_low_to_high(session: EncoderSession) -> None:
+    """The row of a segment is its bands' embeddings in order."""
+    wave = noise(16_000)
+    found = embed_recording(session, wave, 16_000)
+    bands = session.embed(micro.FRONT_END.sub_bands(wave, 16_000))
+    assert found.shape == (1, 4 * 32)
+    np.testing.assert_array_equal(found[0].reshape(4, 32), bands)
+
+
+def test_pad_frames_fills_every_segment(session: EncoderSession) -> None:
+    """`pad_frames` embeds short segments as 1024 frames, which is another embedding; full ones do not change."""
+    wave = noise(LENGTH + 6000)
+    bare, padded = (embed_recording(session, wave, RATE_HZ, pad_frames=pad) for pad in (False, True))
+    expected = session.embed(micro.FRONT_END.sub_bands(wave[LENGTH:], RATE_HZ, pad_frames=True)).ravel()
+    np.testing.assert_array_equal(padded[0], bare[0])
+    np.testing.assert_array_equal(padded[1], expected)
+    assert np.abs(padded[1] - bare[1]).max() > 1e-3
+
+
+def test_shortest_recording_is_one_patch(session: EncoderSession) -> None:
+    """16 frames can be embedded, 15 say how many there are, and `pad_frames` needs one."""
+    samples = [micro.FRONT_END.n_samples(frames, RATE_HZ) for frames in (16, 15, 1)]
+    assert embed_recording(session, noise(samples[0]), RATE_HZ).shape == (1, 32)
+    with pytest.raises(BadInputError, match=f"{samples[1]} samples at 1000 Hz make 15 frames, the encoder needs 16"):
+        embed_recording(session, noise(samples[1]), RATE_HZ)
+    for count in samples:
+        assert embed_recording(session, noise(count), RATE_HZ, pad_frames=True).shape == (1, 32)
+
+
+@pytest.mark.parametrize("pad_frames", [False, True])
+def test_recording_without_a_frame_is_refused(session: EncoderSession, pad_frames: bool) -> None:
+    """Less than a frame, and nothing at all, are refused as what they are."""
+    with pytest.raises(BadInputError, match="shorter than one frame of 25 samples"):
+        embed_recording(session, noise(24), RATE_HZ, pad_frames=pad_frames)
+    with pytest.raises(BadInputError, match="signal of 0 samples is empty"):
+        embed_recording(session, noise(0), RATE_HZ, pad_frames=pad_frames)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_recording_with_damaged_samples_is_refused(session: EncoderSession, bad: float) -> None:
+    """One NaN would spoil a whole row silently."""
+    wave = noise(2000)
+    wave[1000] = bad
+    with pytest.raises(BadInputError, match="NaN or Inf"):
+        embed_recording(session, wave, RATE_HZ)
+
+
+def test_rate_out_of_range_is_refused(session: EncoderSession) -> None:
+    """Slow process values are refused as such."""
+    with pytest.raises(BadInputError, match="rate_hz=1 is below 100 Hz"):
+        embed_recording(session, noise(2000), 1)
+
+
+def test_one_recording_is_kept_as_npy(tmp_path: Path) -> None:
+    """A .npy holds the rows of one recording."""
+    rows = noise(12).reshape(3, 4)
+    save_embeddings(tmp_path / "out.npy", {"a.wav": rows})
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy", allow_pickle=False), rows)
+
+
+def test_several_recordings_are_kept_as_npz(tmp_path: Path) -> None:
+    """A .npz holds the rows of each recording under its name, whatever is in the name."""
+    rows = {"a.wav": noise(12).reshape(3, 4), "file": noise(4).reshape(1, 4), "folder/b c.flac": noise(8).reshape(2, 4)}
+    save_embeddings(tmp_path / "out.npz", rows)
+    with np.load(tmp_path / "out.npz", allow_pickle=False) as found:
+        assert set(found) == set(rows)
+        for name, expected in rows.items():
+            np.testing.assert_array_equal(found[name], expected)
+
+
+@pytest.mark.parametrize("name", ["nowhere/out.npy", "nowhere/out.npz"])
+def test_folder_that_is_not_there_is_an_error_of_ours(tmp_path: Path, name: str) -> None:
+    """A place that cannot be written is named."""
+    with pytest.raises(BadInputError, match=r"cannot write .*nowhere/out\.np. *.*No such file"):
+        save_embeddings(tmp_path / name, {"a.wav": noise(4).reshape(1, 4)})
