@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -207,9 +208,16 @@ def test_damaged_database_is_set_aside_and_reported(
     assert seeds(tmp_path) == [0]
 
 
-def test_damaged_database_is_set_aside_once_by_many_openers(tmp_path: Path) -> None:
+def test_damaged_database_is_set_aside_once_by_many_openers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads that find the damage at the same time do not set aside the new database of one another."""
     damaged(tmp_path, first=0, size=2000)
+    move = store_module._set_aside
+
+    def hesitate(path: Path) -> Path:
+        time.sleep(0.05)
+        return move(path)
+
+    monkeypatch.setattr(store_module, "_set_aside", hesitate)
 
     def boot(_: int) -> None:
         with Store(tmp_path) as store:
