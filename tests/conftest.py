@@ -6,6 +6,15 @@ from pathlib import Path
 import pytest
 from mosquitto import EXECUTABLE, Mosquitto
 
+from fisher_edge.encoder.bundle import load_bundle
+from fisher_edge.encoder.ort import EncoderSession
+
+
+@pytest.fixture(scope="session")
+def encoder() -> EncoderSession:
+    """Return the encoder that ships with the package, loaded once."""
+    return EncoderSession(load_bundle())
+
 
 @pytest.fixture
 def new_mosquitto(tmp_path: Path) -> Iterator[Callable[..., Mosquitto]]:

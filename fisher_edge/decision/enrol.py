@@ -21,7 +21,7 @@ from fisher_edge.errors import BadInputError
 from fisher_edge.sources.recording import Recording
 from fisher_edge.store import Baseline, Store, check_topic_level
 
-__all__ = ["DEFAULT_WINDOW_S", "Enrolled", "default_hop_s", "enroll", "windows_of"]
+__all__ = ["DEFAULT_WINDOW_S", "Enrolled", "check_length", "default_hop_s", "enroll", "windows_of"]
 
 DEFAULT_WINDOW_S = 10.24
 LARGEST_HOP_S = 2.0
@@ -54,14 +54,19 @@ def default_hop_s(window_s: float) -> float:
     return min(LARGEST_HOP_S, window_s / 4)
 
 
+def check_length(name: str, seconds: float) -> None:
+    """Refuse what cannot be the length of a window or of a hop."""
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise BadInputError(f"{name}={seconds:g} is not a length of time; give seconds above 0")
+
+
 def windows_of(recording: Recording, front_end: FrontEnd, window_s: float, hop_s: float) -> Iterator[Window]:
     """Cut a recording into the windows its stream would give; time stamps count from its start.
 
     Raises BadInputError at once when it is shorter than a window or its sensor is not to be trusted.
     """
-    for name, seconds in (("window_s", window_s), ("hop_s", hop_s)):
-        if not (math.isfinite(seconds) and seconds > 0):
-            raise BadInputError(f"{name}={seconds:g} is not a length of time; give seconds above 0")
+    check_length("window_s", window_s)
+    check_length("hop_s", hop_s)
     window_frames, hop_frames = front_end.frames_of(window_s), front_end.frames_of(hop_s)
     stream = WindowStream(front_end, recording.rate_hz, window_frames, hop_frames)
     needed = front_end.n_samples(window_frames, recording.rate_hz)
@@ -108,7 +113,7 @@ def enroll(
     _check_rates(recordings)
     hop_s = default_hop_s(window_s) if hop_s is None else hop_s
     front_end = session.bundle.front_end
-    cut = _embed_all(session, [windows_of(recording, front_end, window_s, hop_s) for recording in recordings])
+    cut = _embed_all(session, recordings, [windows_of(each, front_end, window_s, hop_s) for each in recordings])
     facts: dict[str, Any] = {
         "model": {"name": session.bundle.name, "sha256": session.bundle.sha256},
         "rate_hz": recordings[0].rate_hz,
@@ -163,20 +168,24 @@ class _Cut:
     """Log RMS."""
 
 
-def _embed_all(session: EncoderSession, recordings: Sequence[Iterator[Window]]) -> _Cut:
-    """Embed the windows of every recording, one at a time."""
+def _embed_all(session: EncoderSession, recordings: Sequence[Recording], cuts: Sequence[Iterator[Window]]) -> _Cut:
+    """Embed the windows of every recording, one at a time; a stretch of a dead sensor is nobody's normal state."""
     embeddings, rows = [], []
-    for number, windows in enumerate(recordings):
+    for number, windows in enumerate(cuts):
         for window in windows:
+            fault = sensor_fault(window.samples)
+            if fault:
+                raise BadInputError(
+                    f"{recordings[number].path}, {window.start / window.rate_hz:.2f} to {window.end_time_s:.2f} s: "
+                    f"{fault}; cut that part out"
+                )
             embeddings.append(session.embed(window.bands))
             rows.append((number, window.start, window.end_time_s, level_log_rms(window.samples)))
     owner, start, end_s, level = (np.array(column) for column in zip(*rows, strict=True))
     return _Cut(np.stack(embeddings), owner, start, end_s, level)
 
 
-def _calibrate(
-    cut: _Cut, frame_samples: int, window_frames: int
-) -> tuple[npt.NDArray[np.float64], tuple[int, ...]]:
+def _calibrate(cut: _Cut, frame_samples: int, window_frames: int) -> tuple[npt.NDArray[np.float64], tuple[int, ...]]:
     """Return the held-out distances and the recordings unlike all others."""
     bank = MemoryBank.of(cut.embeddings, ["normal"] * len(cut.embeddings))
     held_out = held_out_distances(bank, cut.owner, cut.start // frame_samples, window_frames)

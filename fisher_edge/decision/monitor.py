@@ -7,13 +7,14 @@ RMS is from theirs. Each has thresholds of its own, calibrated on held-out enrol
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
 from fisher_edge.decision.alarm import AlarmRule, ChannelState, Interruption, Quantity, State, Transition, worse
 from fisher_edge.decision.bank import Match, MemoryBank
-from fisher_edge.decision.threshold import fit_tail
+from fisher_edge.decision.threshold import Tail, fit_tail, probability
 from fisher_edge.dsp.blocks import FloatArray, rfc3339
 from fisher_edge.dsp.features import features, level_log_rms, sensor_fault
 from fisher_edge.dsp.stream import Window
@@ -69,8 +70,9 @@ class Monitor:
         self._examples = _examples(normal, faults)
         self._tail = fit_tail(normal.facts["held_out"])
         hop_s = self.hop_frames * session.bundle.front_end.hop_ms / 1000
+        level_tail = fit_tail(normal.facts["level"]["held_out"])
         warning, alarm = (
-            (self._tail.threshold(rate, hop_s), fit_tail(normal.facts["level"]["held_out"]).threshold(rate, hop_s))
+            (self._tail.threshold(rate, hop_s), _level_threshold(level_tail, rate, hop_s))
             for rate in (policy.warning_per_day, policy.alarm_per_day)
         )
         self._shape = Quantity(warning[0], alarm[0], policy.rule)
@@ -213,6 +215,12 @@ def load_monitor(
                 "embeddings cannot be compared; enrol again or give the same --model"
             )
     return Monitor(session, normal, [baseline for baseline in baselines if baseline.label], policy, hop_frames)
+
+
+def _level_threshold(tail: Tail, false_alarms_per_day: float, hop_s: float) -> float:
+    """Return the deviation of the level to raise at: as enrolled, but never tighter than a spread of 1 % asks for."""
+    deviations = NormalDist().inv_cdf(1 - probability(false_alarms_per_day, hop_s) / 2)
+    return max(tail.threshold(false_alarms_per_day, hop_s), deviations * MIN_LEVEL_STD)
 
 
 def _frame(window: Window, session: EncoderSession) -> dict[str, Any]:

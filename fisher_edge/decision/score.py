@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from fisher_edge.decision.enrol import windows_of
+from fisher_edge.decision.enrol import check_length, windows_of
 from fisher_edge.decision.monitor import Policy, load_monitor
 from fisher_edge.encoder.ort import EncoderSession
 from fisher_edge.errors import BadInputError
@@ -28,7 +28,9 @@ def score_recording(
     Raises BadInputError when nothing is enrolled or the recording does not fit the baseline.
     """
     front_end = session.bundle.front_end
-    hop_frames = front_end.frames_of(hop_s) if hop_s else None
+    if hop_s is not None:
+        check_length("hop_s", hop_s)
+    hop_frames = None if hop_s is None else front_end.frames_of(hop_s)
     monitor = load_monitor(store, session, asset, channel, policy, hop_frames)
     if recording.rate_hz != monitor.rate_hz:
         raise BadInputError(

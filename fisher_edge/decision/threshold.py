@@ -57,7 +57,7 @@ class Tail:
 
     def threshold(self, false_alarms_per_day: float, hop_s: float) -> float:
         """Return the distance that normal windows, one every `hop_s`, exceed so many times a day."""
-        return self.distance_at(probability(false_alarms_per_day, hop_s))
+        return max(SMALLEST_SCALE, self.distance_at(probability(false_alarms_per_day, hop_s)))
 
     def _survival(self, excess: float) -> float:
         """Share of the tail beyond a scaled excess."""
