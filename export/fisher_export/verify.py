@@ -5,6 +5,7 @@ Start at `measure`: parity on held-out windows of real recordings, and the time 
 
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ __all__ = ["GATES", "Parity", "Signal", "cut_windows", "embed_with_torch", "meas
 
 WINDOW_S = 2.56
 MIN_WINDOWS = 8
+MIN_OF_ONE_RATE = 3
+"""Windows of the same rate from which a nearest other one can change."""
 LATENCY_RATE_HZ = 16_000
 LATENCY_SECONDS = 10
 REPEATS = 5
@@ -68,6 +71,7 @@ def cut_windows(signals: Sequence[Signal], front_end: FrontEnd) -> list[tuple[in
     """Cut recordings into windows of 2.56 s (shorter ones whole): (rate_hz, sub-bands) of each."""
     windows = []
     for signal in signals:
+        front_end.check_rate(signal.rate_hz)
         length = front_end.n_samples(front_end.frames_of(WINDOW_S), signal.rate_hz)
         starts = range(0, max(1, len(signal.wave) - length + 1), length)
         windows += [
@@ -78,6 +82,11 @@ def cut_windows(signals: Sequence[Signal], front_end: FrontEnd) -> list[tuple[in
         raise BadInputError(
             f"{len(windows)} windows are too few to verify an export ({MIN_WINDOWS} needed); "
             f"give more or longer recordings with --calibration"
+        )
+    if max(Counter(rate for rate, _ in windows).values()) < MIN_OF_ONE_RATE:
+        raise BadInputError(
+            f"no rate has {MIN_OF_ONE_RATE} windows, so nearest neighbours cannot be compared; give more recordings "
+            "of one rate with --calibration"
         )
     return windows
 
@@ -106,9 +115,10 @@ def measure(encoder: Encoder, session: EncoderSession, signals: Sequence[Signal]
 
 
 def _cosine(left: FloatArray, right: FloatArray) -> FloatArray:
-    """Cosine of each row pair, in float64."""
+    """Cosine of each row pair, in float64; 0 where a row is zero, as centred rows of equal windows are."""
     a, b = left.astype(np.float64), right.astype(np.float64)
-    return np.asarray((a * b).sum(axis=1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)))
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return np.asarray((a * b).sum(axis=1) / np.maximum(norms, 1e-12))
 
 
 def _neighbour_agreement(rates: list[int], before: list[FloatArray], after: list[FloatArray]) -> float:
@@ -116,7 +126,7 @@ def _neighbour_agreement(rates: list[int], before: list[FloatArray], after: list
     same = []
     for rate in set(rates):
         chosen = [index for index, other in enumerate(rates) if other == rate]
-        if len(chosen) > 2:
+        if len(chosen) >= MIN_OF_ONE_RATE:
             same += [
                 a == b
                 for a, b in zip(
@@ -127,8 +137,11 @@ def _neighbour_agreement(rates: list[int], before: list[FloatArray], after: list
 
 
 def _nearest_other(embeddings: list[FloatArray]) -> list[int]:
-    """Index of the nearest other window by cosine of the concatenated bands."""
-    rows = np.stack([embedding.ravel() for embedding in embeddings])
+    """Index of the nearest other window by cosine of the concatenated bands.
+
+    In float64: close windows differ by less in cosine than float32 resolves near 1.
+    """
+    rows = np.stack([embedding.ravel() for embedding in embeddings]).astype(np.float64)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     similarity = rows @ rows.T
     np.fill_diagonal(similarity, -np.inf)
