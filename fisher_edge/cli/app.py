@@ -1,6 +1,7 @@
 """The application all commands belong to, and the one place where errors become a line and an exit code."""
 
 import logging
+import os
 import sys
 from typing import Annotated, Any
 
@@ -49,11 +50,13 @@ for group in (demo, run, enroll, embed, export, bench, config):
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and leave; an expected error is one line on stderr and its exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # our products are small, and the cores belong to others too
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     debug = DEBUG in arguments
     try:
-        code = app([argument for argument in arguments if argument != DEBUG], standalone_mode=False)
-        sys.stdout.flush()
+        words = [argument for argument in arguments if argument != DEBUG]
+        code = app(words, prog_name="fisher-edge", standalone_mode=False)
+        print(end="", flush=True)
         sys.exit(code)
     except USAGE_ERROR as error:
         if debug:

@@ -1,0 +1,227 @@
+"""The command line on real recordings: what it prints, for people and for programs, and how much memory it takes."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+from command import COMMAND, run
+from machine import EXAMPLES, machine_signal, sound_file
+
+from fisher_edge import __version__
+from fisher_edge.cli import main
+from fisher_edge.cli.app import app
+from fisher_edge.dsp.frontend import FrontEnd
+
+BEARING = EXAMPLES / "bearing"
+HEALTHY = [BEARING / f"healthy-{rpm}rpm-{part}.flac" for rpm in (600, 900, 1200) for part in "ab"]
+RESULT_FIELDS = {
+    *("asset", "channel", "seq", "boot", "time", "window_s", "rate_hz", "state", "distance", "threshold", "ratio"),
+    *(
+        "p_value",
+        "bands",
+        "nearest",
+        "fault",
+        "level",
+        "views",
+        "features",
+        "baseline",
+        "model",
+        "latency_ms",
+        "replay",
+    ),
+}
+"""Section 7 of the design."""
+PLACE = ("--asset", "bearing", "--channel", "vibration")
+
+
+def command_names(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield the words of every command below a group."""
+    for name, child in getattr(command, "commands", {}).items():
+        if hasattr(child, "commands"):
+            yield from command_names(child, (*path, name))
+        else:
+            yield (*path, name)
+
+
+COMMANDS = list(command_names(typer.main.get_command(app)))
+
+
+def test_commands_of_the_design_are_there() -> None:
+    """The commands that scripts rely on exist."""
+    fixed = {("demo",), ("run",), ("enroll",), ("score",), ("embed",), ("export",), ("bench",)}
+    assert fixed | {("baseline", "list"), ("config", "check"), ("config", "schema")} <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_help_has_an_example(words: tuple[str, ...], option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every command explains itself, with an example that begins with its own words."""
+    with pytest.raises(SystemExit) as left:
+        main([*words, option])
+    assert not left.value.code
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"Example: fisher-edge {' '.join(words)}" in shown
+
+
+def test_groups_without_a_command_show_their_help(capsys: pytest.CaptureFixture[str]) -> None:
+    """Who types half a command sees the other half; `--version` names the version."""
+    for words in ([], ["config"], ["baseline"]):
+        with pytest.raises(SystemExit) as left:
+            main(words)
+        assert left.value.code == 2
+        captured = capsys.readouterr()
+        assert "Usage: " in captured.out
+        assert captured.err == ""
+    with pytest.raises(SystemExit) as left:
+        main(["--version"])
+    assert not left.value.code
+    assert capsys.readouterr().out == f"fisher-edge {__version__}\n"
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a state directory in which a bearing and an example of its fault are enrolled."""
+    folder = tmp_path_factory.mktemp("cli") / "new" / "state"
+    enrolled = run("enroll", *HEALTHY, *PLACE, "--window-s", "0.64", "--state-dir", folder, "--json")
+    assert (enrolled.returncode, enrolled.stderr) == (0, "")
+    facts = json.loads(enrolled.stdout)
+    assert (facts["asset"], facts["channel"], facts["label"], facts["version"]) == ("bearing", "vibration", None, 1)
+    assert (facts["windows"], facts["window_s"], facts["hop_s"]) == (42, 0.64, 0.16)
+    assert facts["spread"] < facts["thresholds"]["1"] < facts["thresholds"]["0.1"]
+    fault = BEARING / "inner-5-900rpm.flac"
+    options = ("--window-s", "0.64", "--hop-s", "0.64", "--state-dir", folder)
+    labelled = run("enroll", fault, *PLACE, "--label", "inner race", *options)
+    assert (labelled.returncode, labelled.stderr) == (0, "")
+    assert "enrolled as examples of 'inner race', version 1" in labelled.stdout
+    return folder
+
+
+def test_score_prints_one_object_a_line(state: Path) -> None:
+    """With `--json` every line is one window with all result fields, and a faulty bearing ends in an alarm."""
+    scored = run("score", BEARING / "inner-5-900rpm.flac", *PLACE, "--state-dir", state, "--hop-s", "0.48", "--json")
+    assert (scored.returncode, scored.stderr) == (0, "")
+    results = [json.loads(line) for line in scored.stdout.splitlines()]
+    assert [result["seq"] for result in results] == list(range(1, 11))
+    for result in results:
+        assert result.keys() >= RESULT_FIELDS
+        assert sum(band["share"] for band in result["bands"]) == pytest.approx(result["distance"], abs=1e-6)
+        assert result["fault"]["k"] == 5
+    assert results[-1]["state"] == "alarm"
+    assert results[-1]["fault"]["label"] == "inner race"
+
+
+def test_score_speaks_to_people(state: Path) -> None:
+    """Without `--json` every window is a line of words, and healthy ones say normal."""
+    scored = run("score", BEARING / "healthy-900rpm-c.flac", *PLACE, "--state-dir", state)
+    assert (scored.returncode, scored.stderr) == (0, "")
+    lines = scored.stdout.splitlines()
+    assert len(lines) == 7
+    for line in lines:
+        assert "normal" in line
+        assert "kHz" in line
+
+
+def test_baseline_list_shows_versions(state: Path, tmp_path: Path) -> None:
+    """The list names channel, label, version and model, as JSON and as text; an empty one says what to run."""
+    listed = run("baseline", "list", "--state-dir", state, "--json")
+    assert (listed.returncode, listed.stderr) == (0, "")
+    rows = json.loads(listed.stdout)
+    assert [(row["label"], row["version"], row["active"], row["windows"]) for row in rows] == [
+        (None, 1, True, 42),
+        ("inner race", 1, True, 7),
+    ]
+    assert {row["rate_hz"] for row in rows} == {51_200}
+    shown = run("baseline", "list", "--state-dir", state)
+    assert [line.split()[:2] for line in shown.stdout.splitlines()] == [
+        ["bearing/vibration", "normal"],
+        ["bearing/vibration", "inner"],
+    ]
+    empty = run("baseline", "list", "--state-dir", tmp_path / "none")
+    assert empty.returncode == 0
+    assert "nothing is enrolled" in empty.stdout
+
+
+def test_embed_writes_one_array_for_one_file(tmp_path: Path) -> None:
+    """One file becomes segments x (bands * dim) float32; padding changes its numbers, not its shape."""
+    file = sound_file(tmp_path / "a.wav", machine_signal(0, 25.0))
+    embedded = run("embed", file, "--out", tmp_path / "a.npy", "--json")
+    assert (embedded.returncode, embedded.stderr) == (0, "")
+    facts = json.loads(embedded.stdout)
+    rows = np.load(tmp_path / "a.npy", allow_pickle=False)
+    assert facts["out"] == str(tmp_path / "a.npy")
+    assert facts["embeddings"] == [{"file": str(file), "shape": list(rows.shape)}]
+    assert rows.dtype == np.float32
+    # 25 s are two segments of 10.255 s; the rest is shorter than half of one.
+    assert len(rows) == 2
+    assert rows.shape[1] % FrontEnd(band_width=50, top_band="pad").n_bands(16_000) == 0
+    assert np.isfinite(rows).all()
+    short = sound_file(tmp_path / "b.wav", machine_signal(0, 2.0))
+    for option in ("--pad-frames", "--no-pad-frames"):
+        assert run("embed", short, "--out", tmp_path / f"b{option}.npy", option).returncode == 0
+    padded, plain = (np.load(tmp_path / f"b{option}.npy") for option in ("--pad-frames", "--no-pad-frames"))
+    assert padded.shape == plain.shape
+    assert not np.allclose(padded, plain, atol=1e-3)
+
+
+def test_embed_writes_an_archive_for_several_files(tmp_path: Path) -> None:
+    """The keys are the paths as given, relative or absolute, with folders and with any suffix."""
+    (tmp_path / "in").mkdir()
+    sound_file(tmp_path / "in" / "a.wav", machine_signal(0, 1.0))
+    np.save(tmp_path / "b.npy", machine_signal(1, 1.0))
+    absolute = sound_file(tmp_path / "c.flac.wav", machine_signal(0, 1.0))
+    given = ["in/a.wav", "./in/a.wav", str(absolute)]
+    embedded = run("embed", *given, "--out", "out.npz", cwd=tmp_path)
+    assert (embedded.returncode, embedded.stderr) == (0, "")
+    assert len(embedded.stdout.splitlines()) == 2 or embedded.stdout.count("in/a.wav") == 2
+    with np.load(tmp_path / "out.npz", allow_pickle=False) as arrays:
+        assert sorted(arrays.files) == sorted({str(Path(name)) for name in given})
+        assert np.array_equal(arrays["in/a.wav"], arrays[str(absolute)])
+    embedded = run("embed", "b.npy", "in/a.wav", "--rate-hz", "16000", "--out", "out2.npz", cwd=tmp_path)
+    assert (embedded.returncode, embedded.stderr) == (0, "")
+    with np.load(tmp_path / "out2.npz", allow_pickle=False) as arrays:
+        assert sorted(arrays.files) == ["b.npy", "in/a.wav"]
+
+
+def test_config_check_says_what_is_configured(tmp_path: Path) -> None:
+    """A valid file is summed up in one line."""
+    (tmp_path / "gateway.toml").write_text(
+        '[[channel]]\nasset = "pump-1"\nname = "vib-de"\nsource = { type = "recording", files = ["a.wav"] }\n'
+    )
+    checked = run("config", "check", "gateway.toml", cwd=tmp_path)
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert checked.stdout == "gateway.toml is valid: gateway 'gateway', 1 channel(s): pump-1/vib-de\n"
+
+
+def test_reader_that_leaves_early_is_no_error(state: Path) -> None:
+    """`score ... | head -1` ends quietly."""
+    command = [*COMMAND, "score", str(BEARING / "healthy-900rpm-c.flac"), *PLACE, "--state-dir", str(state), "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        child.stdout.close()
+        assert child.stderr.read() == b""
+        child.wait(30)
+
+
+def test_score_stays_below_150_mb(tmp_path: Path) -> None:
+    """Scoring 10 s at 51.2 kHz in windows of 9.5 s takes less than 150 MB of resident memory at its peak."""
+    noise = 0.1 * np.random.default_rng(0).standard_normal((4, 10 * 51_200)).astype(np.float32)
+    files = [sound_file(tmp_path / f"{number}.wav", take, 51_200) for number, take in enumerate(noise)]
+    options = (*PLACE, "--state-dir", tmp_path / "state")
+    enrolled = run("enroll", *files, *options, "--window-s", "9.5")
+    assert (enrolled.returncode, enrolled.stderr) == (0, "")
+    command = [*COMMAND, "score", str(files[0]), *map(str, options), "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        lines = child.stdout.read().splitlines()
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+    assert child.returncode == 0
+    assert len(lines) == 1
+    assert usage.ru_maxrss * 1024 < 150e6
