@@ -25,7 +25,7 @@ from fisher_export import pipeline
 from fisher_export.graph import build_graph
 from fisher_export.pipeline import Exported, Precision, Signal, export
 from fisher_export.quantise import quantise_dynamic_int8
-from fisher_export.verify import cut_windows
+from fisher_export.verify import cut_windows, neighbour_agreement
 from fisher_train.checkpoint import Checkpoint, build_encoder, load_checkpoint
 
 DATA = Path(__file__).parent / "data"
@@ -443,3 +443,17 @@ def test_both_precisions_at_once_are_a_usage_error(checkpoint_path: Path, tmp_pa
     """--fp32 and --int8 exclude each other."""
     found = command("export", str(checkpoint_path), "--out", "out", "--fp32", "--int8", cwd=tmp_path)
     assert (found.returncode, found.stderr) == (2, "error: --fp32 cannot be used with --int8; choose one\n")
+
+
+def test_neighbour_agreement_counts_windows_that_changed_their_nearest() -> None:
+    """A window that moves to another neighbour counts against the export, one within float32 round-off does not."""
+    angles = np.array([0.0, 0.1, 0.3, 0.6])
+    before = [np.array([[np.cos(angle), np.sin(angle)]], np.float32) for angle in angles]
+    turned = [np.array([[np.cos(angle), np.sin(angle)]], np.float32) for angle in (0.0, 0.1, 0.5, 0.6)]
+    near = [np.array([[np.cos(angle), np.sin(angle)]], np.float32) for angle in (0.0, 1e-4, 3e-4)]
+    swapped = [near[0], near[2], near[1]]
+
+    assert neighbour_agreement([1] * 4, before, before) == 1.0
+    assert neighbour_agreement([1] * 4, before, turned) == 0.75
+    assert neighbour_agreement([1] * 3, near, swapped) == 1.0
+    assert neighbour_agreement([1, 1, 1, 1, 2], [*before, before[0]], [*before, before[0]]) == 1.0

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from fisher_edge.dsp.blocks import FloatArray
@@ -18,12 +19,14 @@ from fisher_edge.encoder.ort import EncoderSession
 from fisher_edge.errors import BadInputError
 from fisher_train.encoder import Encoder
 
-__all__ = ["GATES", "Parity", "Signal", "cut_windows", "embed_with_torch", "measure"]
+__all__ = ["GATES", "Parity", "Signal", "cut_windows", "embed_with_torch", "measure", "neighbour_agreement"]
 
 WINDOW_S = 2.56
 MIN_WINDOWS = 8
 MIN_OF_ONE_RATE = 3
 """Windows of the same rate from which a nearest other one can change."""
+FLOAT32_RESOLUTION = 1e-6
+"""Differences of cosine distance that are lost when unit vectors of some hundred float32 numbers are multiplied."""
 LATENCY_RATE_HZ = 16_000
 LATENCY_SECONDS = 10
 REPEATS = 5
@@ -109,7 +112,7 @@ def measure(encoder: Encoder, session: EncoderSession, signals: Sequence[Signal]
         windows=len(windows),
         cosine=float(_cosine(rows_before, rows_after).min()),
         centred_cosine=float(_cosine(rows_before - centre, rows_after - centre).mean()),
-        neighbour_agreement=_neighbour_agreement([rate for rate, _ in windows], before, after),
+        neighbour_agreement=neighbour_agreement([rate for rate, _ in windows], before, after),
         latency_ratio=_latency_ratio(encoder, session),
     )
 
@@ -121,31 +124,29 @@ def _cosine(left: FloatArray, right: FloatArray) -> FloatArray:
     return np.asarray((a * b).sum(axis=1) / np.maximum(norms, 1e-12))
 
 
-def _neighbour_agreement(rates: list[int], before: list[FloatArray], after: list[FloatArray]) -> float:
-    """Share of windows with the same nearest other window before and after."""
-    same = []
+def neighbour_agreement(rates: list[int], before: list[FloatArray], after: list[FloatArray]) -> float:
+    """Share of windows whose nearest other window of the same rate is the same before and after.
+
+    Two candidates whose distances differ by less than the runtime's float32 search resolves are the same.
+    """
+    kept: list[bool] = []
     for rate in set(rates):
         chosen = [index for index, other in enumerate(rates) if other == rate]
         if len(chosen) >= MIN_OF_ONE_RATE:
-            same += [
-                a == b
-                for a, b in zip(
-                    _nearest_other([before[i] for i in chosen]), _nearest_other([after[i] for i in chosen]), strict=True
-                )
-            ]
-    return float(np.mean(same))
+            distance = _distances([before[index] for index in chosen])
+            nearest_after = _distances([after[index] for index in chosen]).argmin(axis=1)
+            excess = distance[np.arange(len(chosen)), nearest_after] - distance.min(axis=1)
+            kept += (excess < FLOAT32_RESOLUTION).tolist()
+    return float(np.mean(kept))
 
 
-def _nearest_other(embeddings: list[FloatArray]) -> list[int]:
-    """Index of the nearest other window by cosine of the concatenated bands.
-
-    In float64: close windows differ by less in cosine than float32 resolves near 1.
-    """
+def _distances(embeddings: list[FloatArray]) -> npt.NDArray[np.float64]:
+    """Cosine distance of every pair of windows over all bands, infinite to itself."""
     rows = np.stack([embedding.ravel() for embedding in embeddings]).astype(np.float64)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    similarity = rows @ rows.T
-    np.fill_diagonal(similarity, -np.inf)
-    return [int(index) for index in similarity.argmax(axis=1)]
+    distances = 1 - rows @ rows.T
+    np.fill_diagonal(distances, np.inf)
+    return np.asarray(distances)
 
 
 def _latency_ratio(encoder: Encoder, session: EncoderSession) -> float:
