@@ -113,11 +113,14 @@ class Baseline:
 class Store:
     """An open connection to the gateway's database; use it as a context manager.
 
-    A damaged database is set aside and an empty one begun, or, without `set_aside`, it is a StateError.
+    A damaged database is set aside and an empty one begun, or, without `set_aside`, it is a StateError; so is a
+    missing one without `create`.
     """
 
-    def __init__(self, state_dir: Path, *, set_aside: bool = True) -> None:
+    def __init__(self, state_dir: Path, *, set_aside: bool = True, create: bool = True) -> None:
         self.path = state_dir / DATABASE_NAME
+        if not create and not self.path.exists():
+            raise StateError(f"nothing is enrolled in {state_dir}: no {DATABASE_NAME} there; check --state-dir")
         self.connection = _open(state_dir, self.path, set_aside=set_aside)
 
     def __enter__(self) -> "Store":

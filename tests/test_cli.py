@@ -142,9 +142,10 @@ def test_baseline_list_shows_versions(state: Path, tmp_path: Path) -> None:
         ["bearing/vibration", "normal"],
         ["bearing/vibration", "inner"],
     ]
-    empty = run("baseline", "list", "--state-dir", tmp_path / "none")
-    assert empty.returncode == 0
-    assert "nothing is enrolled" in empty.stdout
+    missing = run("baseline", "list", "--state-dir", tmp_path / "none")
+    assert missing.returncode == 4
+    assert missing.stderr.startswith(f"error: nothing is enrolled in {tmp_path / 'none'}")
+    assert not (tmp_path / "none").exists()
 
 
 def test_embed_writes_one_array_for_one_file(tmp_path: Path) -> None:

@@ -286,3 +286,31 @@ def _first_arrivals(subscriber: Subscriber) -> dict[int, list[int]]:
             arrived[key[0]].append(key[1])
         assert seen[key] == content
     return dict(arrived)
+
+
+def test_daemon_with_a_window_longer_than_the_model_sees_refuses(tmp_path: Path) -> None:
+    """A window beyond 10.24 s is a mistake in the configuration: one line, exit code 2, before anything runs."""
+    gateway = Gateway(tmp_path, "embedded", [FAULTY])
+    gateway.config.write_text(gateway.config.read_text().replace("window_s = 1.28", "window_s = 60"))
+    done = subprocess.run(
+        [*COMMAND, "run", str(gateway.config)], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2
+    assert "window_s = 60 is more than the 10.24 s" in done.stderr.splitlines()[-1]
+
+
+def test_daemon_with_a_baseline_of_another_model_goes_on_with_plain_measures(
+    gateway: Gateway, mosquitto: Mosquitto
+) -> None:
+    """After a change of model the channel is not judged wrongly and not left out: it says no_baseline."""
+    with sqlite3.connect(gateway.state_dir / DATABASE_NAME) as connection:
+        (facts,) = connection.execute("SELECT facts FROM baseline").fetchone()
+        changed = json.loads(facts)
+        changed["model"]["sha256"] = "0" * 64
+        connection.execute("UPDATE baseline SET facts = ?", (json.dumps(changed),))
+    with Subscriber(mosquitto.port) as subscriber:
+        gateway.start()
+        wait_until(lambda: subscriber.of("result"), "a result", 30)
+        gateway.end(signal.SIGTERM)
+    assert subscriber.of("result")[0].fields["state"] == "no_baseline"
+    assert "cannot be compared" in gateway.log.read_text()

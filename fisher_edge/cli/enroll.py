@@ -91,7 +91,7 @@ def score(
     from fisher_edge.store import Store
 
     recording = read_recording(file, rate_hz=rate_hz, channel=input_channel)
-    with Store(state_dir, set_aside=False) as store:
+    with Store(state_dir, set_aside=False, create=False) as store:
         session = EncoderSession(load_bundle(model))
         for fields in score_recording(store, session, recording, asset=asset, channel=channel, hop_s=hop_s):
             print_json(fields) if as_json else print(_line(fields))
@@ -106,7 +106,7 @@ def list_baselines(state_dir: StateDir = Path("state"), as_json: AsJson = False)
     from fisher_edge.dsp.blocks import rfc3339
     from fisher_edge.store import Store
 
-    with Store(state_dir, set_aside=False) as store:
+    with Store(state_dir, set_aside=False, create=False) as store:
         rows = [
             {
                 "asset": row.asset,

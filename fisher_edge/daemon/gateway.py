@@ -19,7 +19,7 @@ from fisher_edge.decision.enrol import default_hop_s
 from fisher_edge.decision.monitor import Monitor, Policy, Unenrolled, load_monitor
 from fisher_edge.encoder.bundle import load_bundle
 from fisher_edge.encoder.ort import EncoderSession
-from fisher_edge.errors import UsageError
+from fisher_edge.errors import BadInputError, UsageError
 from fisher_edge.publish.address import BrokerAddress
 from fisher_edge.publish.broker import EmbeddedBroker
 from fisher_edge.publish.message import Topics
@@ -93,18 +93,23 @@ class Daemon:
         window_s = config.window_s or self.config.model.window_s
         hop_s = config.hop_s or self.config.model.hop_s or default_hop_s(window_s)
         window_frames, hop_frames = front_end.frames_of(window_s), front_end.frames_of(hop_s)
+        if window_frames > front_end.max_frames:
+            raise UsageError(
+                f"channel {config.asset}/{config.name}: window_s = {window_s:g} is more than the "
+                f"{front_end.max_frames * front_end.hop_ms / 1000:g} s this model can see; choose a shorter one"
+            )
         monitor: Monitor | Unenrolled
-        if store.baselines(config.asset, config.name, active_only=True):
+        try:
             monitor = load_monitor(store, session, config.asset, config.name, self._policy(), hop_frames)
-            if monitor.window_frames != window_frames:
-                enrolled_s = monitor.window_frames * front_end.hop_ms / 1000
-                raise UsageError(
-                    f"channel {config.asset}/{config.name} is enrolled with windows of {enrolled_s:g} s, the "
-                    f"configuration says {window_s:g} s; set window_s = {enrolled_s:g} or enrol again"
-                )
-        else:
-            log.warning("channel %s/%s has no baseline: only plain measures", config.asset, config.name)
+        except BadInputError as error:
+            log.warning("%s; until then only plain measures", error)
             monitor = Unenrolled(session, window_frames, hop_frames)
+        if monitor.window_frames != window_frames:
+            enrolled_s = monitor.window_frames * front_end.hop_ms / 1000
+            raise UsageError(
+                f"channel {config.asset}/{config.name} is enrolled with windows of {enrolled_s:g} s, the "
+                f"configuration says {window_s:g} s; set window_s = {enrolled_s:g} or enrol again"
+            )
         return Channel(config, open_source(config), monitor, front_end, self.work)
 
     def _policy(self) -> Policy:

@@ -1,6 +1,8 @@
 """How far normal windows lie from each other: every enrolled window judged as if it had not been enrolled."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +13,7 @@ from fisher_edge.dsp.blocks import FloatArray
 __all__ = ["HeldOut", "held_out_distances"]
 
 FOLDS = 4
+CHUNK_WINDOWS = 256
 ALONE_RATIO = 5.0
 
 
@@ -30,12 +33,12 @@ def held_out_distances(
     A recording far from all others (an operating state recorded once) says nothing about the spread of the
     others: its windows are judged against the rest of itself, in contiguous quarters, and it is reported.
     """
-    gram = _distance_matrix(bank.vectors)
+    rows = bank.vectors.reshape(len(bank), -1)
     distances, alone = [], []
     for number in np.unique(recording):
-        own = recording == number
-        outside = _nearest(gram, own, ~own[None, :])
-        inside = _nearest(gram, own, _apart(own, start, window_frames))
+        own = np.flatnonzero(recording == number)
+        outside = _nearest(rows, own, partial(_elsewhere, others=recording != number))
+        inside = _nearest(rows, own, partial(_apart, own=own, start=start, window_frames=window_frames))
         use_inside = len(outside) == 0 or (
             len(inside) > 0 and np.median(outside) > ALONE_RATIO * max(float(np.median(inside)), 1e-6)
         )
@@ -45,27 +48,32 @@ def held_out_distances(
     return HeldOut(np.concatenate(distances), tuple(alone))
 
 
-def _distance_matrix(vectors: FloatArray) -> npt.NDArray[np.float64]:
-    """Cosine distance of every pair of windows (n, n)."""
-    rows = vectors.reshape(len(vectors), -1)
-    return np.maximum(1.0 - (rows @ rows.T).astype(np.float64), 0.0)
-
-
 def _nearest(
-    gram: npt.NDArray[np.float64], own: npt.NDArray[np.bool_], allowed: npt.NDArray[np.bool_]
+    rows: FloatArray, own: npt.NDArray[np.int64], allowed: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.bool_]]
 ) -> npt.NDArray[np.float64]:
-    """Distance of each own window to the nearest allowed one; windows with none are left out."""
-    candidates = np.where(np.broadcast_to(allowed, (int(own.sum()), len(own))), gram[own], np.inf)
-    nearest = candidates.min(axis=1)
-    return np.asarray(nearest[np.isfinite(nearest)])
+    """Distance of each own window to the nearest allowed one, a few at a time; windows with none are left out."""
+    nearest = []
+    for first in range(0, len(own), CHUNK_WINDOWS):
+        chunk = own[first : first + CHUNK_WINDOWS]
+        distances = np.maximum(1.0 - (rows[chunk] @ rows.T).astype(np.float64), 0.0)
+        nearest.append(np.where(allowed(chunk), distances, np.inf).min(axis=1))
+    found = np.concatenate(nearest)
+    return np.asarray(found[np.isfinite(found)])
 
 
-def _apart(own: npt.NDArray[np.bool_], start: npt.NDArray[np.int64], window_frames: int) -> npt.NDArray[np.bool_]:
-    """Windows of the same recording outside a window's own quarter and not overlapping with it."""
-    mine = start[own]
-    span = max(1, int(mine.max() - mine.min()) + 1)
-    quarter = (mine - mine.min()) * FOLDS // span
-    apart = (quarter[:, None] != quarter[None, :]) & (np.abs(mine[:, None] - mine[None, :]) >= window_frames)
-    allowed = np.zeros((len(mine), len(own)), np.bool_)
-    allowed[:, own] = apart
-    return allowed
+def _elsewhere(chunk: npt.NDArray[np.int64], others: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Windows of other recordings (chunk, all)."""
+    return np.broadcast_to(others, (len(chunk), len(others)))
+
+
+def _apart(
+    chunk: npt.NDArray[np.int64], own: npt.NDArray[np.int64], start: npt.NDArray[np.int64], window_frames: int
+) -> npt.NDArray[np.bool_]:
+    """Windows of the same recording outside a window's own quarter and not overlapping with it (chunk, all)."""
+    first, last = int(start[own].min()), int(start[own].max())
+    quarter = (start - first) * FOLDS // (last - first + 1)
+    apart = np.zeros((len(chunk), len(start)), np.bool_)
+    apart[:, own] = (quarter[chunk, None] != quarter[None, own]) & (
+        np.abs(start[chunk, None] - start[None, own]) >= window_frames
+    )
+    return apart

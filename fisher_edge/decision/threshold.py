@@ -14,8 +14,8 @@ __all__ = ["Tail", "fit_tail", "probability"]
 
 TAIL_SHARE = 0.25
 MIN_TAIL = 5
-MIN_SHAPE_COUNT = 3
-"""Fewer excesses have a mean but no shape: they are taken as exponential."""
+MIN_SHAPE_COUNT = 20
+"""Fewer excesses have a mean but no shape: they are taken as exponential, their mean a standard error larger."""
 MAX_SHAPE = 0.5
 SMALLEST_P = 1e-9
 """No sample of this size supports a smaller probability."""
@@ -91,7 +91,9 @@ def _pareto(excess: npt.NDArray[np.float64]) -> tuple[float, float]:
     mean = float(excess.mean())
     weights = (count - 1 - np.arange(count)) / max(count - 1, 1)
     weighted = float((weights * excess).mean())
-    if count < MIN_SHAPE_COUNT or mean <= 2 * weighted:
+    if count < MIN_SHAPE_COUNT:
+        return mean * (1 + 1 / math.sqrt(count)), 0.0
+    if mean <= 2 * weighted:
         return mean, 0.0
     shape = min(max(2 - mean / (mean - 2 * weighted), 0.0), MAX_SHAPE)
     return mean * (1 - shape), shape
