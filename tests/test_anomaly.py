@@ -49,5 +49,5 @@ def test_areas_of_one_healthy_recording_are_refused(tmp_path: Path, encoder: Enc
 
 def test_areas_of_a_folder_without_an_index_are_refused(tmp_path: Path, encoder: EncoderSession) -> None:
     """A folder that is no dataset is named."""
-    with pytest.raises(BadInputError, match="meta.csv"):
+    with pytest.raises(BadInputError, match=r"meta\.csv"):
         areas_of(tmp_path, "A", encoder)
