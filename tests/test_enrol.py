@@ -135,6 +135,7 @@ REFUSALS: list[tuple[list[Recording], dict[str, Any], str]] = [
     ([with_samples(np.arange(5000) % 7, 50)], {}, "rate_hz=50 is below 100 Hz"),
     ([recording(0), with_samples(machine_signal(1), 8000)], {}, "recordings at 8000, 16000 Hz cannot share a baseline"),
     ([recording(0, 0.8)], {}, "1 windows leave 0 that can be held out to calibrate a threshold, 4 are needed"),
+    ([*NORMAL, with_samples(NORMAL[0].samples)], {}, "take-0.wav and odd.wav hold the same samples"),
     (NORMAL, {"window_s": 20.0}, "a window of 2000 frames is not within 1 and 1024"),
     (NORMAL, {"window_s": 0.05}, "16 frames"),
     (NORMAL, {"window_s": 0.0}, "window_s=0 is not a length of time"),

@@ -1,5 +1,6 @@
 """Enrolment: normal (or labelled) recordings become a baseline with its own calibration. See `enroll`."""
 
+import hashlib
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -105,12 +106,13 @@ def enroll(
     """Embed recordings and store them as the newest baseline of a channel, in one transaction.
 
     Without `label` they are its normal state; with one, examples of a fault. Raises BadInputError for
-    recordings that differ in rate, are too short, constant or too few to calibrate a threshold.
+    recordings that differ in rate, are too short, constant, copies of each other or too few to calibrate a threshold.
     """
     check_topic_level("asset", asset)
     check_topic_level("channel", channel)
     _check_label(label)
     _check_rates(recordings)
+    _check_copies(recordings)
     hop_s = default_hop_s(window_s) if hop_s is None else hop_s
     front_end = session.bundle.front_end
     cut = _embed_all(session, recordings, [windows_of(each, front_end, window_s, hop_s) for each in recordings])
@@ -212,6 +214,15 @@ def _check_rates(recordings: Sequence[Recording]) -> None:
     rates = sorted({recording.rate_hz for recording in recordings})
     if len(rates) > 1:
         raise BadInputError(f"recordings at {', '.join(map(str, rates))} Hz cannot share a baseline; enrol one rate")
+
+
+def _check_copies(recordings: Sequence[Recording]) -> None:
+    """Refuse a recording given twice: held out, it would find itself, and the threshold would be next to nothing."""
+    seen: dict[bytes, Recording] = {}
+    for recording in recordings:
+        first = seen.setdefault(hashlib.blake2b(recording.samples.data).digest(), recording)
+        if first is not recording:
+            raise BadInputError(f"{first.path} and {recording.path} hold the same samples; leave one of them out")
 
 
 def _level(cut: _Cut) -> dict[str, Any]:
