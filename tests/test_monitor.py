@@ -249,6 +249,23 @@ def test_labelled_faults_vote(tmp_path: Path, encoder: EncoderSession) -> None:
     assert {fault["label"] for fault in said["unlike"]} == {UNLIKE_ANYTHING}
 
 
+@pytest.mark.parametrize("made_with", [{"model": {"name": "old", "sha256": "0" * 64}}, {"rate_hz": 8000}])
+def test_examples_of_another_model_or_rate_have_no_vote(
+    tmp_path: Path, encoder: EncoderSession, made_with: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Examples that cannot be compared are left out and named; the normal state judges on."""
+    with Store(tmp_path) as store:
+        for label in (None, "inner race"):
+            enroll(store, encoder, [recording(seed) for seed in range(3)], **PLACE, label=label, window_s=WINDOW_S)
+        normal, examples = store.baselines()
+        store.add_baseline(replace(examples, facts=examples.facts | made_with))
+        results = list(score_recording(store, encoder, recording(100, 2.0), **PLACE))
+    assert {result["state"] for result in results} == {"normal"}
+    assert {result["baseline"]["windows"] for result in results} == {len(normal.vectors)}
+    assert {result["fault"] for result in results} == {None}
+    assert "'inner race' for pump-1/vib-de have no vote" in caplog.text
+
+
 def test_newest_version_judges(tmp_path: Path, encoder: EncoderSession) -> None:
     """After enrolling the changed machine as its new normal state, that is normal and the old state is not."""
     with Store(tmp_path) as store:

@@ -4,6 +4,7 @@ Shape and level are two statements: how far the window's embedding is from the e
 RMS is from theirs. Each has thresholds of its own, calibrated on held-out enrolment windows.
 """
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ from fisher_edge.errors import BadInputError
 from fisher_edge.store import Baseline, Store
 
 __all__ = ["Monitor", "Policy", "Unenrolled", "Verdict", "load_monitor"]
+
+log = logging.getLogger(__name__)
 
 NORMAL = "normal"
 UNLIKE_ANYTHING = "unlike anything enrolled"
@@ -197,7 +200,7 @@ def load_monitor(
 ) -> Monitor:
     """Build the monitor of a channel from its active baselines, for windows as far apart as enrolled or as given.
 
-    Raises BadInputError when nothing is enrolled, or was enrolled with another model.
+    Raises BadInputError when no normal state is enrolled, or it was enrolled with another model.
     """
     baselines = store.baselines(asset, channel, active_only=True)
     normal = next((baseline for baseline in baselines if baseline.label is None), None)
@@ -206,15 +209,34 @@ def load_monitor(
             f"nothing is enrolled for asset {asset!r}, channel {channel!r} in {store.path}; run: fisher-edge enroll "
             f"FILES --asset {asset} --channel {channel}"
         )
+    made_with = normal.facts["model"]
+    if made_with["sha256"] != session.bundle.sha256:
+        raise BadInputError(
+            f"the baseline of {asset}/{channel} was enrolled with model {made_with['name']} "
+            f"({made_with['sha256'][:8]}), not {session.bundle.name} ({session.bundle.sha256[:8]}): their "
+            "embeddings cannot be compared; enrol again or give the same --model"
+        )
+    return Monitor(session, normal, _comparable(baselines, normal), policy, hop_frames)
+
+
+def _comparable(baselines: Sequence[Baseline], normal: Baseline) -> list[Baseline]:
+    """Return the labelled examples made with the model and at the rate of the normal state, saying which are not."""
+    comparable = []
     for baseline in baselines:
-        made_with = baseline.facts["model"]
-        if made_with["sha256"] != session.bundle.sha256:
-            raise BadInputError(
-                f"the baseline of {asset}/{channel} was enrolled with model {made_with['name']} "
-                f"({made_with['sha256'][:8]}), not {session.bundle.name} ({session.bundle.sha256[:8]}): their "
-                "embeddings cannot be compared; enrol again or give the same --model"
+        if baseline.label is None:
+            continue
+        same_model = baseline.facts["model"]["sha256"] == normal.facts["model"]["sha256"]
+        if same_model and baseline.facts["rate_hz"] == normal.facts["rate_hz"]:
+            comparable.append(baseline)
+        else:
+            log.warning(
+                "the examples of %r for %s/%s have no vote: they were enrolled with another model or rate than the "
+                "normal state; enrol them again",
+                baseline.label,
+                baseline.asset,
+                baseline.channel,
             )
-    return Monitor(session, normal, [baseline for baseline in baselines if baseline.label], policy, hop_frames)
+    return comparable
 
 
 def _level_threshold(tail: Tail, false_alarms_per_day: float, hop_s: float) -> float:
@@ -257,5 +279,4 @@ def _bank(baselines: Sequence[Baseline]) -> MemoryBank:
 
 def _examples(normal: Baseline, faults: Sequence[Baseline]) -> MemoryBank | None:
     """Bank for the vote on the fault class; None while there is no labelled example."""
-    usable = [fault for fault in faults if fault.facts["rate_hz"] == normal.facts["rate_hz"]]
-    return _bank([normal, *usable]) if usable else None
+    return _bank([normal, *faults]) if faults else None
