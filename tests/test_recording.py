@@ -294,3 +294,17 @@ def test_source_reports_a_file_that_has_gone(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(BadInputError, match=re.escape(f"no file at {path}")):
         next(blocks)
+
+
+def test_source_goes_on_with_the_file_that_failed(tmp_path: Path) -> None:
+    """Started again after a file that could not be read, a source plays none twice and leaves none out."""
+    first, second = noise(400, seed=1), noise(300, seed=2)
+    source = RecordingSource((wav(tmp_path / "a.wav", first), tmp_path / "b.wav"), speed=0)
+    played: list[Block] = []
+    for _ in range(2):
+        with pytest.raises(BadInputError, match=r"no file at .*b\.wav"):
+            played.extend(source.blocks(threading.Event()))
+    wav(tmp_path / "b.wav", second)
+    played.extend(source.blocks(threading.Event()))
+    joined = np.concatenate([block.samples for block in played])
+    assert np.array_equal(joined, np.concatenate([first, second])[:, 0])

@@ -6,7 +6,7 @@
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -118,7 +118,8 @@ class RecordingSource:
     """Replays recordings, one after the other: `speed` 1 as fast as recorded, 10 ten times, 0 without waiting.
 
     From one file to the next the sample index jumps by one, which marks a gap: windows never span two files.
-    Time stamps start now and advance with the samples.
+    Time stamps start now and advance with the samples. After a file that cannot be read the source goes on with that
+    file, so that none before it is played twice.
     """
 
     files: tuple[Path, ...]
@@ -128,6 +129,8 @@ class RecordingSource:
     speed: float = 1.0
     loop: bool = False
     block_s: float = BLOCK_S
+    _played: int = field(default=0, init=False, repr=False)
+    """Files of this round that are done."""
 
     @property
     def patient(self) -> bool:
@@ -139,7 +142,7 @@ class RecordingSource:
         start_s, played_s, index = time.time(), 0.0, 0
         clock = time.monotonic()
         while True:
-            for path in self.files:
+            for path in self.files[self._played :]:
                 recording = read_recording(path, rate_hz=self.rate_hz, channel=self.channel, scale=self.scale)
                 step = max(1, round(self.block_s * recording.rate_hz))
                 for first in range(0, len(recording.samples), step):
@@ -150,6 +153,8 @@ class RecordingSource:
                     if self._wait(stop, clock, played_s):
                         return
                 index += 1
+                self._played += 1
+            self._played = 0
             if not self.loop:
                 return
 
