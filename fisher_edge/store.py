@@ -165,7 +165,7 @@ class Store:
         """Store a baseline as the newest, active version of its channel and label; return the version."""
         key = (baseline.asset, baseline.channel, baseline.label)
         where = "asset = ? AND channel = ? AND label IS ?"
-        with self.transaction() as connection:
+        with self.transaction(durable=True) as connection:
             newest = connection.execute(f"SELECT max(version) FROM baseline WHERE {where}", key).fetchone()[0]  # noqa: S608 -- constant text
             version = (newest or 0) + 1
             connection.execute(f"UPDATE baseline SET active = 0 WHERE {where}", key)  # noqa: S608 -- constant text
@@ -253,9 +253,16 @@ def _open(state_dir: Path, path: Path, *, set_aside: bool) -> sqlite3.Connection
                 log.error(  # noqa: TRY400 -- one line, no traceback
                     "%s is damaged (%s); it was moved to %s and an empty one begun: enrol again", path, error, aside
                 )
-                return _connect(path)
+                connection = _connect(path)
+                _number_boots_anew(connection)
+                return connection
     except (sqlite3.Error, OSError) as error:
         raise _explanation(path, error) from error
+
+
+def _number_boots_anew(connection: sqlite3.Connection) -> None:
+    """Number the boots of a replacement from the time on: those of the lost database are known to subscribers."""
+    connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('boot', ?)", (int(time.time()),))
 
 
 def _set_aside(path: Path) -> Path:

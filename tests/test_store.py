@@ -60,6 +60,16 @@ def test_baseline_comes_back_as_it_was(tmp_path: Path) -> None:
     assert row.created_s > 1.7e9
 
 
+def test_baseline_is_on_the_disk_when_it_is_reported(tmp_path: Path) -> None:
+    """An enrolment survives a power cut, not only the death of the process."""
+    said: list[str] = []
+    with Store(tmp_path) as store:
+        store.connection.set_trace_callback(said.append)
+        store.add_baseline(baseline())
+    assert said[0] == "PRAGMA synchronous = FULL"
+    assert "COMMIT" in said
+
+
 def test_newest_version_is_active_and_the_old_ones_stay(tmp_path: Path) -> None:
     """Versions count per channel and label; enrolling again replaces only the one of the same label."""
     with Store(tmp_path) as store:
@@ -206,6 +216,19 @@ def test_damaged_database_is_set_aside_and_reported(
     assert aside.read_bytes() == content
     assert (tmp_path / "other.txt").read_text() == "kept"
     assert seeds(tmp_path) == [0]
+
+
+def test_boot_numbers_are_not_given_again_after_damage(tmp_path: Path) -> None:
+    """The numbers of a database that was set aside are not those of its successor: subscribers know them already."""
+    path = tmp_path / DATABASE_NAME
+    with Store(tmp_path) as store:
+        before = [store.new_boot() for _ in range(3)]
+    path.write_bytes(os.urandom(8192))
+    with Store(tmp_path) as store:
+        after = [store.new_boot() for _ in range(2)]
+    assert before == [1, 2, 3]
+    assert after[1] == after[0] + 1
+    assert min(after) > max(before)
 
 
 def test_damaged_database_is_set_aside_once_by_many_openers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
