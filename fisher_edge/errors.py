@@ -36,6 +36,10 @@ class StateError(FisherEdgeError):
     exit_code = 4
 
 
+class DamagedStateError(StateError):
+    """The database is damaged: trying again is of no use."""
+
+
 class BadArtifactError(FisherEdgeError):
     """A checkpoint or a bundle is damaged, incomplete or not what it claims to be."""
 

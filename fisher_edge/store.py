@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fisher_edge.errors import BadInputError, StateError
+from fisher_edge.errors import BadInputError, DamagedStateError, StateError
 
-__all__ = ["DATABASE_NAME", "Baseline", "Store", "check_topic_level"]
+__all__ = ["DATABASE_NAME", "Baseline", "Store", "check_topic_level", "only_daemon"]
 
 DATABASE_NAME = "fisher-edge.sqlite3"
+LOCK_NAME = "daemon.lock"
 BUSY_SECONDS = 5.0
 FORBIDDEN_IN_TOPIC = "+#/$"
 
@@ -229,14 +230,43 @@ def _baseline(
     )
 
 
-def _open(state_dir: Path, path: Path, *, set_aside: bool) -> sqlite3.Connection:
-    """Open the database, setting a corrupt one aside so that the gateway can go on."""
+@contextmanager
+def only_daemon(state_dir: Path) -> Iterator[None]:
+    """Keep a second daemon off the state directory: both would send the same outbox, as the same client.
+
+    The lock goes with the process, however it ends; commands that enrol or score do not need it.
+    """
+    _make(state_dir)
+    try:
+        file = (state_dir / LOCK_NAME).open("ab")
+    except OSError as error:
+        raise StateError(
+            f"cannot write into the state directory {state_dir}: {error.strerror}; mend its permissions or take another"
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StateError(
+                f"another fisher-edge run uses the state directory {state_dir}; stop it, or give this gateway a "
+                "state_dir of its own"
+            ) from error
+        yield
+
+
+def _make(state_dir: Path) -> None:
+    """Create the state directory unless it is there."""
     try:
         state_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StateError(
             f"cannot create the state directory {state_dir}: {error.strerror}; choose another with --state-dir"
         ) from error
+
+
+def _open(state_dir: Path, path: Path, *, set_aside: bool) -> sqlite3.Connection:
+    """Open the database, setting a corrupt one aside so that the gateway can go on."""
+    _make(state_dir)
     try:
         with _one_at_a_time(state_dir):
             try:
@@ -245,7 +275,7 @@ def _open(state_dir: Path, path: Path, *, set_aside: bool) -> sqlite3.Connection
                 raise
             except sqlite3.DatabaseError as error:
                 if not set_aside:
-                    raise StateError(
+                    raise DamagedStateError(
                         f"database {path} is damaged ({error}); nothing was changed: fisher-edge run sets it aside "
                         "when it starts, or move it away and enrol again"
                     ) from error
@@ -329,6 +359,10 @@ def _explained(path: Path) -> Iterator[None]:
 def _explanation(path: Path, error: sqlite3.Error | OSError) -> StateError:
     """Say what a database error means for the user."""
     text = str(error)
+    if type(error) is sqlite3.DatabaseError:  # not one of its kinds, such as a lock or a full disk
+        return DamagedStateError(
+            f"database {path} is damaged ({text}): fisher-edge run sets it aside when it starts again; then enrol again"
+        )
     if "locked" in text:
         advice = "another program holds it; stop that program or choose another --state-dir"
     elif "readonly" in text or "unable to open" in text:

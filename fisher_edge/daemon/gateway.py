@@ -19,14 +19,14 @@ from fisher_edge.decision.enrol import default_hop_s
 from fisher_edge.decision.monitor import Monitor, Policy, Unenrolled, load_monitor
 from fisher_edge.encoder.bundle import load_bundle
 from fisher_edge.encoder.ort import EncoderSession
-from fisher_edge.errors import BadInputError, UsageError
+from fisher_edge.errors import BadInputError, DamagedStateError, UsageError
 from fisher_edge.publish.address import BrokerAddress
 from fisher_edge.publish.broker import EmbeddedBroker
 from fisher_edge.publish.message import Topics
 from fisher_edge.publish.mqtt import Publisher
 from fisher_edge.publish.outbox import Outbox
 from fisher_edge.sources.open import open_source
-from fisher_edge.store import Store
+from fisher_edge.store import Store, only_daemon
 
 __all__ = ["Daemon"]
 
@@ -59,22 +59,27 @@ class Daemon:
         """Run until `stop`, or until every source has ended and everything is delivered."""
         with ExitStack() as stack:
             session = EncoderSession(load_bundle(self.config.model.bundle))
+            stack.enter_context(only_daemon(self.config.gateway.state_dir))
             store = stack.enter_context(Store(self.config.gateway.state_dir))
             boot = store.new_boot()
             channels = [self._channel(store, session, channel) for channel in self.config.channel]
-            stack.enter_context(self._publisher(boot, session))
+            publisher = stack.enter_context(self._publisher(boot, session))
             worker = threading.Thread(target=self._work, args=(boot,), name="worker", daemon=True)
             worker.start()
             for channel in channels:
                 channel.start(self._stop)
             log.info("monitoring %s with %s", ", ".join(channel.name for channel in channels), session.bundle.name)
-            self._supervise(channels, worker, Outbox(store, self.topics, boot))
-            self._stop.set()
-            worker.join(FINISH_S)
+            try:
+                self._supervise(channels, worker, publisher, Outbox(store, self.topics, boot))
+            finally:
+                self._stop.set()
+                worker.join(FINISH_S)
         if self._failure is not None:
             raise self._failure
 
-    def _supervise(self, channels: list[Channel], worker: threading.Thread, outbox: Outbox) -> None:
+    def _supervise(
+        self, channels: list[Channel], worker: threading.Thread, publisher: Publisher, outbox: Outbox
+    ) -> None:
         """Watch over the threads until there is a reason to stop."""
         while not self._stop.wait(TICK_S):
             for channel in channels:
@@ -82,6 +87,8 @@ class Daemon:
             if not worker.is_alive():
                 log.error("the worker has ended; stopping")
                 return
+            if not publisher.is_alive():
+                raise DamagedStateError(publisher.condition().last_error)
             ended = all(channel.ended.is_set() for channel in channels) and self.work.idle()
             if ended and outbox.depth() == 0:
                 log.info("every source has ended and everything is delivered")
@@ -152,7 +159,7 @@ class Daemon:
         """Run the worker with a store of its own; what it raises is handed to `run`."""
         mqtt = self.config.mqtt
         try:
-            with Store(self.config.gateway.state_dir) as store:
+            with Store(self.config.gateway.state_dir, set_aside=False) as store:
                 outbox = Outbox(
                     store,
                     self.topics,

@@ -10,7 +10,7 @@ from fisher_edge.daemon.channel import Work, WorkQueue
 from fisher_edge.decision.alarm import Transition
 from fisher_edge.decision.monitor import Verdict
 from fisher_edge.dsp.blocks import rfc3339
-from fisher_edge.errors import StateError
+from fisher_edge.errors import DamagedStateError, StateError
 from fisher_edge.publish.outbox import Outbox
 
 __all__ = ["judge_all"]
@@ -52,11 +52,16 @@ def _put(
     state: dict[str, Any],
     stop: threading.Event,
 ) -> None:
-    """Write to the outbox; while the database is locked or the disk full, say so once and try again."""
+    """Write to the outbox; while the database is locked or the disk full, say so once and try again.
+
+    A damaged database ends the daemon: only its next start sets it aside.
+    """
     failed = False
     while True:
         try:
             outbox.put(config.asset, config.name, result=result, event=event, state=state)
+        except DamagedStateError:
+            raise
         except StateError as error:
             if not failed:
                 log.error("%s; trying again every %g s", error, RETRY_S)  # noqa: TRY400 -- one line, no traceback

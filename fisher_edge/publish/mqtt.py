@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fisher_edge.errors import BrokerError, FisherEdgeError
+from fisher_edge.errors import BrokerError, DamagedStateError, FisherEdgeError
 from fisher_edge.publish.address import BrokerAddress
 from fisher_edge.publish.message import OFFLINE, ONLINE, Topics, encode, info_message, with_replay
 from fisher_edge.publish.outbox import Outbox, Row
@@ -125,7 +125,7 @@ class Publisher:
         return self._condition
 
     def is_alive(self) -> bool:
-        """Tell whether the thread runs."""
+        """Tell whether the thread runs: until stopped, or until the database turns out to be damaged."""
         return self._thread.is_alive()
 
     def set_info(self, info: Mapping[str, Any]) -> None:
@@ -137,11 +137,14 @@ class Publisher:
         return encode(info_message(info, gateway=self.topics.gateway))
 
     def _live(self) -> None:
-        """Run until stopped, whatever happens."""
+        """Run until stopped, whatever happens but damage to the outbox."""
         while not self._stopping.is_set():
             try:
-                with Store(self._state_dir) as store:
+                with Store(self._state_dir, set_aside=False) as store:
                     self._deliver(Outbox(store, self.topics, self._boot))
+            except DamagedStateError as error:
+                self._failed(error)
+                return
             except Exception as error:  # noqa: BLE001 -- reported; a thread that ends is a silent loss
                 self._failed(error)
                 self._stopping.wait(self._timing.pause_s(self._condition.attempts, error))
