@@ -115,10 +115,11 @@ class Channel:
                 for count in self._windows(stop):
                     failures = 0 if count else failures
                 break
-            except (FisherEdgeError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 -- reported; a thread that ends is a silent loss
                 if failures == 0:
-                    log.error("channel %s: %s", self.name, error)  # noqa: TRY400 -- one line, no traceback
-                    self._interrupt("no_data", str(error), stop)
+                    expected = isinstance(error, FisherEdgeError | OSError)
+                    reason = str(error) if expected else f"internal error, {type(error).__name__}: {error}"
+                    self._interrupt("no_data", reason, stop, None if expected else error)
                 failures += 1
                 stop.wait(random.uniform(0.5, 1) * min(LONGEST_PAUSE_S, 2.0**failures))  # noqa: S311 -- jitter
         self.ended.set()
@@ -126,10 +127,12 @@ class Channel:
     def _windows(self, stop: threading.Event) -> Iterator[int]:
         """Pass every window on; yield how many a block gave."""
         stream: WindowStream | None = None
+        rate_hz = None
         for block in self._source.blocks(stop):
             self._last_block_s, self._silent = time.monotonic(), False
-            if stream is None or stream.rate_hz != block.rate_hz:
-                stream = self._stream(block.rate_hz, stop)
+            if block.rate_hz != rate_hz:
+                rate_hz = block.rate_hz
+                stream = self._stream(rate_hz, stop)
             windows = stream.push(block) if stream else []
             for window in windows:
                 self._work.put(Work(self, window), stop, patient=self._source.patient)
@@ -144,6 +147,9 @@ class Channel:
             return None
         return WindowStream(self._front_end, rate_hz, self.monitor.window_frames, self.monitor.hop_frames)
 
-    def _interrupt(self, state: Interruption, reason: str, stop: threading.Event) -> None:
-        """Tell the worker that there is nothing to judge."""
+    def _interrupt(
+        self, state: Interruption, reason: str, stop: threading.Event, trace: BaseException | None = None
+    ) -> None:
+        """Log why there is nothing to judge, and tell the worker."""
+        log.error("channel %s: %s", self.name, reason, exc_info=trace)
         self._work.put(Work(self, None, state, reason), stop, patient=self._source.patient)
