@@ -64,7 +64,7 @@ class MqttConfig(_Table):
     password_file: Path | None = None
     ca_file: Path | None = None
     embedded_port: Annotated[int, Field(ge=0, le=65535)] = 1883
-    outbox_mb: Positive = 256
+    outbox_mb: Annotated[float, Field(ge=1)] = 256
     outbox_days: Positive = 30
 
     @field_serializer("url")
@@ -155,6 +155,8 @@ def _first_mistake(error: ValidationError) -> str:
         return f"{where} is missing; add it{rest}"
     if first["loc"] == ("channel",):
         return f"channels are written as tables under [[channel]], one for each sensor{rest}"
+    if first["type"] == "model_type":
+        return f"{where} is one table, not {type(first['input']).__name__}; write its keys in it{rest}"
     if first["type"] == "string_pattern_mismatch":
         return f"{where} = {first['input']!r} cannot be part of an MQTT topic (no + # / $); rename it{rest}"
     return f"{where} = {_shown(first['input'])}: {first['msg'].removeprefix('Value error, ').lower()}{rest}"

@@ -122,6 +122,12 @@ def test_unknown_key_names_its_table_and_the_nearest_known(
     assert mistake(file, text) == f"unknown key {key!r} in {table}; did you mean {near!r}?"
 
 
+def test_password_in_a_table_written_as_a_list_is_not_shown(file: Path) -> None:
+    """A table of the wrong form is named without its content, which may be secret."""
+    said = mistake(file, '[[mqtt]]\nurl = "mqtt://u:secret@h"\n' + CHANNEL)
+    assert said == "[mqtt] is one table, not list; write its keys in it"
+
+
 def test_misspelt_key_is_named_before_the_one_that_is_missing(file: Path) -> None:
     """Who writes `fils` for `files` is told so, not that `files` is missing."""
     said = mistake(file, CHANNEL.replace("files", "fils"))
@@ -138,7 +144,7 @@ def test_unknown_key_like_no_other_lists_the_known_ones(file: Path) -> None:
     ("text", "where"),
     [
         ("[gateway]\nname = 3\n" + CHANNEL, "[gateway], name = 3: "),
-        ("gateway = 3\n" + CHANNEL, "[gateway] = 3: "),
+        ("gateway = 3\n" + CHANNEL, "[gateway] is one table, not int; write its keys in it"),
         ("[model]\nwindow_s = 0\n" + CHANNEL, "[model], window_s = 0: "),
         ("[model]\nwindow_s = inf\n" + CHANNEL, "[model], window_s = inf: "),
         ("[model]\nhop_s = nan\n" + CHANNEL, "[model], hop_s = nan: "),
@@ -146,6 +152,7 @@ def test_unknown_key_like_no_other_lists_the_known_ones(file: Path) -> None:
         ("[mqtt]\nembedded_port = 70000\n" + CHANNEL, "[mqtt], embedded_port = 70000: "),
         ("[alarm]\nneeded = 0\n" + CHANNEL, "[alarm], needed = 0: "),
         ("[alarm]\nalarm_per_day = 0\n" + CHANNEL, "[alarm], alarm_per_day = 0: "),
+        ("[mqtt]\noutbox_mb = 0.5\n" + CHANNEL, "[mqtt], outbox_mb = 0.5: "),
         (CHANNEL + "scale = inf\n", "[[channel]] 1, scale = inf: "),
         (CHANNEL + "scale = -1\n", "[[channel]] 1, scale = -1: "),
         (CHANNEL.replace('["healthy.flac"]', "[]"), "[[channel]] 1, source, files = []: "),
