@@ -225,7 +225,7 @@ def test_manifest_says_what_the_bundle_is(checkpoint_path: Path, tmp_path: Path,
         "files": files,
     }
     assert parity == vars(exported.parity) | {"forced": False}
-    assert parity["windows"] == 8
+    assert parity["windows"] == 18
     assert 0.99 < parity["centred_cosine"] <= 1.000001
     assert parity["latency_ratio"] > 0
     assert least == {"fp32": 0.9999, "int8": 0.97}[precision]
@@ -346,7 +346,7 @@ def test_export_into_the_working_folder_by_name(
     ("signals", "match"),
     [
         ([], "0 windows are too few"),
-        (micro.signals((8000,), 10), "3 windows are too few"),
+        (micro.signals((8000,), 10), "7 windows are too few"),
         (micro.signals(tuple(range(4000, 4009)), 3), "no rate has 3 windows"),
         ([Signal("short.wav", np.zeros(10, np.float32), 8000)] * 8, "shorter than one frame"),
         ([Signal("slow.wav", np.zeros(100, np.float32), 1)], "below 100 Hz"),
@@ -371,12 +371,12 @@ def test_silent_recordings_prove_nothing(checkpoint_path: Path, tmp_path: Path, 
 
 
 def test_windows_are_cut_whole(tmp_path: Path) -> None:
-    """Recordings become windows of 256 frames without overlap; a shorter one is one window."""
+    """Recordings become windows of 128 frames without overlap; a shorter one is one window."""
     front_end = micro.FRONT_END
     signals = [*micro.signals((8000,), 24), *micro.signals((16_000,), 1.0)]
     windows = cut_windows(signals, front_end)
-    assert [(rate, bands.shape) for rate, bands in windows] == [(8000, (2, 256, 50))] * 9 + [(16_000, (4, 98, 50))]
-    length = front_end.n_samples(256, 8000)
+    assert [(rate, bands.shape) for rate, bands in windows] == [(8000, (2, 128, 50))] * 18 + [(16_000, (4, 98, 50))]
+    length = front_end.n_samples(128, 8000)
     np.testing.assert_array_equal(windows[1][1], front_end.sub_bands(signals[0].wave[length : 2 * length], 8000))
 
 

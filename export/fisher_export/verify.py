@@ -21,7 +21,7 @@ from fisher_train.encoder import Encoder
 
 __all__ = ["GATES", "Parity", "Signal", "cut_windows", "embed_with_torch", "measure", "neighbour_agreement"]
 
-WINDOW_S = 2.56
+WINDOW_S = 1.28
 MIN_WINDOWS = 8
 MIN_OF_ONE_RATE = 3
 """Windows of the same rate from which a nearest other one can change."""
@@ -71,7 +71,7 @@ class Parity:
 
 
 def cut_windows(signals: Sequence[Signal], front_end: FrontEnd) -> list[tuple[int, FloatArray]]:
-    """Cut recordings into windows of 2.56 s (shorter ones whole): (rate_hz, sub-bands) of each."""
+    """Cut recordings into windows of 1.28 s (shorter ones whole): (rate_hz, sub-bands) of each."""
     windows = []
     for signal in signals:
         front_end.check_rate(signal.rate_hz)
