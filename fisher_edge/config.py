@@ -30,7 +30,7 @@ def _levels(name: str) -> str:
     return name
 
 
-Name = Annotated[str, Field(min_length=1, pattern=r"^[^+#/$\x00-\x1f\x7f]+$"), AfterValidator(_levels)]
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^+#/$\x00-\x1f\x7f]+$"), AfterValidator(_levels)]
 Root = Annotated[str, Field(min_length=1, pattern=r"^[^+#$\x00-\x1f\x7f]+$"), AfterValidator(_levels)]
 
 

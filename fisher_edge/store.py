@@ -25,6 +25,8 @@ __all__ = ["DATABASE_NAME", "Baseline", "Store", "check_topic_level", "only_daem
 DATABASE_NAME = "fisher-edge.sqlite3"
 LOCK_NAME = "daemon.lock"
 BUSY_SECONDS = 5.0
+MAX_EVENTS = 100_000
+MAX_NAME = 200
 FORBIDDEN_IN_TOPIC = "+#/$"
 
 SCHEMA = """
@@ -84,6 +86,8 @@ log = logging.getLogger(__name__)
 
 def check_topic_level(kind: str, name: str) -> None:
     """Refuse a gateway, asset or channel name that cannot be one level of an MQTT topic."""
+    if len(name) > MAX_NAME:
+        raise BadInputError(f"{kind} name of {len(name)} characters is longer than {MAX_NAME}; shorten it")
     bad = sorted({character for character in name if character in FORBIDDEN_IN_TOPIC or not character.isprintable()})
     if bad or not name.strip():
         what = f"contains {' '.join(map(repr, bad))}" if bad else "is empty"
@@ -119,7 +123,7 @@ class Store:
     """
 
     def __init__(self, state_dir: Path, *, set_aside: bool = True, create: bool = True) -> None:
-        self.path = state_dir / DATABASE_NAME
+        self.path = state_dir.absolute() / DATABASE_NAME
         if not create and not self.path.exists():
             raise StateError(f"nothing is enrolled in {state_dir}: no {DATABASE_NAME} there; check --state-dir")
         self.connection = _open(state_dir, self.path, set_aside=set_aside)
@@ -202,6 +206,16 @@ class Store:
             "INSERT INTO event (asset, channel, time_s, payload) VALUES (?, ?, ?, ?)",
             (asset, channel, time_s, json.dumps(payload)),
         )
+        self.connection.execute("DELETE FROM event WHERE id <= (SELECT max(id) FROM event) - ?", (MAX_EVENTS,))
+
+    def last_judgement(self, asset: str, channel: str) -> dict[str, Any] | None:
+        """Return the newest event of a channel that judged it (not check_function or no_data); None without one."""
+        rows = self.query(
+            "SELECT payload FROM event WHERE asset = ? AND channel = ?"
+            " AND json_extract(payload, '$.after') IN ('normal', 'warning', 'alarm') ORDER BY id DESC LIMIT 1",
+            (asset, channel),
+        )
+        return dict(json.loads(rows[0][0])) if rows else None
 
 
 def _baseline(

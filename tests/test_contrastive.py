@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from fisher_edge.dsp.frontend import FrontEnd
 from fisher_edge.errors import BadArtifactError, UsageError
 from fisher_train import loop
-from fisher_train.__main__ import main
 from fisher_train.checkpoint import build_encoder, load_checkpoint
+from fisher_train.cli import main
 from fisher_train.contrastive import Projector, nt_xent
 from fisher_train.data import LONG_STREAM, SHORT_STREAM, Batches, Plan, Pool, _band_weights, loader
 from fisher_train.encoder import PRESETS, Encoder

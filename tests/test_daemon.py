@@ -186,7 +186,7 @@ def test_daemon_whose_recording_is_missing_reports_no_data_and_goes_on(tmp_path:
         late.write_bytes(FAULTY.read_bytes())
         wait_until(lambda: subscriber.of("result"), "a result", 30)
         gateway.end(signal.SIGTERM)
-    assert gateway.log.read_text().count("no file at") == 1
+    assert gateway.log.read_text().count("ERROR") == 1
 
 
 def test_daemon_outlives_a_locked_database(gateway: Gateway, mosquitto: Mosquitto) -> None:
@@ -262,7 +262,9 @@ def test_daemon_killed_again_and_again_loses_no_result(tmp_path: Path, new_mosqu
         time.sleep(0.5)
 
     arrived = _first_arrivals(subscriber)
+    print(f"{sum(map(len, arrived.values()))} results of {len(arrived)} boots, {KILLS} kills")
     assert len(arrived) >= KILLS / 2
+    assert {boot: len(seqs) for boot, seqs in arrived.items()} == _numbered(gateway)
     for boot, seqs in arrived.items():
         assert seqs == list(range(1, len(seqs) + 1)), f"boot {boot}"
     assert list(arrived) == sorted(arrived)
@@ -272,6 +274,12 @@ def _boots(gateway: Gateway) -> int:
     """Starts of the daemon that the database has counted."""
     with sqlite3.connect(gateway.state_dir / DATABASE_NAME) as connection:
         return int(connection.execute("SELECT count(*) FROM boot").fetchone()[0])
+
+
+def _numbered(gateway: Gateway) -> dict[int, int]:
+    """Results that the database has numbered, by boot: what must arrive."""
+    with sqlite3.connect(gateway.state_dir / DATABASE_NAME) as connection:
+        return dict(connection.execute("SELECT boot, result_seq FROM boot WHERE result_seq > 0"))
 
 
 def _first_arrivals(subscriber: Subscriber) -> dict[int, list[int]]:
@@ -314,3 +322,41 @@ def test_daemon_with_a_baseline_of_another_model_goes_on_with_plain_measures(
         gateway.end(signal.SIGTERM)
     assert subscriber.of("result")[0].fields["state"] == "no_baseline"
     assert "cannot be compared" in gateway.log.read_text()
+
+
+def test_daemon_restarted_in_alarm_stays_in_alarm_until_windows_clear_it(
+    gateway: Gateway, mosquitto: Mosquitto
+) -> None:
+    """A restart is no all-clear: the state goes on as alarm, and healthy windows then lower it with an event."""
+    with Subscriber(mosquitto.port) as subscriber:
+        gateway.start()
+        wait_until(lambda: any(m.fields["after"] == "alarm" for m in subscriber.of("event")), "an alarm", 30)
+        gateway.end(signal.SIGKILL)
+    gateway.config.write_text(gateway.config.read_text().replace(json.dumps(str(FAULTY)), json.dumps(str(KEPT_OUT))))
+    with Subscriber(mosquitto.port) as subscriber:
+        gateway.start()
+        wait_until(lambda: any(m.fields["boot"] == 2 for m in subscriber.of("event")), "an event", 30)
+        gateway.end(signal.SIGTERM)
+    boot = max(message.fields["boot"] for message in subscriber.of("result"))
+    results = [message.fields for message in subscriber.of("result") if message.fields["boot"] == boot]
+    event = next(message.fields for message in subscriber.of("event") if message.fields["boot"] == boot)
+    assert results[0]["state"] == "alarm"
+    assert results[0]["ratio"] < 0.9
+    assert (event["before"], event["after"]) == ("alarm", "normal")
+
+
+def test_daemon_keeps_an_error_of_one_channel_to_that_channel(gateway: Gateway, mosquitto: Mosquitto) -> None:
+    """When a baseline cannot be compared with what arrives, the channel says check_function and the daemon lives."""
+    with sqlite3.connect(gateway.state_dir / DATABASE_NAME) as connection:
+        (facts,) = connection.execute("SELECT facts FROM baseline").fetchone()
+        broken = json.loads(facts)
+        broken["bands"] = 2
+        connection.execute("UPDATE baseline SET facts = ?", (json.dumps(broken),))
+    with Subscriber(mosquitto.port) as subscriber:
+        gateway.start()
+        wait_until(lambda: len(subscriber.of("result")) > 2, "results", 30)
+        assert gateway.end(signal.SIGTERM) == 0
+    result = subscriber.of("result")[0].fields
+    assert result["state"] == "check_function"
+    assert result["reason"].startswith("internal error")
+    assert gateway.log.read_text().count("could not be judged") == 1

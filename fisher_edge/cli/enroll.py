@@ -1,7 +1,10 @@
 """Commands around a baseline: enroll, score and baseline list."""
 
+from collections import Counter
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
+from statistics import median
 from typing import Annotated, Any
 
 import typer
@@ -93,8 +96,14 @@ def score(
     recording = read_recording(file, rate_hz=rate_hz, channel=input_channel)
     with Store(state_dir, set_aside=False, create=False) as store:
         session = EncoderSession(load_bundle(model))
+        results: list[dict[str, Any]] = []
         for fields in score_recording(store, session, recording, asset=asset, channel=channel, hop_s=hop_s):
+            if not (as_json or results):
+                print(HEAD)
             print_json(fields) if as_json else print(_line(fields))
+            results.append(fields)
+    if not as_json:
+        print(_summary(results))
 
 
 @baseline.command("list")
@@ -141,24 +150,47 @@ def _print_enrolled(enrolled: Any) -> None:
         f"{enrolled.asset}/{enrolled.channel}: {enrolled.windows} windows of {enrolled.window_s:g} s enrolled as "
         f"{what}, version {enrolled.version}"
     )
-    for rate, threshold in enrolled.thresholds.items():
-        print(
-            f"  a distance above {threshold:.4f} is expected of {rate} normal windows a day "
-            f"(typical: {enrolled.spread:.4f})"
-        )
+    if enrolled.thresholds:
+        often, seldom = enrolled.thresholds.values()
+        print(f"  a normal window is typically {enrolled.spread:.3g} away from the others")
+        print(f"  warning above {often:.3g}: about one false window a day; alarm above {seldom:.3g}: one in ten days")
+        print(f"  (extrapolated from {enrolled.windows} windows: the longer you enrol, the better this is known)")
     for name in enrolled.alone:
         print(f"  {name} is unlike all other recordings: record that operating state once more, or leave it out")
 
 
+HEAD = "     end  state           shape   level        p  largest share of the distance"
+
+
 def _line(fields: dict[str, Any]) -> str:
-    """One window in one line."""
+    """One window in one line; shape and level are multiples of their alarm thresholds."""
+    end_s = datetime.fromisoformat(fields["time"].replace("Z", "+00:00")).timestamp()
+    start = f"{end_s:6.1f} s  {fields['state']:<14}"
     if fields["distance"] is None:
-        return f"{fields['time']}  {fields['state']}: {fields['reason']}"
+        return f"{start}  {fields['reason']}"
     worst = max(fields["bands"], key=lambda band: float(band["share"]))
     part = worst["share"] / fields["distance"] if fields["distance"] else 0.0
+    p_value = f"{fields['p_value']:.1g}" if fields["p_value"] > 1e-9 else "<1e-09"
+    louder = "+" if fields["level"]["z"] > 0 else "-"
+    fault = fields["fault"]
+    resembles = f"  {fault['label']} ({fault['votes']} of {fault['k']})" if fault else ""
     return (
-        f"{fields['time']}  {fields['state']:<8} distance {fields['distance']:.4f} "
-        f"({fields['ratio']:.2f} of the threshold {fields['threshold']:.4f}, p {fields['p_value']:.2g}), "
-        f"{part:.0%} of it in {worst['low_hz'] / 1000:g}-{worst['high_hz'] / 1000:g} kHz; "
-        f"level {fields['level']['ratio']:.2f} of its threshold"
+        f"{start} {fields['ratio']:6.2f}  {fields['level']['ratio']:5.2f}{louder}  {p_value:>7}  "
+        f"{part:.0%} in {worst['low_hz'] / 1000:.3g}-{worst['high_hz'] / 1000:.3g} kHz{resembles}"
+    )
+
+
+def _summary(results: list[dict[str, Any]]) -> str:
+    """The whole recording in one line."""
+    states = Counter(fields["state"] for fields in results)
+    told = ", ".join(f"{count} {state}" for state, count in states.most_common())
+    judged = [fields for fields in results if fields["distance"] is not None]
+    if not judged:
+        return f"{len(results)} windows: {told}"
+    shape = median(fields["ratio"] for fields in judged)
+    level = median(fields["level"]["ratio"] for fields in judged)
+    cause = "shape" if shape >= level else "level"
+    return (
+        f"{len(results)} windows: {told}; median {cause} {max(shape, level):.2f} times its alarm threshold "
+        "(two of three windows beyond it raise the alarm)"
     )

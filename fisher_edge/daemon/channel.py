@@ -90,6 +90,7 @@ class Channel:
         self.monitor = monitor
         self.name = f"{config.asset}/{config.name}"
         self.ended = threading.Event()
+        self.failed = False
         self._source = source
         self._front_end = front_end
         self._work = work
@@ -136,6 +137,7 @@ class Channel:
             windows = stream.push(block) if stream else []
             for window in windows:
                 self._work.put(Work(self, window), stop, patient=self._source.patient)
+            self._last_block_s = time.monotonic()  # waiting for the worker is not silence of the sensor
             yield len(windows)
 
     def _stream(self, rate_hz: int, stop: threading.Event) -> WindowStream | None:

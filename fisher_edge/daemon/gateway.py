@@ -17,6 +17,7 @@ from fisher_edge.daemon.worker import judge_all
 from fisher_edge.decision.alarm import AlarmRule
 from fisher_edge.decision.enrol import default_hop_s
 from fisher_edge.decision.monitor import Monitor, Policy, Unenrolled, load_monitor
+from fisher_edge.dsp.blocks import rfc3339
 from fisher_edge.encoder.bundle import load_bundle
 from fisher_edge.encoder.ort import EncoderSession
 from fisher_edge.errors import BadInputError, DamagedStateError, UsageError
@@ -31,9 +32,9 @@ from fisher_edge.store import Store, only_daemon
 __all__ = ["Daemon"]
 
 TICK_S = 0.2
-FINISH_S = 1.5
+FINISH_S = 1.0
 """How long the window under way may take when the daemon stops."""
-FLUSH_S = 3.0
+FLUSH_S = 2.5
 """How long the publisher may then take to deliver what waits."""
 MEGABYTE = 1 << 20
 DAY_S = 86_400
@@ -68,6 +69,7 @@ class Daemon:
             worker.start()
             for channel in channels:
                 channel.start(self._stop)
+            log.info("listen with: mosquitto_sub -t '%s/#' -v", self.topics.base)
             log.info("monitoring %s with %s", ", ".join(channel.name for channel in channels), session.bundle.name)
             try:
                 self._supervise(channels, worker, publisher, Outbox(store, self.topics, boot))
@@ -108,6 +110,7 @@ class Daemon:
         monitor: Monitor | Unenrolled
         try:
             monitor = load_monitor(store, session, config.asset, config.name, self._policy(), hop_frames)
+            _resume(monitor, store.last_judgement(config.asset, config.name))
         except BadInputError as error:
             log.warning("%s; until then only plain measures", error)
             monitor = Unenrolled(session, window_frames, hop_frames)
@@ -170,3 +173,9 @@ class Daemon:
                 judge_all(self.work, outbox, self._stop)
         except BaseException as error:  # noqa: BLE001 -- handed on
             self._failure = error
+
+
+def _resume(monitor: Monitor, event: dict[str, Any] | None) -> None:
+    """Carry an alarm on over a restart, unless the channel was enrolled anew since."""
+    if event and event["after"] != "normal" and event["time"] > rfc3339(monitor.normal.created_s):
+        monitor.resume(event)

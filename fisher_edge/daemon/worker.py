@@ -33,15 +33,35 @@ def _handle(work: Work, outbox: Outbox, stop: threading.Event) -> None:
     """Judge one window, or note why there is none, and put what follows into the outbox."""
     config, monitor = work.channel.config, work.channel.monitor
     if work.window is not None:
-        verdict = monitor.judge(work.window)
+        verdict = _judge(work)
         event = _event(verdict.transition, verdict.fields["time"], verdict.fields) if verdict.transition else None
+        _log(work, verdict.transition)
         _put(outbox, config, verdict.fields | {"unit": config.unit}, event, _state(verdict), stop)
         return
     transition = monitor.interrupt(work.interruption, work.reason)
+    _log(work, transition)
     if transition:
         now = rfc3339(time.time())
         state = {"state": monitor.state, "time": now, "reason": work.reason}
         _put(outbox, config, None, _event(transition, now, {}), state, stop)
+
+
+def _log(work: Work, transition: Transition | None) -> None:
+    """Say a change of state in the log."""
+    if transition:
+        log.info("%s: %s -> %s (%s)", work.channel.name, transition.before, transition.after, transition.reason)
+
+
+def _judge(work: Work) -> Verdict:
+    """Judge a window; whatever goes wrong stays with its channel, which then says check_function."""
+    assert work.window is not None
+    try:
+        return work.channel.monitor.judge(work.window)
+    except Exception as error:
+        if not work.channel.failed:
+            log.exception("channel %s: a window could not be judged", work.channel.name)
+        work.channel.failed = True
+        return work.channel.monitor.failed(work.window, f"internal error, {type(error).__name__}: {error}")
 
 
 def _put(

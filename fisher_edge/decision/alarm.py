@@ -9,7 +9,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["AlarmRule", "ChannelState", "Interruption", "Quantity", "State", "Transition", "worse"]
+__all__ = ["AlarmRule", "ChannelState", "Interruption", "Quantity", "Severity", "State", "Transition", "worse"]
 
 Severity = Literal["normal", "warning", "alarm"]
 Interruption = Literal["check_function", "no_data"]

@@ -13,7 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from fisher_edge.decision.alarm import AlarmRule, ChannelState, Interruption, Quantity, State, Transition, worse
+from fisher_edge.decision.alarm import (
+    AlarmRule,
+    ChannelState,
+    Interruption,
+    Quantity,
+    Severity,
+    State,
+    Transition,
+    worse,
+)
 from fisher_edge.decision.bank import Match, MemoryBank
 from fisher_edge.decision.threshold import Tail, fit_tail, probability
 from fisher_edge.dsp.blocks import FloatArray, rfc3339
@@ -37,7 +46,7 @@ MIN_LEVEL_STD = 0.01
 
 @dataclass(frozen=True)
 class Policy:
-    """When to speak up: normal windows a day that may exceed each threshold, and how many windows it takes."""
+    """When to speak up: normal windows a day that may exceed a threshold, for shape and level each, and how many."""
 
     warning_per_day: float = 1.0
     alarm_per_day: float = 0.1
@@ -97,8 +106,7 @@ class Monitor:
         }
         fault = sensor_fault(window.samples)
         if fault:
-            transition = self._channel.become("check_function", fault)
-            return Verdict(fields | {"state": self.state, "reason": fault}, transition)
+            return _unjudged(self._channel, fields, fault)
         embedding = self._session.embed(window.bands)
         match, level = self._bank.nearest(embedding), self._level_of(window)
         shape_severity = self._shape.judge(match.distance)
@@ -119,6 +127,22 @@ class Monitor:
             "latency_ms": 1000 * (time.perf_counter() - started),
         }
         return Verdict(fields, transition)
+
+    def resume(self, event: dict[str, Any]) -> None:
+        """Take up the judgement where the last event left it, so that a restart clears no alarm.
+
+        `event` is a stored change of state to warning or alarm; the quantity that was further beyond its
+        threshold carries it on.
+        """
+        severity: Severity = event["after"]
+        level_ratio = (event.get("level") or {}).get("ratio", 0.0)
+        quantity = self._level if level_ratio > (event.get("ratio") or 0.0) else self._shape
+        quantity.severity = severity
+        self._channel = ChannelState(severity)
+
+    def failed(self, window: Window, reason: str) -> Verdict:
+        """Note that a window could not be judged although there was one."""
+        return _unjudged(self._channel, _frame(window, self._session), reason)
 
     def interrupt(self, state: Interruption, reason: str) -> Transition | None:
         """Note that the channel cannot be judged; what was judged before stands until it can."""
@@ -175,8 +199,7 @@ class Unenrolled:
         fields = _frame(window, self._session)
         fault = sensor_fault(window.samples)
         if fault:
-            transition = self._channel.become("check_function", fault)
-            return Verdict(fields | {"state": self.state, "reason": fault}, transition)
+            return _unjudged(self._channel, fields, fault)
         transition = self._channel.become("no_baseline", "nothing is enrolled for this channel")
         fields |= {
             "state": self.state,
@@ -184,6 +207,10 @@ class Unenrolled:
             "features": features(window.samples),
         }
         return Verdict(fields, transition)
+
+    def failed(self, window: Window, reason: str) -> Verdict:
+        """Note that a window could not be measured although there was one."""
+        return _unjudged(self._channel, _frame(window, self._session), reason)
 
     def interrupt(self, state: Interruption, reason: str) -> Transition | None:
         """Note that the channel cannot be measured."""
@@ -243,6 +270,12 @@ def _level_threshold(tail: Tail, false_alarms_per_day: float, hop_s: float) -> f
     """Return the deviation of the level to raise at: as enrolled, but never tighter than a spread of 1 % asks for."""
     deviations = NormalDist().inv_cdf(1 - probability(false_alarms_per_day, hop_s) / 2)
     return max(tail.threshold(false_alarms_per_day, hop_s), deviations * MIN_LEVEL_STD)
+
+
+def _unjudged(channel: ChannelState, fields: dict[str, Any], reason: str) -> Verdict:
+    """Say check_function and why."""
+    transition = channel.become("check_function", reason)
+    return Verdict(fields | {"state": channel.state, "reason": reason}, transition)
 
 
 def _frame(window: Window, session: EncoderSession) -> dict[str, Any]:

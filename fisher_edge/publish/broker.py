@@ -16,7 +16,7 @@ __all__ = ["EmbeddedBroker"]
 
 HOST = "127.0.0.1"
 START_S = 10.0
-STOP_S = 10.0
+STOP_S = 1.0
 CHATTY_LOGGERS = ("amqtt", "transitions")
 LISTENER = "default"
 CONFIG = {
