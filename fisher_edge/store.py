@@ -200,6 +200,29 @@ class Store:
             ).fetchall()
         return [_baseline(*row) for row in rows]
 
+    def activate(self, asset: str, channel: str, label: str | None, version: int) -> None:
+        """Make an earlier version of a baseline the active one again."""
+        where = "asset = ? AND channel = ? AND label IS ?"
+        key = (asset, channel, label)
+        with self.transaction(durable=True) as connection:
+            known = connection.execute(f"SELECT version FROM baseline WHERE {where} ORDER BY version", key).fetchall()  # noqa: S608 -- constant text
+            if (version,) not in known:
+                have = ", ".join(str(row[0]) for row in known) or "none"
+                raise BadInputError(
+                    f"{asset}/{channel} has no version {version} of {label or 'normal'}; it has: {have}"
+                )
+            connection.execute(f"UPDATE baseline SET active = (version = ?) WHERE {where}", (version, *key))  # noqa: S608 -- constant text
+
+    def remove(self, asset: str, channel: str, label: str | None) -> int:
+        """Delete all versions of a baseline and return how many there were."""
+        with self.transaction(durable=True) as connection:
+            cursor = connection.execute(
+                "DELETE FROM baseline WHERE asset = ? AND channel = ? AND label IS ?", (asset, channel, label)
+            )
+            if cursor.rowcount == 0:
+                raise BadInputError(f"{asset}/{channel} has no baseline for {label or 'normal'}; see: baseline list")
+            return cursor.rowcount
+
     def add_event(self, asset: str, channel: str, time_s: float, payload: dict[str, Any]) -> None:
         """Keep an alarm transition (inside the caller's transaction)."""
         self.connection.execute(

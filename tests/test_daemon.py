@@ -304,7 +304,7 @@ def test_daemon_with_a_window_longer_than_the_model_sees_refuses(tmp_path: Path)
         [*COMMAND, "run", str(gateway.config)], check=False, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 2
-    assert "window_s = 60 is more than the 10.24 s" in done.stderr.splitlines()[-1]
+    assert "window_s = 60 is not within the 0.16 to 10.24 s" in done.stderr.splitlines()[-1]
 
 
 def test_daemon_with_a_baseline_of_another_model_goes_on_with_plain_measures(

@@ -362,3 +362,27 @@ def test_name_that_is_no_topic_level_is_refused(name: str) -> None:
 def test_name_of_any_language_is_a_topic_level() -> None:
     """Letters beyond ASCII and inner spaces pass."""
     check_topic_level("asset", "Pumpe für Öl 2")
+
+
+def test_activating_an_earlier_version_replaces_the_newer(tmp_path: Path) -> None:
+    """Going back makes the earlier version the only active one; a version that is not there is named."""
+    with Store(tmp_path) as store:
+        for value in (1.0, 2.0):
+            store.add_baseline(
+                Baseline("a", "b", None, np.full((2, 4), value, np.float32), np.arange(2.0), {"rate_hz": 1})
+            )
+        store.activate("a", "b", None, 1)
+        assert [row.version for row in store.baselines("a", "b", active_only=True)] == [1]
+        with pytest.raises(BadInputError, match="no version 7 of normal; it has: 1, 2"):
+            store.activate("a", "b", None, 7)
+
+
+def test_removing_a_label_leaves_the_normal_state(tmp_path: Path) -> None:
+    """A mistaken label goes with all its versions, the rest stays; removing it again says there is nothing."""
+    with Store(tmp_path) as store:
+        for label in (None, "oops", "oops"):
+            store.add_baseline(Baseline("a", "b", label, np.ones((2, 4), np.float32), np.arange(2.0), {"rate_hz": 1}))
+        assert store.remove("a", "b", "oops") == 2
+        assert [row.label for row in store.baselines("a", "b")] == [None]
+        with pytest.raises(BadInputError, match="no baseline for oops"):
+            store.remove("a", "b", "oops")

@@ -22,21 +22,30 @@ def check(
     file: Annotated[Path, typer.Argument(help="TOML file.")],
     as_json: AsJson = False,
 ) -> None:
-    """Check a configuration file and show what it says, defaults filled in.
+    """Check a configuration file, its model and its recordings; with --json show it, defaults filled in.
 
     Example: fisher-edge config check gateway.toml
     """
     from fisher_edge.config import load_config
+    from fisher_edge.daemon.gateway import window_and_hop
+    from fisher_edge.encoder.bundle import load_bundle
     from fisher_edge.publish.address import BrokerAddress
 
     loaded = load_config(file)
     if loaded.mqtt.url != "embedded":
         BrokerAddress.parse(loaded.mqtt.url, password_file=loaded.mqtt.password_file, ca_file=loaded.mqtt.ca_file)
+    front_end = load_bundle(loaded.model.bundle).front_end
+    for channel in loaded.channel:
+        window_and_hop(loaded, channel, front_end)
     if as_json:
         print_json(loaded.model_dump(mode="json"))
         return
     channels = ", ".join(f"{channel.asset}/{channel.name}" for channel in loaded.channel)
     print(f"{file} is valid: gateway {loaded.gateway.name!r}, {len(loaded.channel)} channel(s): {channels}")
+    for channel in loaded.channel:
+        for path in channel.source.files:
+            if not path.is_file():
+                print(f"note: {channel.asset}/{channel.name} has no data until there is a file at {path}")
 
 
 @config.command()

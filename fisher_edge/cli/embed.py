@@ -31,7 +31,7 @@ def embed(
     Example: fisher-edge embed noise.wav --out noise.npy
     """
     from fisher_edge.encoder.bundle import load_bundle
-    from fisher_edge.encoder.files import embed_recording, save_embeddings
+    from fisher_edge.encoder.files import embed_recording, save_embeddings, segment_samples
     from fisher_edge.encoder.ort import EncoderSession
     from fisher_edge.errors import UsageError
     from fisher_edge.sources.recording import read_recording
@@ -43,7 +43,8 @@ def embed(
     embeddings = {}
     for file in files:
         recording = read_recording(file, rate_hz=rate_hz, channel=channel)
-        embeddings[str(file)] = embed_recording(session, recording.samples, recording.rate_hz, pad_frames=pad_frames)
+        segments = recording.blocks(segment_samples(session.bundle.front_end, recording.rate_hz))
+        embeddings[str(file)] = embed_recording(session, segments, recording.rate_hz, pad_frames=pad_frames)
     save_embeddings(out, embeddings)
     facts = [{"file": name, "shape": list(rows.shape)} for name, rows in embeddings.items()]
     if as_json:

@@ -1,4 +1,4 @@
-"""Commands around a baseline: enroll, score and baseline list."""
+"""The commands that enrol recordings and judge them."""
 
 from collections import Counter
 from dataclasses import asdict
@@ -24,14 +24,11 @@ from fisher_edge.cli.options import (
 
 __all__ = ["register"]
 
-baseline = typer.Typer(help="Look at what is enrolled.", no_args_is_help=True)
-
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
     app.command()(enroll)
     app.command()(score)
-    app.add_typer(baseline, name="baseline")
 
 
 def enroll(
@@ -104,43 +101,6 @@ def score(
             results.append(fields)
     if not as_json:
         print(_summary(results))
-
-
-@baseline.command("list")
-def list_baselines(state_dir: StateDir = Path("state"), as_json: AsJson = False) -> None:
-    """List every baseline with its versions.
-
-    Example: fisher-edge baseline list --state-dir /var/lib/fisher-edge
-    """
-    from fisher_edge.dsp.blocks import rfc3339
-    from fisher_edge.store import Store
-
-    with Store(state_dir, set_aside=False, create=False) as store:
-        rows = [
-            {
-                "asset": row.asset,
-                "channel": row.channel,
-                "label": row.label,
-                "version": row.version,
-                "active": row.active,
-                "created": rfc3339(row.created_s),
-                "windows": len(row.vectors),
-                "rate_hz": row.facts["rate_hz"],
-                "model": row.facts["model"]["name"],
-            }
-            for row in store.baselines()
-        ]
-    if as_json:
-        print_json(rows)
-        return
-    for row in rows:
-        state = "active" if row["active"] else "replaced"
-        print(
-            f"{row['asset']}/{row['channel']}  {row['label'] or 'normal'}  version {row['version']} ({state})  "
-            f"{row['windows']} windows at {row['rate_hz']} Hz  {row['model']}  {row['created']}"
-        )
-    if not rows:
-        print(f"nothing is enrolled in {state_dir}; run: fisher-edge enroll FILES --asset A --channel C")
 
 
 def _print_enrolled(enrolled: Any) -> None:

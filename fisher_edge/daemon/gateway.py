@@ -18,8 +18,9 @@ from fisher_edge.decision.alarm import AlarmRule
 from fisher_edge.decision.enrol import default_hop_s
 from fisher_edge.decision.monitor import Monitor, Policy, Unenrolled, load_monitor
 from fisher_edge.dsp.blocks import rfc3339
+from fisher_edge.dsp.frontend import FrontEnd
 from fisher_edge.encoder.bundle import load_bundle
-from fisher_edge.encoder.ort import EncoderSession
+from fisher_edge.encoder.ort import MIN_FRAMES, EncoderSession
 from fisher_edge.errors import BadInputError, DamagedStateError, UsageError
 from fisher_edge.publish.address import BrokerAddress
 from fisher_edge.publish.broker import EmbeddedBroker
@@ -29,7 +30,7 @@ from fisher_edge.publish.outbox import Outbox
 from fisher_edge.sources.open import open_source
 from fisher_edge.store import Store, only_daemon
 
-__all__ = ["Daemon"]
+__all__ = ["Daemon", "window_and_hop"]
 
 TICK_S = 0.2
 FINISH_S = 1.0
@@ -99,14 +100,7 @@ class Daemon:
     def _channel(self, store: Store, session: EncoderSession, config: ChannelConfig) -> Channel:
         """Prepare one channel with its baseline, or without one."""
         front_end = session.bundle.front_end
-        window_s = config.window_s or self.config.model.window_s
-        hop_s = config.hop_s or self.config.model.hop_s or default_hop_s(window_s)
-        window_frames, hop_frames = front_end.frames_of(window_s), front_end.frames_of(hop_s)
-        if window_frames > front_end.max_frames:
-            raise UsageError(
-                f"channel {config.asset}/{config.name}: window_s = {window_s:g} is more than the "
-                f"{front_end.max_frames * front_end.hop_ms / 1000:g} s this model can see; choose a shorter one"
-            )
+        window_frames, hop_frames = window_and_hop(self.config, config, front_end)
         monitor: Monitor | Unenrolled
         try:
             monitor = load_monitor(store, session, config.asset, config.name, self._policy(), hop_frames)
@@ -115,10 +109,10 @@ class Daemon:
             log.warning("%s; until then only plain measures", error)
             monitor = Unenrolled(session, window_frames, hop_frames)
         if monitor.window_frames != window_frames:
-            enrolled_s = monitor.window_frames * front_end.hop_ms / 1000
+            enrolled_s, window_s = (n * front_end.hop_ms / 1000 for n in (monitor.window_frames, window_frames))
             raise UsageError(
-                f"channel {config.asset}/{config.name} is enrolled with windows of {enrolled_s:g} s, the "
-                f"configuration says {window_s:g} s; set window_s = {enrolled_s:g} or enrol again"
+                f"channel {config.asset}/{config.name} is enrolled with windows of {enrolled_s:g} s, the configuration "
+                f"says {window_s:g} s; set window_s = {enrolled_s:g} in its [[channel]] or enrol again"
             )
         return Channel(config, open_source(config), monitor, front_end, self.work)
 
@@ -173,6 +167,20 @@ class Daemon:
                 judge_all(self.work, outbox, self._stop)
         except BaseException as error:  # noqa: BLE001 -- handed on
             self._failure = error
+
+
+def window_and_hop(config: Config, channel: ChannelConfig, front_end: FrontEnd) -> tuple[int, int]:
+    """Frames of a channel's windows and from one to the next; UsageError when the model cannot see so many."""
+    window_s = channel.window_s or config.model.window_s
+    hop_s = channel.hop_s or config.model.hop_s or default_hop_s(window_s)
+    frames = front_end.frames_of(window_s)
+    if not MIN_FRAMES <= frames <= front_end.max_frames:
+        shortest_s, longest_s = (n * front_end.hop_ms / 1000 for n in (MIN_FRAMES, front_end.max_frames))
+        raise UsageError(
+            f"channel {channel.asset}/{channel.name}: window_s = {window_s:g} is not within the {shortest_s:g} to "
+            f"{longest_s:g} s this model can see; choose another"
+        )
+    return frames, front_end.frames_of(hop_s)
 
 
 def _resume(monitor: Monitor, event: dict[str, Any] | None) -> None:

@@ -9,10 +9,10 @@ from fisher_edge.dsp.blocks import FloatArray
 from fisher_edge.encoder.bundle import Bundle, first_line
 from fisher_edge.errors import BadArtifactError, BadInputError
 
-__all__ = ["EncoderSession"]
+__all__ = ["MIN_FRAMES", "EncoderSession"]
 
 ERRORS_ONLY = 3
-PATCH_FRAMES = 16
+MIN_FRAMES = 16
 
 
 class EncoderSession:
@@ -31,7 +31,7 @@ class EncoderSession:
     @property
     def min_frames(self) -> int:
         """Frames of the shortest window the encoder can see: one patch."""
-        return PATCH_FRAMES
+        return MIN_FRAMES
 
     def embed(self, bands: FloatArray) -> FloatArray:
         """Encode the sub-bands (bands, frames, band_width) of one window: (bands, dim), low to high.
