@@ -8,9 +8,10 @@ import pytest
 
 from fisher_edge.dsp.blocks import FloatArray
 from fisher_edge.encoder.bundle import load_bundle
-from fisher_edge.encoder.files import embed_recording, save_embeddings
+from fisher_edge.encoder.files import embed_recording, save_embeddings, segment_samples
 from fisher_edge.encoder.ort import EncoderSession
 from fisher_edge.errors import BadInputError
+from fisher_edge.sources.recording import Recording
 from fisher_export.pipeline import export
 
 RATE_HZ = 1000
@@ -30,6 +31,12 @@ def noise(samples: int) -> FloatArray:
     return np.random.default_rng(0).standard_normal(samples).astype(np.float32)
 
 
+def embed(session: EncoderSession, wave: FloatArray, rate_hz: int, *, pad_frames: bool = False) -> FloatArray:
+    """Embed a signal as the command does: cut into segments by its recording."""
+    segments = Recording(Path("a.wav"), wave, rate_hz).blocks(segment_samples(micro.FRONT_END, rate_hz))
+    return embed_recording(session, segments, rate_hz, pad_frames=pad_frames)
+
+
 @pytest.mark.parametrize(
     ("samples", "segments"),
     [
@@ -46,7 +53,7 @@ def test_recording_is_cut_into_segments_of_1024_frames(session: EncoderSession, 
     """The rest makes a segment of its own when it is the only one or at least half as long."""
     assert LENGTH % 2 == 1
     wave = noise(samples)
-    found = embed_recording(session, wave, RATE_HZ)
+    found = embed(session, wave, RATE_HZ)
     assert found.shape == (segments, 32)
     for number, row in enumerate(found):
         segment = wave[number * LENGTH : (number + 1) * LENGTH]
@@ -57,7 +64,7 @@ def test_recording_is_cut_into_segments_of_1024_frames(session: EncoderSession, 
 def test_bands_are_concatenated_from_low_to_high(session: EncoderSession) -> None:
     """The row of a segment is its bands' embeddings in order."""
     wave = noise(16_000)
-    found = embed_recording(session, wave, 16_000)
+    found = embed(session, wave, 16_000)
     bands = session.embed(micro.FRONT_END.sub_bands(wave, 16_000))
     assert found.shape == (1, 4 * 32)
     np.testing.assert_array_equal(found[0].reshape(4, 32), bands)
@@ -66,7 +73,7 @@ def test_bands_are_concatenated_from_low_to_high(session: EncoderSession) -> Non
 def test_pad_frames_fills_every_segment(session: EncoderSession) -> None:
     """`pad_frames` embeds short segments as 1024 frames, which is another embedding; full ones do not change."""
     wave = noise(LENGTH + 6000)
-    bare, padded = (embed_recording(session, wave, RATE_HZ, pad_frames=pad) for pad in (False, True))
+    bare, padded = (embed(session, wave, RATE_HZ, pad_frames=pad) for pad in (False, True))
     expected = session.embed(micro.FRONT_END.sub_bands(wave[LENGTH:], RATE_HZ, pad_frames=True)).ravel()
     np.testing.assert_array_equal(padded[0], bare[0])
     np.testing.assert_array_equal(padded[1], expected)
@@ -76,20 +83,20 @@ def test_pad_frames_fills_every_segment(session: EncoderSession) -> None:
 def test_shortest_recording_is_one_patch(session: EncoderSession) -> None:
     """16 frames can be embedded, 15 say how many there are, and `pad_frames` needs one."""
     samples = [micro.FRONT_END.n_samples(frames, RATE_HZ) for frames in (16, 15, 1)]
-    assert embed_recording(session, noise(samples[0]), RATE_HZ).shape == (1, 32)
+    assert embed(session, noise(samples[0]), RATE_HZ).shape == (1, 32)
     with pytest.raises(BadInputError, match=f"{samples[1]} samples at 1000 Hz make 15 frames, the encoder needs 16"):
-        embed_recording(session, noise(samples[1]), RATE_HZ)
+        embed(session, noise(samples[1]), RATE_HZ)
     for count in samples:
-        assert embed_recording(session, noise(count), RATE_HZ, pad_frames=True).shape == (1, 32)
+        assert embed(session, noise(count), RATE_HZ, pad_frames=True).shape == (1, 32)
 
 
 @pytest.mark.parametrize("pad_frames", [False, True])
 def test_recording_without_a_frame_is_refused(session: EncoderSession, pad_frames: bool) -> None:
     """Less than a frame, and nothing at all, are refused as what they are."""
     with pytest.raises(BadInputError, match="shorter than one frame of 25 samples"):
-        embed_recording(session, noise(24), RATE_HZ, pad_frames=pad_frames)
+        embed(session, noise(24), RATE_HZ, pad_frames=pad_frames)
     with pytest.raises(BadInputError, match="signal of 0 samples is empty"):
-        embed_recording(session, noise(0), RATE_HZ, pad_frames=pad_frames)
+        embed(session, noise(0), RATE_HZ, pad_frames=pad_frames)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -98,13 +105,13 @@ def test_recording_with_damaged_samples_is_refused(session: EncoderSession, bad:
     wave = noise(2000)
     wave[1000] = bad
     with pytest.raises(BadInputError, match="NaN or Inf"):
-        embed_recording(session, wave, RATE_HZ)
+        embed(session, wave, RATE_HZ)
 
 
 def test_rate_out_of_range_is_refused(session: EncoderSession) -> None:
     """Slow process values are refused as such."""
     with pytest.raises(BadInputError, match="rate_hz=1 is below 100 Hz"):
-        embed_recording(session, noise(2000), 1)
+        embed(session, noise(2000), 1)
 
 
 def test_one_recording_is_kept_as_npy(tmp_path: Path) -> None:

@@ -15,15 +15,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from machine import RATE_HZ, machine_signal, recording
+from machine import RATE_HZ, machine_signal, recording, sound_file
 
-from fisher_edge.decision.enrol import default_hop_s, enroll, windows_of
+from fisher_edge.decision.enrol import default_hop_s, enroll, fault_of_all, windows_of
 from fisher_edge.decision.threshold import fit_tail
-from fisher_edge.dsp.blocks import Block
+from fisher_edge.dsp.blocks import Block, FloatArray
+from fisher_edge.dsp.features import sensor_fault
 from fisher_edge.dsp.stream import WindowStream
 from fisher_edge.encoder.ort import EncoderSession
 from fisher_edge.errors import BadInputError
-from fisher_edge.sources.recording import Recording
+from fisher_edge.sources.recording import Recording, read_recording
 from fisher_edge.store import Store
 
 PLACE: dict[str, Any] = {"asset": "pump-1", "channel": "vib-de"}
@@ -60,6 +61,41 @@ def test_windows_of_a_recording_are_not_all_in_memory(encoder: EncoderSession) -
         alive.append(sum(window() is not None for window in references))
     assert len(references) == 140
     assert max(alive) < 20
+
+
+def clipped(share: float, *, tone: bool = False) -> FloatArray:
+    """Return noise, or a coarse tone, of which so large a share is cut off at the top."""
+    signal = np.sin(np.arange(200_000) / 7) if tone else np.random.default_rng(0).standard_normal(200_000)
+    return np.minimum(signal, np.quantile(signal, 1 - share)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        *(sign * clipped(share) for share in (0.005, 0.02, 0.3) for sign in (1, -1)),
+        clipped(0.02, tone=True),
+        np.round(clipped(0.0, tone=True) * 3),
+        np.full(200_000, 0.25, np.float32),
+        np.repeat([0.0, 1.0], 100_000).astype(np.float32),
+        np.where(np.arange(200_000) == 150_000, np.float32(np.nan), clipped(0.0)),
+    ],
+)
+def test_fault_of_a_recording_is_that_of_all_its_samples(samples: FloatArray) -> None:
+    """What is wrong with a sensor is found block by block in the same words as in all samples at once."""
+    assert fault_of_all(with_samples(samples)) == sensor_fault(samples)
+
+
+def test_file_is_cut_like_samples_in_memory(tmp_path: Path, encoder: EncoderSession) -> None:
+    """A recording that is read from its file block by block gives the windows of its samples, bit by bit."""
+    held = recording(0, 3.3)
+    opened = read_recording(sound_file(tmp_path / "a.wav", held.samples))
+    pairs = zip(*(windows_of(each, encoder.bundle.front_end, 1.28, 0.5) for each in (held, opened)), strict=True)
+    starts = []
+    for left, right in pairs:
+        starts.append((left.start, left.end_time_s) == (right.start, right.end_time_s))
+        assert np.array_equal(left.samples, right.samples)
+        assert np.array_equal(left.bands, right.bands)
+    assert starts == [True] * 5
 
 
 def test_default_hop_is_a_quarter_of_the_window_two_seconds_at_most() -> None:
@@ -216,7 +252,7 @@ def test_kill_during_enrolment_leaves_whole_baselines(tmp_path: Path) -> None:
 
 def test_scale_of_the_recording_does_not_change_its_embedding(store: Store, encoder: EncoderSession) -> None:
     """The same signal in another unit has the same shape; only its level moves."""
-    loud = [replace(each, samples=1000 * each.samples) for each in NORMAL]
+    loud = [replace(each, held=1000 * each.samples) for each in NORMAL]
     for recordings in (NORMAL, loud):
         enroll(store, encoder, recordings, **PLACE, window_s=0.64)
     quiet, scaled = store.baselines()

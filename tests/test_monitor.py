@@ -171,7 +171,7 @@ def test_level_is_never_judged_finer_than_one_percent(tmp_path: Path, encoder: E
     with Store(tmp_path) as store:
         enroll(store, encoder, steady, **PLACE, window_s=WINDOW_S, hop_s=HOP_S)
         for gain, exceeded in ((1.03, False), (1.1, True)):
-            louder = replace(steady[0], samples=np.float32(gain) * steady[0].samples)
+            louder = replace(steady[0], held=np.float32(gain) * steady[0].samples)
             results = list(score_recording(store, encoder, louder, **PLACE))
             assert {result["level"]["ratio"] > 1 for result in results} == {exceeded}
     assert results[0]["level"]["threshold"] > 0.03

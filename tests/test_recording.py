@@ -83,6 +83,38 @@ def test_channel_is_chosen_from_several(tmp_path: Path) -> None:
     assert np.array_equal(read_recording(mono).samples, read_recording(mono, channel=0).samples)
 
 
+@pytest.mark.parametrize("step", [1, 7, 1000, 10_000])
+def test_blocks_are_the_whole_file_in_pieces(tmp_path: Path, step: int) -> None:
+    """Whatever the format and the step, the blocks hold every sample of the channel once, in order, all of one size."""
+    samples = noise(1000, channels=2)
+    soundfile.write(tmp_path / "a.ogg", samples, RATE_HZ)
+    lossy, _ = soundfile.read(tmp_path / "a.ogg", dtype="float32")
+    files = [
+        (wav(tmp_path / "a.wav", samples), samples, None),
+        (wav(tmp_path / "a.flac", samples), samples, None),
+        (tmp_path / "a.ogg", lossy, None),
+        (npy(tmp_path / "c.npy", samples.astype(">f8")), samples, RATE_HZ),
+        (npy(tmp_path / "f.npy", np.asfortranarray(samples)), samples, RATE_HZ),
+    ]
+    for path, whole, rate_hz in files:
+        recording = read_recording(path, channel=1, rate_hz=rate_hz, scale=3.0)
+        blocks = list(recording.blocks(step))
+        assert np.array_equal(np.concatenate(blocks), whole[:, 1] * np.float32(3))
+        assert recording.length == len(whole) == 1000
+        assert {len(block) for block in blocks[:-1]} <= {step}
+        assert len(blocks) == -(-len(whole) // step)
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.npy"])
+def test_file_that_becomes_shorter_is_refused(tmp_path: Path, name: str) -> None:
+    """A file that is overwritten between its check and its use is an error, not a shorter recording."""
+    write, rate_hz = (npy, RATE_HZ) if name == "a.npy" else (wav, None)
+    recording = read_recording(write(tmp_path / name, noise(1000)), rate_hz=rate_hz)
+    write(tmp_path / name, noise(900))
+    with pytest.raises(BadInputError, match=rf"{name} had 1000 samples and has 900 now"):
+        list(recording.blocks())
+
+
 def test_scale_turns_samples_into_the_unit_of_the_channel(tmp_path: Path) -> None:
     """Every sample is multiplied by the scale."""
     samples = noise(100)

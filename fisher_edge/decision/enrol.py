@@ -3,6 +3,7 @@
 import hashlib
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from fisher_edge.decision.bank import MemoryBank
 from fisher_edge.decision.calibrate import held_out_distances
 from fisher_edge.decision.threshold import fit_tail
 from fisher_edge.dsp.blocks import Block, FloatArray
-from fisher_edge.dsp.features import level_log_rms, sensor_fault
+from fisher_edge.dsp.features import CLIPPED_PILE, CLIPPED_SHARE, SAME_VALUE, level_log_rms, sensor_fault
 from fisher_edge.dsp.frontend import FrontEnd
 from fisher_edge.dsp.stream import Window, WindowStream
 from fisher_edge.encoder.ort import EncoderSession
@@ -22,7 +23,7 @@ from fisher_edge.errors import BadInputError
 from fisher_edge.sources.recording import Recording
 from fisher_edge.store import Baseline, Store, check_topic_level
 
-__all__ = ["DEFAULT_WINDOW_S", "Enrolled", "check_length", "default_hop_s", "enroll", "windows_of"]
+__all__ = ["DEFAULT_WINDOW_S", "Enrolled", "check_length", "default_hop_s", "enroll", "fault_of_all", "windows_of"]
 
 DEFAULT_WINDOW_S = 10.24
 LARGEST_HOP_S = 2.0
@@ -71,14 +72,14 @@ def windows_of(recording: Recording, front_end: FrontEnd, window_s: float, hop_s
     window_frames, hop_frames = front_end.frames_of(window_s), front_end.frames_of(hop_s)
     stream = WindowStream(front_end, recording.rate_hz, window_frames, hop_frames)
     needed = front_end.n_samples(window_frames, recording.rate_hz)
-    if len(recording.samples) < needed:
-        longest = front_end.n_frames(len(recording.samples), recording.rate_hz) * front_end.hop_ms / 1000
+    if recording.length < needed:
+        longest = front_end.n_frames(recording.length, recording.rate_hz) * front_end.hop_ms / 1000
         raise BadInputError(
-            f"{recording.path} has {len(recording.samples)} samples at {recording.rate_hz} Hz, a window of "
+            f"{recording.path} has {recording.length} samples at {recording.rate_hz} Hz, a window of "
             f"{window_s:g} s takes {needed}; "
             + (f"use --window-s {longest:g} or less" if longest >= 0.16 else "record longer")
         )
-    fault = sensor_fault(recording.samples)
+    fault = fault_of_all(recording)
     if fault:
         raise BadInputError(f"{recording.path}: {fault}; check the sensor and record again")
     return _cut(stream, recording)
@@ -86,10 +87,42 @@ def windows_of(recording: Recording, front_end: FrontEnd, window_s: float, hop_s
 
 def _cut(stream: WindowStream, recording: Recording) -> Iterator[Window]:
     """Push a recording through a stream piece by piece."""
-    rate_hz = recording.rate_hz
-    step = max(1, round(PIECE_S * rate_hz))
-    for first in range(0, len(recording.samples), step):
-        yield from stream.push(Block(recording.samples[first : first + step], rate_hz, first, first / rate_hz))
+    rate_hz, index = recording.rate_hz, 0
+    for samples in recording.blocks(max(1, round(PIECE_S * rate_hz))):
+        yield from stream.push(Block(samples, rate_hz, index, index / rate_hz))
+        index += len(samples)
+
+
+def fault_of_all(recording: Recording) -> str | None:
+    """`sensor_fault` of all samples of a recording as one, found block by block."""
+    lows, highs, bad = Counter[float](), Counter[float](), 0
+    for block in recording.blocks():
+        bad += int(np.count_nonzero(~np.isfinite(block)))
+        for counts, extreme in ((lows, block.min()), (highs, block.max())):
+            counts[float(extreme)] += int(np.count_nonzero(block == extreme))
+    if bad:
+        return f"{bad} samples are not finite (NaN or Inf)"
+    low, high = min(lows), max(highs)
+    if low == high:
+        return f"flat line: every sample is {low:g}"
+    for extreme, at_extreme, nearest in ((low, lows[low], np.min), (high, highs[high], np.max)):
+        if at_extreme > CLIPPED_SHARE * recording.length:
+            next_to_it = nearest([nearest(rest) for rest in _without(recording, extreme)])
+            beside = sum(
+                int(np.count_nonzero(np.abs(rest - next_to_it) <= SAME_VALUE * (high - low)))
+                for rest in _without(recording, extreme)
+            )
+            if at_extreme > CLIPPED_PILE * beside:
+                return f"clipped: {at_extreme / recording.length:.1%} of the samples are at the extreme {extreme:g}"
+    return None
+
+
+def _without(recording: Recording, extreme: float) -> Iterator[FloatArray]:
+    """Yield the blocks of a recording without the samples at one value; none is empty."""
+    for block in recording.blocks():
+        rest = block[block != extreme]
+        if len(rest):
+            yield rest
 
 
 def enroll(
@@ -220,7 +253,10 @@ def _check_copies(recordings: Sequence[Recording]) -> None:
     """Refuse a recording given twice: held out, it would find itself, and the threshold would be next to nothing."""
     seen: dict[bytes, Recording] = {}
     for recording in recordings:
-        first = seen.setdefault(hashlib.blake2b(recording.samples.data).digest(), recording)
+        digest = hashlib.blake2b()
+        for block in recording.blocks():
+            digest.update(block.data)
+        first = seen.setdefault(digest.digest(), recording)
         if first is not recording:
             raise BadInputError(f"{first.path} and {recording.path} hold the same samples; leave one of them out")
 

@@ -1,38 +1,50 @@
 """Embeddings of whole recordings, and the files they are kept in."""
 
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from fisher_edge.dsp.blocks import FloatArray
+from fisher_edge.dsp.frontend import FrontEnd
 from fisher_edge.encoder.ort import EncoderSession
 from fisher_edge.errors import BadInputError
 
-__all__ = ["embed_recording", "save_embeddings"]
+__all__ = ["embed_recording", "save_embeddings", "segment_samples"]
 
 
-def embed_recording(session: EncoderSession, wave: FloatArray, rate_hz: int, *, pad_frames: bool = False) -> FloatArray:
-    """Embed a signal (n,) in consecutive segments of 1024 frames: (segments, bands * dim).
+def segment_samples(front_end: FrontEnd, rate_hz: int) -> int:
+    """Samples of a segment: 1024 frames."""
+    front_end.check_rate(rate_hz)
+    return front_end.n_samples(front_end.max_frames, rate_hz)
+
+
+def embed_recording(
+    session: EncoderSession, segments: Iterable[FloatArray], rate_hz: int, *, pad_frames: bool = False
+) -> FloatArray:
+    """Embed a recording, given in consecutive segments of `segment_samples`: (segments, bands * dim).
 
     What is left at the end makes a segment of its own when it is the only one or at least half as long. The
-    shortest signal is one patch, 16 frames (175 ms), unless `pad_frames` fills it up.
+    shortest recording is one patch, 16 frames (175 ms), unless `pad_frames` fills it up.
     """
     front_end = session.bundle.front_end
-    front_end.check_rate(rate_hz)
-    if not len(wave) or not np.isfinite(wave).all():
-        raise BadInputError(f"signal of {len(wave)} samples is empty or holds NaN or Inf; record it again")
-    length = front_end.n_samples(front_end.max_frames, rate_hz)
-    starts = [start for start in range(0, len(wave), length) if start == 0 or len(wave) - start >= length / 2]
-    rows = []
-    for start in starts:
-        bands = front_end.sub_bands(wave[start : start + length], rate_hz, pad_frames=pad_frames)
+    length = segment_samples(front_end, rate_hz)
+    rows: list[FloatArray] = []
+    for segment in segments:
+        if rows and len(segment) < length / 2:
+            break
+        if not np.isfinite(segment).all():
+            raise BadInputError(f"segment {len(rows)} of the signal holds NaN or Inf; record it again")
+        bands = front_end.sub_bands(segment, rate_hz, pad_frames=pad_frames)
         if bands.shape[1] < session.min_frames:
             raise BadInputError(
-                f"{len(wave)} samples at {rate_hz} Hz make {bands.shape[1]} frames, the encoder needs "
+                f"{len(segment)} samples at {rate_hz} Hz make {bands.shape[1]} frames, the encoder needs "
                 f"{session.min_frames}; record longer or use --pad-frames"
             )
         rows.append(session.embed(bands).ravel())
+    if not rows:
+        raise BadInputError("signal of 0 samples is empty; record it again")
     return np.stack(rows)
 
 
