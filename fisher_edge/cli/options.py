@@ -1,6 +1,6 @@
 """Options that several commands share."""
 
-import importlib
+import importlib.util
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -37,12 +37,10 @@ HopS = Annotated[
 
 
 def require(extra: str, *packages: str) -> None:
-    """Import the packages of an extra, or say how to get them."""
+    """Say how to get the packages of an extra when one is not installed; nothing is imported."""
     for package in packages:
-        try:
-            importlib.import_module(package)
-        except ModuleNotFoundError as error:
-            raise MissingExtraError(package, extra) from error
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError(package, extra)
 
 
 def print_json(value: Any) -> None:
