@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from fisher_edge.config import ChannelConfig
-from fisher_edge.daemon.channel import Channel, Work, WorkQueue
+from fisher_edge.daemon.channel import Channel
+from fisher_edge.daemon.work import Work, WorkQueue
 from fisher_edge.decision.monitor import Unenrolled
 from fisher_edge.dsp.blocks import Block
 from fisher_edge.encoder.ort import EncoderSession
@@ -51,7 +52,7 @@ def monitor(encoder: EncoderSession) -> Unenrolled:
 
 def read(sensor: Sensor, monitor: Any, encoder: EncoderSession) -> list[Work]:
     """Let a channel read a sensor to its end and return what it gave the worker."""
-    stop, queue, given = threading.Event(), WorkQueue(1000), []
+    stop, queue, given = threading.Event(), WorkQueue(), []
     channel = Channel(CONFIG, sensor, monitor, encoder.bundle.front_end, queue)
     channel.start(stop)
     deadline_s = time.monotonic() + 20
@@ -86,3 +87,43 @@ def test_channel_at_a_rate_that_is_not_the_enrolled_one_says_so_once(
     assert [(work.interruption, work.window) for work in given] == [("check_function", None)]
     assert given[0].reason == "samples come at 1000 Hz, the baseline was enrolled at 2000 Hz"
     assert len(caplog.records) == 1
+
+
+def test_work_queue_of_a_live_sensor_drops_the_oldest_windows_and_counts_them(
+    monitor: Unenrolled, encoder: EncoderSession
+) -> None:
+    """Memory is bounded by bytes: the newest windows stay, in order, and no word of a missing sensor is lost."""
+    works = read(Sensor(half_seconds(9, 8000)), monitor, encoder)
+    channel, size = works[0].channel, works[0].bytes
+    queue, stop = WorkQueue(3 * size), threading.Event()
+    queue.put(Work(channel, None, "no_data", "unplugged"), stop, patient=False)
+    for work in works:
+        queue.put(work, stop, patient=False)
+
+    assert queue.dropped == len(works) - 3
+    kept = [queue.get() for _ in range(4)]
+    assert [work.reason for work in kept if work and work.window is None] == ["unplugged"]
+    assert [work for work in kept if work and work.window] == works[-3:]
+    assert not queue.idle()
+    for _ in kept:
+        queue.done()
+    assert queue.idle()
+
+
+def test_work_queue_makes_a_patient_producer_wait(monitor: Unenrolled, encoder: EncoderSession) -> None:
+    """A recording without pace waits for room: nothing is dropped, and stopping frees it."""
+    works = read(Sensor(half_seconds(6, 8000)), monitor, encoder)
+    queue, stop = WorkQueue(2 * works[0].bytes), threading.Event()
+
+    def produce() -> None:
+        for work in works:
+            queue.put(work, stop, patient=True)
+
+    producer = threading.Thread(target=produce)
+    producer.start()
+    taken = [queue.get() for _ in range(len(works) - 2)]
+    stop.set()
+    producer.join(5)
+    assert not producer.is_alive()
+    assert taken == works[: len(works) - 2]
+    assert queue.dropped == 0

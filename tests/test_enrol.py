@@ -258,3 +258,14 @@ def test_scale_of_the_recording_does_not_change_its_embedding(store: Store, enco
     quiet, scaled = store.baselines()
     np.testing.assert_allclose(quiet.vectors, scaled.vectors, atol=2e-2)
     assert scaled.facts["level"]["mean"] - quiet.facts["level"]["mean"] == pytest.approx(np.log(1000), abs=1e-4)
+
+
+def test_examples_of_a_fault_must_fit_the_normal_state(store: Store, encoder: EncoderSession) -> None:
+    """Another rate or another window cannot be compared with what is enrolled: refused, and nothing is stored."""
+    enroll(store, encoder, NORMAL, **PLACE, window_s=0.64)
+    other_rate = with_samples(NORMAL[0].samples, RATE_HZ // 2)
+    with pytest.raises(BadInputError, match=f"was enrolled at {RATE_HZ} Hz; a fault has to be recorded"):
+        enroll(store, encoder, [other_rate], **PLACE, label="oops", window_s=0.64)
+    with pytest.raises(BadInputError, match=r"windows of 0\.64 s; use --window-s 0\.64"):
+        enroll(store, encoder, NORMAL[:1], **PLACE, label="oops", window_s=0.32)
+    assert [row.label for row in store.baselines()] == [None]

@@ -291,14 +291,13 @@ def test_baseline_of_another_model_is_refused(state_dir: Path, encoder: EncoderS
 
 
 def test_channel_without_a_normal_state_is_refused(tmp_path: Path, encoder: EncoderSession) -> None:
-    """Nothing enrolled, or examples of a fault only, say what to run."""
+    """Nothing enrolled says what to run, and examples of a fault are not taken before the normal state."""
     with Store(tmp_path) as store:
-        for _ in range(2):
-            with pytest.raises(
-                BadInputError, match=r"nothing is enrolled for asset 'pump-1'.* run: fisher-edge enroll"
-            ):
-                load_monitor(store, encoder, **PLACE)
+        with pytest.raises(BadInputError, match=r"nothing is enrolled for asset 'pump-1'.* run: fisher-edge enroll"):
+            load_monitor(store, encoder, **PLACE)
+        with pytest.raises(BadInputError, match="normal state of pump-1/vib-de is not enrolled yet"):
             enroll(store, encoder, [recording(0)], **PLACE, label="inner race", window_s=WINDOW_S)
+        assert store.baselines() == []
 
 
 def test_policy_moves_the_thresholds(state_dir: Path, encoder: EncoderSession) -> None:

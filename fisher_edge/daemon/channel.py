@@ -1,83 +1,26 @@
 """One sensor of a gateway: read on its own thread, cut into windows, put into the queue of the worker."""
 
 import logging
-import queue
 import random
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from fisher_edge.config import ChannelConfig
+from fisher_edge.daemon.work import Work, WorkQueue
 from fisher_edge.decision.alarm import Interruption
 from fisher_edge.decision.monitor import Monitor, Unenrolled
 from fisher_edge.dsp.frontend import FrontEnd
-from fisher_edge.dsp.stream import Window, WindowStream
+from fisher_edge.dsp.stream import WindowStream
 from fisher_edge.errors import FisherEdgeError
 from fisher_edge.sources.open import Source
 
-__all__ = ["Channel", "Work", "WorkQueue"]
+__all__ = ["Channel"]
 
-QUEUE_WINDOWS = 64
 TICK_S = 0.2
 LONGEST_PAUSE_S = 60.0
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class Work:
-    """One thing for the worker: a window to judge, or why a channel has none."""
-
-    channel: "Channel"
-    window: Window | None = None
-    interruption: Interruption = "no_data"
-    reason: str = ""
-
-
-class WorkQueue:
-    """Windows that wait for the worker: bounded, the oldest is dropped and counted when it is full."""
-
-    def __init__(self, capacity: int = QUEUE_WINDOWS) -> None:
-        self.dropped = 0
-        self._queue: queue.Queue[Work] = queue.Queue(capacity)
-
-    def put(self, work: Work, stop: threading.Event, *, patient: bool) -> None:
-        """Add work; a patient producer waits for room, a live one pushes the oldest out."""
-        while not stop.is_set():
-            try:
-                self._queue.put(work, timeout=TICK_S if patient else 0)
-            except queue.Full:
-                if not patient:
-                    self._drop_oldest()
-            else:
-                return
-
-    def get(self) -> Work | None:
-        """Take the oldest work; None when there is none for a moment."""
-        try:
-            return self._queue.get(timeout=TICK_S)
-        except queue.Empty:
-            return None
-
-    def done(self) -> None:
-        """Note that the work taken last is finished."""
-        self._queue.task_done()
-
-    def idle(self) -> bool:
-        """Tell whether nothing waits and nothing is being worked on."""
-        return self._queue.unfinished_tasks == 0
-
-    def _drop_oldest(self) -> None:
-        """Make room for one."""
-        try:
-            self._queue.get_nowait()
-        except queue.Empty:
-            return  # the worker was faster
-        self._queue.task_done()
-        self.dropped += 1
-        if self.dropped & (self.dropped - 1) == 0:  # 1, 2, 4, 8, ...: said, not shouted
-            log.warning("inference falls behind: %d windows dropped so far; choose a longer hop_s", self.dropped)
 
 
 class Channel:

@@ -12,7 +12,8 @@ from typing import Any
 
 from fisher_edge import __version__
 from fisher_edge.config import ChannelConfig, Config
-from fisher_edge.daemon.channel import Channel, WorkQueue
+from fisher_edge.daemon.channel import Channel
+from fisher_edge.daemon.work import WorkQueue
 from fisher_edge.daemon.worker import judge_all
 from fisher_edge.decision.alarm import AlarmRule
 from fisher_edge.decision.enrol import default_hop_s

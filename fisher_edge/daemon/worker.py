@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from fisher_edge.config import ChannelConfig
-from fisher_edge.daemon.channel import Work, WorkQueue
+from fisher_edge.daemon.work import Work, WorkQueue
 from fisher_edge.decision.alarm import Transition
 from fisher_edge.decision.monitor import Verdict
 from fisher_edge.dsp.blocks import rfc3339

@@ -148,31 +148,24 @@ def enroll(
     _check_copies(recordings)
     hop_s = default_hop_s(window_s) if hop_s is None else hop_s
     front_end = session.bundle.front_end
+    if label:
+        _check_fits(store, asset, channel, recordings[0].rate_hz, window_s, front_end)
     cut = _embed_all(session, recordings, [windows_of(each, front_end, window_s, hop_s) for each in recordings])
+    window_frames, hop_frames = front_end.frames_of(window_s), front_end.frames_of(hop_s)
+    held_out, alone = (np.zeros(0), ()) if label else _calibrate(cut, front_end.hop(cut.rate_hz), window_frames)
     facts: dict[str, Any] = {
         "model": {"name": session.bundle.name, "sha256": session.bundle.sha256},
-        "rate_hz": recordings[0].rate_hz,
-        "window_frames": front_end.frames_of(window_s),
-        "hop_frames": front_end.frames_of(hop_s),
+        "rate_hz": cut.rate_hz,
+        "window_frames": window_frames,
+        "hop_frames": hop_frames,
         "bands": cut.embeddings.shape[1],
         "sources": [recording.path.name for recording in recordings],
         "source_of_window": cut.owner.tolist(),
         "level": _level(cut),
+        "held_out": held_out.tolist(),
     }
-    frame_samples = front_end.hop(recordings[0].rate_hz)
-    held_out, alone = (np.zeros(0), ()) if label else _calibrate(cut, frame_samples, front_end.frames_of(window_s))
-    facts["held_out"] = held_out.tolist()
-    now = time.time()
-    version = store.add_baseline(
-        Baseline(
-            asset=asset,
-            channel=channel,
-            label=label,
-            vectors=cut.embeddings.reshape(len(cut.owner), -1),
-            times=now + cut.end_s,
-            facts=facts,
-        )
-    )
+    vectors = cut.embeddings.reshape(len(cut.owner), -1)
+    version = store.add_baseline(Baseline(asset, channel, label, vectors, time.time() + cut.end_s, facts))
     tail = fit_tail(held_out) if len(held_out) else None
     return Enrolled(
         asset=asset,
@@ -192,6 +185,7 @@ def enroll(
 class _Cut:
     """The windows of all recordings: what is kept of them once they are embedded."""
 
+    rate_hz: int
     embeddings: FloatArray
     """(windows, bands, dim)"""
     owner: npt.NDArray[np.int64]
@@ -201,6 +195,27 @@ class _Cut:
     end_s: npt.NDArray[np.float64]
     level: npt.NDArray[np.float64]
     """Log RMS."""
+
+
+def _check_fits(store: Store, asset: str, channel: str, rate_hz: int, window_s: float, front_end: FrontEnd) -> None:
+    """Refuse examples of a fault that the normal state of the channel cannot be compared with."""
+    enrolled = store.baselines(asset, channel, active_only=True)
+    normal = next((baseline for baseline in enrolled if baseline.label is None), None)
+    if normal is None:
+        raise BadInputError(
+            f"the normal state of {asset}/{channel} is not enrolled yet; enrol it first, then examples of faults"
+        )
+    if normal.facts["rate_hz"] != rate_hz:
+        raise BadInputError(
+            f"these recordings have {rate_hz} Hz, the normal state of {asset}/{channel} was enrolled at "
+            f"{normal.facts['rate_hz']} Hz; a fault has to be recorded with the same sensor"
+        )
+    if normal.facts["window_frames"] != front_end.frames_of(window_s):
+        enrolled_s = normal.facts["window_frames"] * front_end.hop_ms / 1000
+        raise BadInputError(
+            f"the normal state of {asset}/{channel} was enrolled with windows of {enrolled_s:g} s; use --window-s "
+            f"{enrolled_s:g}"
+        )
 
 
 def _embed_all(session: EncoderSession, recordings: Sequence[Recording], cuts: Sequence[Iterator[Window]]) -> _Cut:
@@ -217,7 +232,7 @@ def _embed_all(session: EncoderSession, recordings: Sequence[Recording], cuts: S
             embeddings.append(session.embed(window.bands))
             rows.append((number, window.start, window.end_time_s, level_log_rms(window.samples)))
     owner, start, end_s, level = (np.array(column) for column in zip(*rows, strict=True))
-    return _Cut(np.stack(embeddings), owner, start, end_s, level)
+    return _Cut(recordings[0].rate_hz, np.stack(embeddings), owner, start, end_s, level)
 
 
 def _calibrate(cut: _Cut, frame_samples: int, window_frames: int) -> tuple[npt.NDArray[np.float64], tuple[int, ...]]:
