@@ -17,10 +17,9 @@ import numpy as np
 import pytest
 from machine import RATE_HZ, machine_signal, recording, sound_file
 
-from fisher_edge.decision.enrol import default_hop_s, enroll, fault_of_all, windows_of
+from fisher_edge.decision.enrol import default_hop_s, enroll, windows_of
 from fisher_edge.decision.threshold import fit_tail
-from fisher_edge.dsp.blocks import Block, FloatArray
-from fisher_edge.dsp.features import sensor_fault
+from fisher_edge.dsp.blocks import Block
 from fisher_edge.dsp.stream import WindowStream
 from fisher_edge.encoder.ort import EncoderSession
 from fisher_edge.errors import BadInputError
@@ -61,28 +60,6 @@ def test_windows_of_a_recording_are_not_all_in_memory(encoder: EncoderSession) -
         alive.append(sum(window() is not None for window in references))
     assert len(references) == 140
     assert max(alive) < 20
-
-
-def clipped(share: float, *, tone: bool = False) -> FloatArray:
-    """Return noise, or a coarse tone, of which so large a share is cut off at the top."""
-    signal = np.sin(np.arange(200_000) / 7) if tone else np.random.default_rng(0).standard_normal(200_000)
-    return np.minimum(signal, np.quantile(signal, 1 - share)).astype(np.float32)
-
-
-@pytest.mark.parametrize(
-    "samples",
-    [
-        *(sign * clipped(share) for share in (0.005, 0.02, 0.3) for sign in (1, -1)),
-        clipped(0.02, tone=True),
-        np.round(clipped(0.0, tone=True) * 3),
-        np.full(200_000, 0.25, np.float32),
-        np.repeat([0.0, 1.0], 100_000).astype(np.float32),
-        np.where(np.arange(200_000) == 150_000, np.float32(np.nan), clipped(0.0)),
-    ],
-)
-def test_fault_of_a_recording_is_that_of_all_its_samples(samples: FloatArray) -> None:
-    """What is wrong with a sensor is found block by block in the same words as in all samples at once."""
-    assert fault_of_all(with_samples(samples)) == sensor_fault(samples)
 
 
 def test_file_is_cut_like_samples_in_memory(tmp_path: Path, encoder: EncoderSession) -> None:
@@ -165,7 +142,7 @@ REFUSALS: list[tuple[list[Recording], dict[str, Any], str]] = [
     ([], {}, "no recordings to enrol"),
     ([with_samples(np.ones(80_000))], {}, "odd.wav: flat line: every sample is 1"),
     ([half_flat()], {}, "odd.wav, 1.92 to 2.57 s: flat line|odd.wav, 2.08 to 2.73 s: flat line"),
-    ([with_samples(np.clip(machine_signal(0), -0.05, 0.05))], {}, "odd.wav: clipped"),
+    ([with_samples(np.clip(machine_signal(0), -0.05, 0.05))], {}, "clipped: "),
     ([with_samples([0.5])], {}, "odd.wav has 1 samples at 16000 Hz, a window of 0.64 s takes 10480; record longer"),
     ([recording(0, 0.5)], {}, "use --window-s 0.48 or less"),
     ([with_samples(np.arange(5000) % 7, 50)], {}, "rate_hz=50 is below 100 Hz"),

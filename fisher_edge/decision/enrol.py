@@ -3,7 +3,6 @@
 import hashlib
 import math
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ from fisher_edge.decision.bank import MemoryBank
 from fisher_edge.decision.calibrate import held_out_distances
 from fisher_edge.decision.threshold import fit_tail
 from fisher_edge.dsp.blocks import Block, FloatArray
-from fisher_edge.dsp.features import CLIPPED_PILE, CLIPPED_SHARE, SAME_VALUE, level_log_rms, sensor_fault
+from fisher_edge.dsp.features import level_log_rms, sensor_fault
 from fisher_edge.dsp.frontend import FrontEnd
 from fisher_edge.dsp.stream import Window, WindowStream
 from fisher_edge.encoder.ort import EncoderSession
@@ -23,7 +22,7 @@ from fisher_edge.errors import BadInputError
 from fisher_edge.sources.recording import Recording
 from fisher_edge.store import Baseline, Store, check_topic_level
 
-__all__ = ["DEFAULT_WINDOW_S", "Enrolled", "check_length", "default_hop_s", "enroll", "fault_of_all", "windows_of"]
+__all__ = ["DEFAULT_WINDOW_S", "Enrolled", "check_length", "default_hop_s", "enroll", "windows_of"]
 
 DEFAULT_WINDOW_S = 10.24
 LARGEST_HOP_S = 2.0
@@ -79,9 +78,9 @@ def windows_of(recording: Recording, front_end: FrontEnd, window_s: float, hop_s
             f"{window_s:g} s takes {needed}; "
             + (f"use --window-s {longest:g} or less" if longest >= 0.16 else "record longer")
         )
-    fault = fault_of_all(recording)
-    if fault:
-        raise BadInputError(f"{recording.path}: {fault}; check the sensor and record again")
+    flat = _flat_value(recording)
+    if flat is not None:
+        raise BadInputError(f"{recording.path}: flat line: every sample is {flat:g}; check the sensor and record again")
     return _cut(stream, recording)
 
 
@@ -93,36 +92,10 @@ def _cut(stream: WindowStream, recording: Recording) -> Iterator[Window]:
         index += len(samples)
 
 
-def fault_of_all(recording: Recording) -> str | None:
-    """`sensor_fault` of all samples of a recording as one, found block by block."""
-    lows, highs, bad = Counter[float](), Counter[float](), 0
-    for block in recording.blocks():
-        bad += int(np.count_nonzero(~np.isfinite(block)))
-        for counts, extreme in ((lows, block.min()), (highs, block.max())):
-            counts[float(extreme)] += int(np.count_nonzero(block == extreme))
-    if bad:
-        return f"{bad} samples are not finite (NaN or Inf)"
-    low, high = min(lows), max(highs)
-    if low == high:
-        return f"flat line: every sample is {low:g}"
-    for extreme, at_extreme, nearest in ((low, lows[low], np.min), (high, highs[high], np.max)):
-        if at_extreme > CLIPPED_SHARE * recording.length:
-            next_to_it = nearest([nearest(rest) for rest in _without(recording, extreme)])
-            beside = sum(
-                int(np.count_nonzero(np.abs(rest - next_to_it) <= SAME_VALUE * (high - low)))
-                for rest in _without(recording, extreme)
-            )
-            if at_extreme > CLIPPED_PILE * beside:
-                return f"clipped: {at_extreme / recording.length:.1%} of the samples are at the extreme {extreme:g}"
-    return None
-
-
-def _without(recording: Recording, extreme: float) -> Iterator[FloatArray]:
-    """Yield the blocks of a recording without the samples at one value; none is empty."""
-    for block in recording.blocks():
-        rest = block[block != extreme]
-        if len(rest):
-            yield rest
+def _flat_value(recording: Recording) -> float | None:
+    """The one value that every sample of a recording has; None when there are several."""
+    first = next(recording.blocks())[0]
+    return float(first) if all(bool((block == first).all()) for block in recording.blocks()) else None
 
 
 def enroll(
