@@ -134,6 +134,7 @@ def _write(
         "version": str(checkpoint.facts.get("version", "1")),
         "precision": precision,
         "opset": OPSET,
+        "model_bytes": len(data),
         "dim": checkpoint.config.embed_dim,
         "depth": checkpoint.config.depth,
         "heads": checkpoint.config.num_heads,
