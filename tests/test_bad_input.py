@@ -18,8 +18,9 @@ import soundfile
 from command import run, run_program
 from machine import RATE_HZ, machine_signal, sound_file
 
+from fisher_edge.database import DATABASE_NAME
 from fisher_edge.encoder.bundle import DEFAULT_BUNDLE
-from fisher_edge.store import DATABASE_NAME, Store
+from fisher_edge.store import Store
 
 USAGE, MISSING_EXTRA, BAD_INPUT, BAD_ARTIFACT, BROKER = 2, 3, 4, 5, 6
 PLACE = ("--asset", "pump-1", "--channel", "vib-de")

@@ -17,7 +17,7 @@ import pytest
 import soundfile
 from mosquitto import Mosquitto, Subscriber, free_port, wait_until
 
-from fisher_edge.store import DATABASE_NAME
+from fisher_edge.database import DATABASE_NAME
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 HEALTHY = [EXAMPLES / "gearbox" / f"healthy-load{load}0.flac" for load in (0, 3, 6, 9)]

@@ -12,8 +12,9 @@ from machine import machine_signal, sound_file
 
 from fisher_edge.config import Config
 from fisher_edge.daemon import Daemon
+from fisher_edge.database import DATABASE_NAME
 from fisher_edge.errors import DamagedStateError, StateError
-from fisher_edge.store import DATABASE_NAME, Store
+from fisher_edge.store import Store
 
 
 def daemon_of(folder: Path) -> Daemon:

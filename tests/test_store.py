@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fisher_edge import store as store_module
+from fisher_edge import database
+from fisher_edge.database import DATABASE_NAME, MIGRATIONS
 from fisher_edge.errors import BadInputError, StateError
-from fisher_edge.store import DATABASE_NAME, MIGRATIONS, Baseline, Store, check_topic_level
+from fisher_edge.store import Baseline, Store, check_topic_level
 
 
 def baseline(seed: int = 0, label: str | None = None, asset: str = "pump-1", windows: int = 6) -> Baseline:
@@ -166,7 +167,7 @@ def test_many_openers_at_once_create_one_database(tmp_path: Path) -> None:
 
 def test_locked_database_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Opening and writing while another program holds the database exclusively says so after the patience is spent."""
-    monkeypatch.setattr(store_module, "BUSY_SECONDS", 0.2)
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.2)
     with Store(tmp_path) as store:
         store.add_baseline(baseline(1))
     other = sqlite3.connect(tmp_path / DATABASE_NAME, isolation_level=None)
@@ -234,13 +235,13 @@ def test_boot_numbers_are_not_given_again_after_damage(tmp_path: Path) -> None:
 def test_damaged_database_is_set_aside_once_by_many_openers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads that find the damage at the same time do not set aside the new database of one another."""
     damaged(tmp_path, first=0, size=2000)
-    move = store_module._set_aside
+    move = database._set_aside
 
     def hesitate(path: Path) -> Path:
         time.sleep(0.05)
         return move(path)
 
-    monkeypatch.setattr(store_module, "_set_aside", hesitate)
+    monkeypatch.setattr(database, "_set_aside", hesitate)
 
     def boot(_: int) -> None:
         with Store(tmp_path) as store:

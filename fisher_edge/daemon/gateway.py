@@ -15,6 +15,7 @@ from fisher_edge.config import ChannelConfig, Config
 from fisher_edge.daemon.channel import Channel
 from fisher_edge.daemon.work import WorkQueue
 from fisher_edge.daemon.worker import judge_all
+from fisher_edge.database import only_daemon
 from fisher_edge.decision.alarm import AlarmRule
 from fisher_edge.decision.enrol import default_hop_s
 from fisher_edge.decision.monitor import Monitor, Policy, Unenrolled, load_monitor
@@ -29,7 +30,7 @@ from fisher_edge.publish.message import Topics
 from fisher_edge.publish.mqtt import Publisher
 from fisher_edge.publish.outbox import Outbox
 from fisher_edge.sources.open import open_source
-from fisher_edge.store import Store, only_daemon
+from fisher_edge.store import Store
 
 __all__ = ["Daemon", "window_and_hop"]
 
