@@ -1,7 +1,7 @@
 """Random machines: what they are made of, how they fail, and the wave a sensor on them records.
 
-Start at `family` (what training uses) or `render` (one wave). Everything is drawn from the generator that is
-passed in, so the same seed gives the same waves.
+Start at `render` (one wave). Everything is drawn from the generator that is passed in, so the same seed gives the
+same waves.
 """
 
 from dataclasses import dataclass, replace
@@ -35,14 +35,10 @@ from fisher_train.simulate.structure import (
 )
 
 __all__ = [
-    "Family",
     "Machine",
     "OperatingPoint",
     "State",
     "draw_machine",
-    "draw_operating_points",
-    "draw_states",
-    "family",
     "render",
 ]
 
@@ -101,15 +97,6 @@ class Machine:
         return tuple(name for name in FAULTS_OF if getattr(self, name) is not None)
 
 
-@dataclass(frozen=True, eq=False)
-class Family:
-    """One machine in several states: `waves` (states, operating points, samples), float32."""
-
-    machine: Machine
-    states: tuple[State, ...]
-    waves: FloatArray
-
-
 def draw_machine(rng: np.random.Generator, rate_hz: int) -> Machine:
     """Draw a machine whose sensor is sampled at this rate: vibration, sound or (not at high rates) motor current."""
     shares = (0.5, 0.33, 0.17) if rate_hz <= MAX_CURRENT_RATE_HZ else (0.6, 0.4, 0.0)
@@ -133,53 +120,6 @@ def draw_machine(rng: np.random.Generator, rate_hz: int) -> Machine:
     )
 
 
-def draw_states(machine: Machine, rng: np.random.Generator) -> tuple[State, ...]:
-    """Draw 4 states: healthy, one fault at two severities, and another fault (or a third severity).
-
-    Severities run from hardly to plainly visible beside the loudest force on the machine.
-    """
-    part, fault = _draw_fault(machine, rng)
-    other_part, other = _draw_fault(machine, rng)
-    low, high = np.sort(10 ** rng.uniform(-0.7, 0.9, 2))
-    high = max(high, 1.8 * low)
-    size = 10 ** rng.uniform(-0.4, 0.9)
-    if (other_part, other) == (part, fault):
-        size = 2 * high
-    return (
-        State(),
-        State(part, fault, float(low * _scale(machine, part))),
-        State(part, fault, float(high * _scale(machine, part))),
-        State(other_part, other, float(size * _scale(machine, other_part))),
-    )
-
-
-def draw_operating_points(rng: np.random.Generator) -> tuple[OperatingPoint, OperatingPoint]:
-    """Draw two ways to run one machine: half of the pairs are close, half far apart."""
-    spread = 0.03 if rng.uniform() < 0.5 else 0.15
-    speed, load = rng.uniform(0.75, 1.05), rng.uniform(0.1, 1.0)
-
-    def near() -> OperatingPoint:
-        return OperatingPoint(
-            speed=float(speed * (1 + rng.uniform(-spread, spread))),
-            load=float(np.clip(load + rng.uniform(-2, 2) * spread, 0, 1)),
-            line=float(1 + rng.uniform(-0.01, 0.01)),
-            gain_db=float(rng.uniform(-1, 1)),
-        )
-
-    return near(), near()
-
-
-def family(rng: np.random.Generator, rate_hz: int, samples: int) -> Family:
-    """Draw one machine with 4 states and record each at 2 operating points."""
-    machine = draw_machine(rng, rate_hz)
-    states = draw_states(machine, rng)
-    points = draw_operating_points(rng)
-    waves = np.stack(
-        [np.stack([render(machine, state, point, rate_hz, samples, rng) for point in points]) for state in states]
-    )
-    return Family(machine, states, waves)
-
-
 def render(
     machine: Machine, state: State, point: OperatingPoint, rate_hz: int, samples: int, rng: np.random.Generator
 ) -> FloatArray:
@@ -196,21 +136,6 @@ def render(
     spectrum += _noise(machine, rate_hz, n, rng)
     wave = fft.irfft(spectrum, n)[:samples]
     return np.asarray(wave * 10 ** (point.gain_db / 20), np.float32)
-
-
-def _draw_fault(machine: Machine, rng: np.random.Generator) -> tuple[str, str]:
-    parts = machine.parts()
-    part = parts[rng.integers(len(parts))]
-    faults = FAULTS_OF[part]
-    return part, faults[rng.integers(len(faults))]
-
-
-def _scale(machine: Machine, part: str) -> float:
-    """Loudest force on the machine over the force of one part."""
-    if machine.modality == "current":
-        return 1.0
-    present = [level for path, level in zip(PATHS, machine.levels, strict=True) if getattr(machine, path, True)]
-    return max(present) / machine.levels[PATHS.index(part)]
 
 
 def _current(
