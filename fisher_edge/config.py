@@ -3,10 +3,20 @@
 import difflib
 import re
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_serializer
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_serializer,
+)
 
 from fisher_edge.errors import UsageError
 
@@ -15,9 +25,21 @@ if sys.version_info >= (3, 11):
 else:  # the standard library has the same module from 3.11 on
     import tomli as tomllib
 
-__all__ = ["ChannelConfig", "Config", "GatewayConfig", "ModelConfig", "MqttConfig", "load_config"]
+__all__ = [
+    "SOURCES_GROUP",
+    "ChannelConfig",
+    "Config",
+    "GatewayConfig",
+    "ModelConfig",
+    "MqttConfig",
+    "PluginSourceConfig",
+    "RecordingSourceConfig",
+    "load_config",
+]
 
 MAX_BYTES = 1 << 20
+SOURCES_GROUP = "fisher_edge.sources"
+"""Entry-point group through which packages bring further types of sources; see `fisher_edge.sources.open`."""
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -94,6 +116,38 @@ class RecordingSourceConfig(_Table):
     loop: bool = False
 
 
+def _installed(name: str) -> str:
+    """Refuse a type of source that no installed package brings."""
+    known = {"recording", *(entry.name for entry in entry_points(group=SOURCES_GROUP))}
+    if name not in known:
+        raise ValueError(f"known types are {', '.join(sorted(known))}; install the package that brings it")
+    return name
+
+
+class PluginSourceConfig(BaseModel):
+    """`source` of any other type: its keys are those of the package that brings the type."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+    type: Annotated[str, AfterValidator(_installed)]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Keys of the table besides `type`."""
+        return dict(self.model_extra or {})
+
+
+def _kind_of_source(table: Any) -> str:
+    """Tell which of the two tables above a source is, also while it is serialised."""
+    name = table.get("type", "recording") if isinstance(table, dict) else getattr(table, "type", "recording")
+    return "recording" if name == "recording" else "plugin"
+
+
+SourceConfig = Annotated[
+    Annotated[RecordingSourceConfig, Tag("recording")] | Annotated[PluginSourceConfig, Tag("plugin")],
+    Discriminator(_kind_of_source),
+]
+
+
 class ChannelConfig(_Table):
     """`[[channel]]`: one sensor of one asset."""
 
@@ -101,7 +155,7 @@ class ChannelConfig(_Table):
     name: Name
     unit: str = ""
     scale: Positive = 1.0
-    source: RecordingSourceConfig
+    source: SourceConfig
     window_s: Positive | None = None
     hop_s: Positive | None = None
     no_data_s: Positive = 30.0
@@ -164,10 +218,16 @@ def _first_mistake(error: ValidationError) -> str:
 
 def _mistakes(error: ValidationError) -> list[Any]:
     """Return the mistakes, misspelt keys first: pydantic also blames the list that an invalid item is left out of."""
-    mistakes = error.errors()
+    mistakes: list[Any] = [{**mistake, "loc": _untagged(mistake["loc"])} for mistake in error.errors()]
     inside = {mistake["loc"][:length] for mistake in mistakes for length in range(len(mistake["loc"]))}
     own = [mistake for mistake in mistakes if mistake["loc"] not in inside]
     return sorted(own, key=lambda mistake: mistake["type"] != "extra_forbidden")
+
+
+def _untagged(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """Drop from a place the name of the kind of source, which is not in the file."""
+    tag = location.index("source") + 1 if "source" in location else len(location)
+    return location[:tag] + location[tag + 1 :]
 
 
 def _shown(value: Any) -> str:
@@ -193,10 +253,10 @@ def _place(location: tuple[int | str, ...]) -> str:
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:
     """Keys that the table at a place may have."""
     table: Any = Config
+    nested = {"channel": ChannelConfig, "source": RecordingSourceConfig}
     for part in location:
         if isinstance(part, str):
-            annotation = table.model_fields[part].annotation
-            table = ChannelConfig if part == "channel" else annotation
+            table = nested.get(part, table.model_fields[part].annotation)
     return sorted(table.model_fields)
 
 
@@ -216,13 +276,7 @@ def _check_channels(path: Path, config: Config) -> None:
 def _with_absolute_paths(config: Config, folder: Path) -> Config:
     """Resolve relative paths against the folder of the file."""
     channels = tuple(
-        channel.model_copy(
-            update={
-                "source": channel.source.model_copy(
-                    update={"files": tuple(folder / file for file in channel.source.files)}
-                )
-            }
-        )
+        channel.model_copy(update={"source": _with_absolute_files(channel.source, folder)})
         for channel in config.channel
     )
     gateway = config.gateway.model_copy(update={"state_dir": folder / config.gateway.state_dir})
@@ -240,3 +294,12 @@ def _with_absolute_paths(config: Config, folder: Path) -> Config:
             "mqtt": config.mqtt.model_copy(update=secrets),
         }
     )
+
+
+def _with_absolute_files(
+    source: RecordingSourceConfig | PluginSourceConfig, folder: Path
+) -> RecordingSourceConfig | PluginSourceConfig:
+    """Resolve the files of a recording; keys of other sources are their own business."""
+    if isinstance(source, PluginSourceConfig):
+        return source
+    return source.model_copy(update={"files": tuple(folder / file for file in source.files)})

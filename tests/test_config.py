@@ -8,7 +8,16 @@ import pytest
 from pydantic import BaseModel
 
 from fisher_edge.cli import main
-from fisher_edge.config import AlarmConfig, ChannelConfig, Config, GatewayConfig, ModelConfig, MqttConfig, load_config
+from fisher_edge.config import (
+    AlarmConfig,
+    ChannelConfig,
+    Config,
+    GatewayConfig,
+    ModelConfig,
+    MqttConfig,
+    RecordingSourceConfig,
+    load_config,
+)
 from fisher_edge.errors import UsageError
 
 CHANNEL = """
@@ -52,6 +61,13 @@ def loaded(file: Path, text: str) -> Config:
     return load_config(file)
 
 
+def recording(config: Config) -> RecordingSourceConfig:
+    """Return the source of the first channel, which is a recording."""
+    source = config.channel[0].source
+    assert isinstance(source, RecordingSourceConfig)
+    return source
+
+
 def mistake(file: Path, text: str) -> str:
     """Return what is said about a wrong configuration, checked to be one line that begins with the file."""
     file.write_text(text)
@@ -71,8 +87,8 @@ def test_smallest_form_of_the_design_loads(file: Path) -> None:
     assert (config.mqtt.url, config.mqtt.root) == ("mqtt://localhost:1883", "fisher-edge")
     (channel,) = config.channel
     assert (channel.asset, channel.name, channel.unit) == ("pump-1", "vib-de", "g")
-    assert channel.source.files == (file.parent / "healthy.flac", file.parent / "faulty.flac")
-    assert (channel.source.speed, channel.source.loop) == (1.0, True)
+    assert recording(config).files == (file.parent / "healthy.flac", file.parent / "faulty.flac")
+    assert (recording(config).speed, recording(config).loop) == (1.0, True)
 
 
 def test_one_channel_is_enough(file: Path) -> None:
@@ -81,7 +97,8 @@ def test_one_channel_is_enough(file: Path) -> None:
     assert (config.gateway.name, config.mqtt.url, config.model.window_s) == ("gateway", "embedded", 10.24)
     assert config.model.hop_s is None
     assert (config.alarm.warning_per_day, config.alarm.alarm_per_day) == (1.0, 0.1)
-    assert (config.channel[0].scale, config.channel[0].source.speed, config.channel[0].source.loop) == (1.0, 1.0, False)
+    source = recording(config)
+    assert (config.channel[0].scale, source.speed, source.loop) == (1.0, 1.0, False)
     with pytest.raises(ValueError, match="frozen"):
         config.gateway.name = "other"
 
@@ -99,7 +116,7 @@ def test_relative_paths_count_from_the_folder_of_the_file(tmp_path: Path, monkey
     assert config.gateway.state_dir == etc / "state"
     assert config.model.bundle == str(etc / "tiny")
     assert (config.mqtt.password_file, config.mqtt.ca_file) == (etc / "secret", Path("/ca.pem"))
-    assert config.channel[0].source.files == (etc / "healthy.flac",)
+    assert recording(config).files == (etc / "healthy.flac",)
 
 
 @pytest.mark.parametrize(

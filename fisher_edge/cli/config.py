@@ -26,10 +26,11 @@ def check(
 
     Example: fisher-edge config check gateway.toml
     """
-    from fisher_edge.config import load_config
+    from fisher_edge.config import RecordingSourceConfig, load_config
     from fisher_edge.daemon.gateway import window_and_hop
     from fisher_edge.encoder.bundle import load_bundle
     from fisher_edge.publish.address import BrokerAddress
+    from fisher_edge.sources.open import open_source
 
     loaded = load_config(file)
     if loaded.mqtt.url != "embedded":
@@ -37,13 +38,15 @@ def check(
     front_end = load_bundle(loaded.model.bundle).front_end
     for channel in loaded.channel:
         window_and_hop(loaded, channel, front_end)
+        open_source(channel)
     if as_json:
         print_json(loaded.model_dump(mode="json"))
         return
     channels = ", ".join(f"{channel.asset}/{channel.name}" for channel in loaded.channel)
     print(f"{file} is valid: gateway {loaded.gateway.name!r}, {len(loaded.channel)} channel(s): {channels}")
     for channel in loaded.channel:
-        for path in channel.source.files:
+        files = channel.source.files if isinstance(channel.source, RecordingSourceConfig) else ()
+        for path in files:
             if not path.is_file():
                 print(f"note: {channel.asset}/{channel.name} has no data until there is a file at {path}")
 
