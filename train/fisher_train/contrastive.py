@@ -1,13 +1,44 @@
 """Contrastive pre-training: one machine state at two operating points is a pair, all else is different.
 
-Source of the loss: SimCLR (arXiv 2002.05709), NT-Xent.
+Start at `Contrastive.forward`. Source of the loss: SimCLR (arXiv 2002.05709), NT-Xent.
 """
 
+from typing import Any
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional
 
-__all__ = ["Projector", "nt_xent"]
+from fisher_train.encoder import Encoder, EncoderConfig
+
+__all__ = ["Contrastive", "Projector", "nt_xent"]
+
+
+class Contrastive(nn.Module):
+    """The `encoder` and its `projector`, trained on pairs of views."""
+
+    def __init__(self, config: EncoderConfig, temperature: float = 0.1) -> None:
+        super().__init__()
+        self.encoder = Encoder(config)
+        self.projector = Projector(config.embed_dim)
+        self.temperature = temperature
+
+    def forward(self, views: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss of pairs (2, pairs, frames, band_width) and facts to log.
+
+        Among several processes, each with the same number of pairs, the embeddings of all are gathered, and
+        every process applies the projector (whose batch norm needs the whole batch) and the loss to all of them.
+        Averaging the gradients of the processes (DistributedDataParallel) then gives those of one process
+        with the whole batch: the projector's are the same everywhere; the encoder's are, on each process, `world`
+        times the share of its own pairs (see `gather_pairs`), and the mean of these is the sum of the shares.
+        """
+        embeddings = self.encoder(views.flatten(0, 1)).view(*views.shape[:2], -1)
+        first, second = self.projector(gather_pairs(embeddings).flatten(0, 1)).float().chunk(2)
+        loss, ranked_first = nt_xent(first, second, self.temperature)
+        return loss, {"ranked_first": ranked_first}
+
+    def after_step(self, step: int, total_steps: int) -> None:
+        """Nothing follows a step; objectives have this method in common."""
 
 
 class Projector(nn.Sequential):
@@ -36,3 +67,36 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float = 0.1) -> tuple[Te
     loss = functional.cross_entropy(similarity, partner)
     ranked_first = (similarity.argmax(1) == partner).float().mean()
     return loss, ranked_first.detach()
+
+
+def gather_pairs(embeddings: Tensor) -> Tensor:
+    """Join the embeddings (2, pairs, dim) of all processes along the pairs, with gradients; alone, return them."""
+    if not distributed.is_available() or not distributed.is_initialized() or distributed.get_world_size() == 1:
+        return embeddings
+    gathered: Tensor = _Gather.apply(embeddings)  # type: ignore[no-untyped-call]
+    return gathered
+
+
+class _Gather(torch.autograd.Function):
+    """All-gather along dimension 1, and its adjoint.
+
+    The losses of all processes depend on what one of them puts in, so its gradient is the sum over processes of
+    the gradients of its part: `world` times that of the loss, since all compute the same one. Own code because
+    torch.distributed.nn is deprecated and its successor is not in the oldest torch supported.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, part: Tensor) -> Tensor:
+        """Return (2, world * pairs, dim) from (2, pairs, dim)."""
+        ctx.pairs = part.shape[1]
+        parts = [torch.empty_like(part) for _ in range(distributed.get_world_size())]
+        distributed.all_gather(parts, part.contiguous())
+        return torch.cat(parts, dim=1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        """Sum the gradient over processes and return the part that belongs to this one."""
+        summed = gradients[0].clone()
+        distributed.all_reduce(summed)
+        start = distributed.get_rank() * ctx.pairs
+        return summed[:, start : start + ctx.pairs]

@@ -4,6 +4,7 @@ Start at `Encoder`. Parameter names are the official state-dict keys, so release
 renaming. Source: FISHER (arXiv 2507.16696), section II, and the released code (data2vec 2 blocks, post-norm).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -79,6 +80,10 @@ class EncoderConfig:
         """Frames of the longest sub-band for which the positions table has rows."""
         return self.max_length * self.max_freq // (self.band_width // self.patch_size) * self.patch_size
 
+    def patch_grid(self, frames: int) -> tuple[int, int]:
+        """Patches (in time, in frequency) of a sub-band of so many frames."""
+        return frames // self.patch_size, self.band_width // self.patch_size
+
 
 PRESETS = {
     # Our own: with 3 patches across a band, a table of rows of 3 gives every (time, frequency) its true place.
@@ -113,6 +118,35 @@ class Encoder(nn.Module):
             tokens = block(tokens, kept=1 if index == last else None)
         return tokens[:, 0]
 
+    def encode_kept(self, bands: Tensor, kept: Tensor) -> Tensor:
+        """Encode clones of sub-bands of which only some patches are kept: (n * clones, 1 + n_kept, dim), [CLS] first.
+
+        `bands` are (n, frames, band_width); `kept` (n, clones, n_kept), int64, holds indices in token order (see
+        masking.py). Masked patches are dropped before the first block, so they cost nothing.
+        """
+        embed: BandTokens = cast("BandTokens", self.modality_encoders["IMAGE"])
+        patches = embed.patches(bands)
+        index = kept.flatten(1).unsqueeze(2).expand(-1, -1, patches.shape[2])
+        tokens = embed.with_cls(patches.gather(1, index).view(-1, kept.shape[2], patches.shape[2]))
+        for block in self.blocks:
+            tokens = block(tokens)
+        return tokens
+
+    def ffn_outputs(self, bands: Tensor) -> Iterator[Tensor]:
+        """Yield what the feed-forward layer of each block adds to the residual: (n, patches, dim), without [CLS].
+
+        These are the targets of self-distillation (data2vec 2, EAT), given one by one so that they need not all
+        be held.
+        """
+        tokens = self.modality_encoders["IMAGE"](bands)
+        last = len(self.blocks) - 1
+        for index, module in enumerate(self.blocks):
+            block = cast("Block", module)
+            normed, ffn = block.parts(tokens)
+            yield ffn[:, 1:]
+            if index != last:
+                tokens = block.norm2(normed + ffn)
+
 
 class BandTokens(nn.Module):
     """Sub-bands (n, frames, band_width) to tokens (n, 1 + patches, dim), [CLS] first."""
@@ -130,11 +164,18 @@ class BandTokens(nn.Module):
 
     def forward(self, bands: Tensor) -> Tensor:
         """Cut into patches, add the first n positions, put the [CLS] (which has none) in front, normalise."""
+        return self.with_cls(self.patches(bands))
+
+    def patches(self, bands: Tensor) -> Tensor:
+        """Cut sub-bands into patches, project them and add the first n positions: (n, patches, dim)."""
         _check_bands(bands, self.config)
         patches: Tensor = self.local_encoder["proj"](bands.unsqueeze(1))  # (n, dim, n_time, n_freq)
         if self.config.flatten == "time":
             patches = patches.transpose(2, 3)
-        tokens = self.fixed_positional_encoder(patches.flatten(2).transpose(1, 2))
+        return cast("Tensor", self.fixed_positional_encoder(patches.flatten(2).transpose(1, 2)))
+
+    def with_cls(self, tokens: Tensor) -> Tensor:
+        """Put the [CLS] in front of patches (n, length, dim) and normalise all of them."""
         tokens = torch.cat([self.extra_tokens.expand(tokens.shape[0], -1, -1), tokens], dim=1)
         return cast("Tensor", self.context_encoder["norm"](tokens))
 
@@ -167,10 +208,13 @@ class Block(nn.Module):
 
     def forward(self, tokens: Tensor, kept: int | None = None) -> Tensor:
         """Transform tokens (n, length, dim); `kept` computes only the first so many of them."""
-        tokens = tokens[:, :kept] + self.attn(tokens, kept)
-        normed = self.norm1(tokens)
-        hidden = self.mlp["fc2"](functional.gelu(self.mlp["fc1"](normed)))
-        return cast("Tensor", self.norm2(normed + hidden))
+        normed, ffn = self.parts(tokens, kept)
+        return cast("Tensor", self.norm2(normed + ffn))
+
+    def parts(self, tokens: Tensor, kept: int | None = None) -> tuple[Tensor, Tensor]:
+        """Return the two summands of the block's output before its last norm: `r` and `mlp(r)`."""
+        normed = self.norm1(tokens[:, :kept] + self.attn(tokens, kept))
+        return normed, self.mlp["fc2"](functional.gelu(self.mlp["fc1"](normed)))
 
 
 class Attention(nn.Module):

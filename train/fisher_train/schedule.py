@@ -15,11 +15,16 @@ def learning_rate(peak: float, step: int, progress: float, *, warmup_steps: int)
 
 
 def parameter_groups(modules: Iterable[nn.Module], weight_decay: float) -> list[dict[str, list[Tensor] | float]]:
-    """Matrices and kernels decay; norms, biases and tokens (one dimension longer than 1) do not."""
+    """Matrices and kernels decay; norms, biases and tokens (one dimension longer than 1) do not.
+
+    Parameters that are not trained, as those of a teacher, are in neither group.
+    """
     decayed: list[Tensor] = []
     free: list[Tensor] = []
     for module in modules:
         for parameter in module.parameters():
+            if not parameter.requires_grad:
+                continue
             long_sides = sum(side > 1 for side in parameter.shape)
             (decayed if long_sides > 1 else free).append(parameter)
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
