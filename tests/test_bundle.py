@@ -296,7 +296,8 @@ def test_other_schema_is_refused(folder: Path, schema: Any) -> None:
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"views": ["envelope"]}, "does not know: views"),
+        ({"wavelets": 3}, "does not know: wavelets"),
+        ({"views": ["envelope"]}, "view .envelope. does not have the fields"),
         ({"band_width": 0}, "band_width=0"),
         ({"band_width": 50.5}, "band_width=50.5"),
         ({"top_band": "keep"}, "top_band='keep'"),

@@ -1,5 +1,6 @@
 """The front-end against the authors' vectors and against torch.stft, and what it refuses."""
 
+import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 
 from fisher_edge.dsp.blocks import FloatArray
 from fisher_edge.dsp.frontend import FrontEnd, hann, short_time_spectra
+from fisher_edge.dsp.views import View, view_vector
 from fisher_edge.errors import BadArtifactError, BadInputError
 
 DATA = Path(__file__).parent / "data"
@@ -143,7 +145,7 @@ def test_frames_past_the_longest_window_are_left_out(frames: int) -> None:
     np.testing.assert_allclose(found[0, :, :13], reference_spectrum(wave, rate_hz)[:1024], atol=ATOL, rtol=0)
 
 
-@pytest.mark.parametrize("top_band", ["drop", "pad"])
+@pytest.mark.parametrize("top_band", ["drop", "pad", "overlap"])
 def test_pad_frames_fills_with_zeros_after_normalisation(top_band: Any) -> None:
     """`pad_frames` appends frames of zero and changes none of the real ones."""
     front_end = FrontEnd(top_band=top_band)
@@ -184,10 +186,30 @@ def test_incomplete_top_band(rate_hz: int, band_width: int, dropped: int, padded
         assert not flat(found[1])[:, bins:].any()
 
 
+@pytest.mark.parametrize(("rate_hz", "bands"), [(12_000, 2), (8560, 2), (8520, 1), (8000, 1), (16_000, 2), (26_667, 4)])
+def test_incomplete_top_band_is_filled_from_the_one_below(rate_hz: int, bands: int) -> None:
+    """With `overlap` the top band is the last whole band of bins; with less than half a patch over there is none."""
+    front_end = FrontEnd(top_band="overlap")
+    wave = noise(rate_hz // 2)
+    found = front_end.sub_bands(wave, rate_hz)
+    assert len(found) == front_end.n_bands(rate_hz) == bands
+    whole = FrontEnd(top_band="pad").sub_bands(wave, rate_hz)
+    bins = front_end.n_fft(rate_hz) // 2 + 1
+    spectrum = flat(whole)[:, :bins]
+    complete = bins // 100
+    np.testing.assert_array_equal(flat(found[:complete]), spectrum[:, : complete * 100])
+    if bands > complete:
+        np.testing.assert_array_equal(found[-1], spectrum[:, -100:])
+        edges = front_end.band_edges_hz(rate_hz)
+        assert edges[-1][0] == pytest.approx((bins - 100) * rate_hz / front_end.n_fft(rate_hz))
+        assert edges[-1][0] < edges[-2][1] < edges[-1][1] <= rate_hz / 2
+
+
+@pytest.mark.parametrize("top_band", ["drop", "pad", "overlap"])
 @pytest.mark.parametrize("rate_hz", [120, 1000, 3900])
-def test_fewer_bins_than_a_band_are_padded_on_the_right(rate_hz: int) -> None:
+def test_fewer_bins_than_a_band_are_padded_on_the_right(rate_hz: int, top_band: Any) -> None:
     """Below the width of a band there is one band: its bins, then zeros."""
-    front_end = FrontEnd()
+    front_end = FrontEnd(top_band=top_band)
     found = front_end.sub_bands(noise(rate_hz), rate_hz)
     bins = front_end.n_fft(rate_hz) // 2 + 1
     assert found.shape == (1, front_end.n_frames(rate_hz, rate_hz), 100)
@@ -308,18 +330,60 @@ def test_signal_without_a_frame_is_refused(shape: tuple[int, ...]) -> None:
 def test_dict_round_trip() -> None:
     """What `to_dict` writes rebuilds the same front-end."""
     front_end = FrontEnd(band_width=50, max_frames=512, top_band="pad", amplitude="standardise")
-    assert front_end.to_dict() == asdict(front_end)
+    assert front_end.to_dict() == asdict(front_end) | {"views": []}
     assert FrontEnd.from_dict(front_end.to_dict()) == front_end
     assert FrontEnd.from_dict(front_end.to_dict()) != FrontEnd()
 
 
+def test_dict_with_views_round_trip() -> None:
+    """Views survive JSON, in their order."""
+    front_end = FrontEnd(top_band="overlap", views=(View("slow", 200, 400), View("envelope")))
+    assert FrontEnd.from_dict(json.loads(json.dumps(front_end.to_dict()))) == front_end
+
+
+def test_front_end_without_the_field_views_has_none() -> None:
+    """An artifact that does not name its views was made for none."""
+    values = FrontEnd().to_dict()
+    del values["views"]
+    assert FrontEnd.from_dict(values) == FrontEnd()
+
+
+@pytest.mark.parametrize(
+    "views",
+    [
+        None,
+        "envelope",
+        {},
+        ["envelope"],
+        [{"kind": "wavelet", "top_hz": 600, "window_ms": 500, "hop_ms": 40}],
+        [View("envelope").to_dict()] * 2,
+        [View("slow", top_hz=hz).to_dict() for hz in range(100, 109)],
+    ],
+)
+def test_views_that_cannot_be_are_refused(views: Any) -> None:
+    """Other things than a list of views, unknown kinds, one twice and too many are refused in one line."""
+    with pytest.raises(BadArtifactError, match="view") as caught:
+        FrontEnd.from_dict(FrontEnd().to_dict() | {"views": views})
+    assert "\n" not in str(caught.value)
+
+
+def test_view_vectors_are_those_of_the_views_in_order() -> None:
+    """Each view of the list is computed on the window as it is."""
+    front_end = FrontEnd(views=(View("slow", 200, 400), View("envelope")))
+    wave = noise(16_000)
+    slow, envelope = front_end.view_vectors(wave, 16_000)
+    np.testing.assert_array_equal(slow, view_vector(View("slow", 200, 400), wave, 16_000))
+    np.testing.assert_array_equal(envelope, view_vector(View("envelope"), wave, 16_000))
+    assert FrontEnd().view_vectors(wave, 16_000) == []
+
+
 def test_unknown_field_is_refused() -> None:
     """A field of a later version is an error that names it, not ignored."""
-    with pytest.raises(BadArtifactError, match="does not know: views"):
-        FrontEnd.from_dict(FrontEnd().to_dict() | {"views": ["envelope"]})
+    with pytest.raises(BadArtifactError, match="does not know: wavelets"):
+        FrontEnd.from_dict(FrontEnd().to_dict() | {"wavelets": 3})
 
 
-@pytest.mark.parametrize("name", FrontEnd().to_dict())
+@pytest.mark.parametrize("name", sorted(FrontEnd().to_dict().keys() - {"views"}))
 def test_missing_field_is_refused(name: str) -> None:
     """A field that is lost is an error that names it, never a silent default."""
     values = FrontEnd().to_dict()

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fisher_edge.dsp.blocks import FloatArray
+from fisher_edge.dsp.views import View, view_vector
 from fisher_edge.errors import BadArtifactError, BadInputError
 
 __all__ = ["MAX_RATE_HZ", "MIN_RATE_HZ", "FrontEnd", "Spectra", "hann", "short_time_spectra"]
@@ -25,6 +26,7 @@ MIN_TOP_BINS = 8
 """Bins (half a patch) an incomplete top band must hold to be worth a pass through the encoder."""
 LARGEST_COUNT = 4096
 """Of bins, frames and milliseconds: an artifact cannot make a window take all memory."""
+MAX_VIEWS = 8
 CHUNK_FRAMES = 64
 
 Complex = npt.NDArray[np.complex128]
@@ -60,10 +62,13 @@ class FrontEnd:
     max_frames: int = 1024
     mean: float = -3.017344307886898
     std: float = 2.1531635155379805
-    top_band: Literal["drop", "pad"] = "drop"
-    """What becomes of an incomplete top band: official checkpoints drop it, ours pad it with zeros."""
+    top_band: Literal["drop", "pad", "overlap"] = "drop"
+    """What becomes of an incomplete top band: official checkpoints drop it, `pad` fills it with zeros, `overlap`
+    with bins of the band below, so that it is the last `band_width` bins there are."""
     amplitude: Literal["raw", "standardise"] = "raw"
     """`standardise` brings every window to one standard deviation; its level is then a number of its own."""
+    views: tuple[View, ...] = ()
+    """What else a window is turned into beside the signal; official checkpoints have none."""
 
     def __post_init__(self) -> None:
         """Refuse values that no front-end can have."""
@@ -78,29 +83,40 @@ class FrontEnd:
             raise BadArtifactError(
                 f"front-end has mean={self.mean}, std={self.std}, which normalise nothing; use another bundle"
             )
-        if self.top_band not in ("drop", "pad") or self.amplitude not in ("raw", "standardise"):
+        if self.top_band not in ("drop", "pad", "overlap") or self.amplitude not in ("raw", "standardise"):
             raise BadArtifactError(
                 f"front-end asks for top_band={self.top_band!r}, amplitude={self.amplitude!r}, which this version "
                 "does not know; update fisher-edge"
             )
+        names = [view.name for view in self.views]
+        if len(names) > MAX_VIEWS or len(set(names)) < len(names):
+            raise BadArtifactError(
+                f"front-end lists the views {', '.join(names)}: more than {MAX_VIEWS} or one twice; use another bundle"
+            )
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "FrontEnd":
-        """Rebuild a front-end from what `to_dict` wrote into an artifact; no field may be missing or unknown."""
+        """Rebuild a front-end from what `to_dict` wrote into an artifact; no field may be unknown or missing.
+
+        Only `views` may be: an artifact that does not name them was made for none.
+        """
         if not isinstance(values, dict):
             raise BadArtifactError(f"front-end is {values!r:.40}, not an object; use a bundle from this project")
         known = {field.name for field in fields(cls)}
         if not values.keys() <= known:
             unknown = ", ".join(sorted(values.keys() - known))
             raise BadArtifactError(f"front-end has fields this version does not know: {unknown}; update fisher-edge")
-        if values.keys() < known:
-            lacking = ", ".join(sorted(known - values.keys()))
+        lacking = ", ".join(sorted(known - values.keys() - {"views"}))
+        if lacking:
             raise BadArtifactError(f"front-end lacks the fields {lacking}; use a bundle from this project")
-        return cls(**values)
+        views = values.get("views", [])
+        if not isinstance(views, list):
+            raise BadArtifactError(f"front-end has views={views!r:.40}, not a list; use a bundle from this project")
+        return cls(**{**values, "views": tuple(View.from_dict(view) for view in views)})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the parameters as plain JSON values."""
-        return asdict(self)
+        return asdict(self) | {"views": [view.to_dict() for view in self.views]}
 
     def check_rate(self, rate_hz: int) -> None:
         """Refuse a rate (Hz) that this front-end cannot hear."""
@@ -135,16 +151,25 @@ class FrontEnd:
 
     def n_bands(self, rate_hz: int) -> int:
         """Sub-bands at this rate; a signal with fewer bins than one band has one, padded."""
+        return len(self.first_bins(rate_hz))
+
+    def first_bins(self, rate_hz: int) -> list[int]:
+        """Lowest bin of every sub-band, which reaches `band_width` bins up from there."""
         bins = self.n_fft(rate_hz) // 2 + 1
         whole, rest = divmod(bins, self.band_width)
-        padded = self.top_band == "pad" and rest >= MIN_TOP_BINS
-        return max(1, whole + padded)
+        first = [band * self.band_width for band in range(max(1, whole))]
+        if whole and rest >= MIN_TOP_BINS and self.top_band != "drop":
+            first.append(bins - self.band_width if self.top_band == "overlap" else whole * self.band_width)
+        return first
 
     def band_edges_hz(self, rate_hz: int) -> list[tuple[float, float]]:
-        """Lowest and highest frequency (Hz) of every band; the top one ends at half the rate at most."""
+        """Lowest and highest frequency (Hz) of every band; the top one ends at half the rate at most.
+
+        With `overlap` it may begin below the end of the one before.
+        """
         bin_hz = rate_hz / self.n_fft(rate_hz)
-        width_hz = self.band_width * bin_hz
-        return [(band * width_hz, min((band + 1) * width_hz, rate_hz / 2)) for band in range(self.n_bands(rate_hz))]
+        edges = ((low, low + self.band_width) for low in self.first_bins(rate_hz))
+        return [(low * bin_hz, min(high * bin_hz, rate_hz / 2)) for low, high in edges]
 
     def sub_bands(self, wave: FloatArray, rate_hz: int, *, pad_frames: bool = False) -> FloatArray:
         """Turn a window of signal (n,) into sub-bands (bands, frames, band_width), float32.
@@ -173,15 +198,21 @@ class FrontEnd:
 
     def bands_of(self, magnitude: FloatArray, gain: float, rate_hz: int, *, pad_frames: bool = False) -> FloatArray:
         """Turn centred amplitude spectra (frames, bins) into normalised sub-bands (bands, frames, band_width)."""
-        frames, bins = magnitude.shape
-        n_bands = self.n_bands(rate_hz)
-        used = min(bins, n_bands * self.band_width)
-        out_frames = max(frames, self.max_frames) if pad_frames else frames
-        spectrum = np.zeros((out_frames, n_bands * self.band_width), np.float32)
-        log = np.log(magnitude[:, :used] * np.float32(gain) + np.float32(LOG_FLOOR))
-        spectrum[:frames, :used] = (log - np.float32(self.mean)) / np.float32(2 * self.std)
-        bands = spectrum.reshape(out_frames, n_bands, self.band_width).transpose(1, 0, 2)
-        return np.ascontiguousarray(bands)
+        frames, first = len(magnitude), self.first_bins(rate_hz)
+        bands = np.zeros(
+            (len(first), max(frames, self.max_frames) if pad_frames else frames, self.band_width), np.float32
+        )
+        log = np.log(magnitude[:, : first[-1] + self.band_width] * np.float32(gain) + np.float32(LOG_FLOOR))
+        log -= np.float32(self.mean)
+        log /= np.float32(2 * self.std)
+        for band, low in zip(bands, first, strict=True):
+            part = log[:, low : low + self.band_width]
+            band[:frames, : part.shape[1]] = part
+        return bands
+
+    def view_vectors(self, wave: FloatArray, rate_hz: int) -> list[FloatArray]:
+        """Return the vector of every view of a window of signal (n,), in their order (see `view_vector`)."""
+        return [view_vector(view, wave, rate_hz) for view in self.views]
 
 
 def hann(n: int) -> npt.NDArray[np.float64]:
