@@ -144,26 +144,31 @@ def _fresh_crop(recording: Recording, front_end: FrontEnd, wave: FloatArray, _st
     centre, gain = front_end.centre_and_gain(wave)
     rate_hz = recording.rate_hz
     spectra = short_time_spectra(wave - np.float64(centre), front_end.n_fft(rate_hz), front_end.hop(rate_hz))
-    return _band(spectra.magnitude, gain, front_end, rate_hz, band)
+    return _normalised(spectra.magnitude[:, _bins(front_end, rate_hz, band)], gain, front_end, rate_hz)
 
 
 def _kept_crop(recording: Recording, front_end: FrontEnd, wave: FloatArray, start: int, band: int) -> FloatArray:
     """Cut one band (frames, band_width) of a crop that begins at frame `start` from the spectra of its recording."""
-    spectra = _kept.of(recording, front_end)
-    part = slice(start, start + front_end.n_frames(len(wave), recording.rate_hz))
+    spectra, rate_hz = _kept.of(recording, front_end), recording.rate_hz
+    part = slice(start, start + front_end.n_frames(len(wave), rate_hz))
     centre, gain = front_end.centre_and_gain(wave)
-    magnitude = spectra.magnitude[part]
-    if band == 0:
-        used = Spectra(magnitude[:, : front_end.band_width], spectra.low[part])
-        magnitude = used.centred(centre, front_end.n_fft(recording.rate_hz))
-    return _band(magnitude, gain, front_end, recording.rate_hz, band)
+    bins = _bins(front_end, rate_hz, band)
+    magnitude = spectra.magnitude[part, bins]
+    if bins.start == 0:
+        magnitude = Spectra(magnitude, spectra.low[part]).centred(centre, front_end.n_fft(rate_hz))
+    return _normalised(magnitude, gain, front_end, rate_hz)
 
 
-def _band(magnitude: FloatArray, gain: float, front_end: FrontEnd, rate_hz: int, band: int) -> FloatArray:
-    """Return one band of amplitude spectra, normalised: the front-end sees its bins as the only ones."""
-    bins = slice(band * front_end.band_width, (band + 1) * front_end.band_width)
-    normalised: FloatArray = front_end.bands_of(magnitude[:, bins], gain, rate_hz)[0]
-    return normalised
+def _bins(front_end: FrontEnd, rate_hz: int, band: int) -> slice:
+    """Return the bins of one band."""
+    first = round(front_end.band_edges_hz(rate_hz)[band][0] * front_end.n_fft(rate_hz) / rate_hz)
+    return slice(first, first + front_end.band_width)
+
+
+def _normalised(magnitude: FloatArray, gain: float, front_end: FrontEnd, rate_hz: int) -> FloatArray:
+    """Normalise the amplitude spectra of one band, as if it were the lowest."""
+    band: FloatArray = front_end.bands_of(magnitude, gain, rate_hz)[0]
+    return band
 
 
 def _kept_bytes(recording: Recording, front_end: FrontEnd) -> int:
