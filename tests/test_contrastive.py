@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +18,9 @@ from fisher_edge.errors import BadArtifactError, UsageError
 from fisher_train import loop
 from fisher_train.checkpoint import build_encoder, load_checkpoint
 from fisher_train.cli import main
-from fisher_train.contrastive import Projector, nt_xent
+from fisher_train.contrastive import Contrastive, Projector, nt_xent
 from fisher_train.data import LONG_STREAM, SHORT_STREAM, Batches, Plan, Pool, _band_weights, loader
-from fisher_train.encoder import PRESETS, Encoder
+from fisher_train.encoder import PRESETS, Encoder, EncoderConfig
 from fisher_train.loop import train
 from fisher_train.run import Settings
 from fisher_train.schedule import learning_rate, parameter_groups
@@ -33,6 +35,7 @@ PLAN = Plan(
     short_singles=2,
     long_families=((128, 1), (160, 2)),
 )
+MICRO = EncoderConfig(embed_dim=32, depth=2, num_heads=2, band_width=50, max_length=64, max_freq=3)
 SETTINGS = Settings(steps=4, warmup_steps=2)
 
 
@@ -60,6 +63,69 @@ def test_nt_xent_ranks_equal_views_first() -> None:
 def test_projector_maps_to_the_loss_space() -> None:
     """The projector has two layers and batch norm."""
     assert Projector(32)(torch.randn(8, 32)).shape == (8, 128)
+
+
+def test_contrastive_is_encoder_projector_and_loss() -> None:
+    """The module's loss is NT-Xent of the projected embeddings of both views; nothing follows a step."""
+    torch.manual_seed(0)
+    model, views = Contrastive(MICRO), torch.randn(2, 6, 96, 50)
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    loss, facts = model(views)
+    model.load_state_dict(state)
+    first, second = model.projector(torch.cat([model.encoder(views[0]), model.encoder(views[1])])).chunk(2)
+    expected, ranked_first = nt_xent(first, second)
+    torch.testing.assert_close(loss, expected)
+    assert facts["ranked_first"] == ranked_first
+    after = {name: value.clone() for name, value in model.state_dict().items()}
+    model.after_step(0, 100)
+    torch.testing.assert_close(dict(model.state_dict()), after, atol=0, rtol=0)
+
+
+PROCESS = """
+import sys, torch
+from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
+from fisher_train.contrastive import Contrastive
+from fisher_train.encoder import EncoderConfig
+
+torch.set_num_threads(1)
+rank, folder = int(sys.argv[1]), sys.argv[2]
+distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+given = torch.load(f"{folder}/given.pt", weights_only=True)
+model = Contrastive(EncoderConfig(**given["config"])).double()
+model.load_state_dict(given["state"])
+parallel = DistributedDataParallel(model)  # held: it averages the gradients only while it is alive
+loss, _ = parallel(given["views"][:, 3 * rank : 3 * rank + 3])
+torch.autograd.backward(loss)
+gradients = {name: value.grad for name, value in model.named_parameters()}
+found = {"loss": loss.detach(), "gradients": gradients, "state": model.state_dict()}
+torch.save(found, f"{folder}/found-{rank}.pt")
+distributed.destroy_process_group()
+"""
+
+
+def test_two_processes_equal_one_with_the_whole_batch(tmp_path: Path) -> None:
+    """Two real processes with half of the pairs each have the loss, gradients and batch norm of the whole batch.
+
+    In float64: at the start embeddings are almost alike, and batch norm magnifies the round-off of float32.
+    """
+    torch.manual_seed(0)
+    model, views = Contrastive(MICRO).double(), torch.randn(2, 6, 96, 50).double()
+    torch.save({"config": vars(MICRO), "state": model.state_dict(), "views": views}, tmp_path / "given.pt")
+    started = [
+        subprocess.Popen([sys.executable, "-c", PROCESS, str(rank), str(tmp_path)], stderr=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
+    errors = [process.communicate(timeout=120)[1] for process in started]
+    assert [process.returncode for process in started] == [0, 0], errors
+    loss, _ = model(views)
+    torch.autograd.backward(loss)
+    expected = {name: value.grad for name, value in model.named_parameters()}
+    for rank in range(2):
+        found = torch.load(tmp_path / f"found-{rank}.pt", weights_only=True)
+        torch.testing.assert_close(found["loss"], loss.detach(), atol=0, rtol=1e-6)
+        torch.testing.assert_close(found["gradients"], expected, atol=1e-8, rtol=1e-6)
+        torch.testing.assert_close(found["state"], dict(model.state_dict()), atol=1e-12, rtol=1e-9)
 
 
 def test_learning_rate_warms_up_then_anneals_to_zero() -> None:
