@@ -1,6 +1,7 @@
 """Rolling bearings: impacts of a damaged race or ball with slip, load zone and modulation.
 
-Source: Randall and Antoni, Rolling element bearing diagnostics - a tutorial, MSSP 25 (2011).
+Sources: Randall and Antoni, Rolling element bearing diagnostics - a tutorial, MSSP 25 (2011); Sawalhi and Randall,
+Vibration response of spalled rolling element bearings, MSSP 25 (2011), for the blows at both edges of a spall.
 """
 
 from dataclasses import dataclass
@@ -8,11 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from fisher_edge.dsp.blocks import FloatArray
-from fisher_train.simulate.shaft import DoubleArray, impact_train, unit_rms
+from fisher_train.simulate.damage import Damage, Specimen
+from fisher_train.simulate.motion import KNOT_S, Drive
+from fisher_train.simulate.shaft import DoubleArray, events, periodic, phase_of, pulse_rms, pulses, turn_grid, unit_gate
 
 __all__ = ["FAULTS", "Bearing", "bearing_force", "draw_bearing", "fault_orders"]
 
 FAULTS = ("outer", "inner", "ball", "cage")
+UNLOADED = 0.05
+"""Strength of a blow outside the load zone."""
+WEAKER_RACE = 0.6
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,6 @@ class Bearing:
     """Relative standard deviation of the time from one impact to the next."""
     zone: float
     """Half width of the load zone in revolutions."""
-    phase: float
     hiss: float
     """Level of the even rolling noise of a sound bearing."""
 
@@ -41,52 +46,90 @@ def draw_bearing(rng: np.random.Generator) -> Bearing:
         contact_rad=float(np.deg2rad(rng.choice([0.0, 0.0, 15.0, 25.0, 40.0]))),
         slip=float(np.exp(rng.uniform(np.log(2e-3), np.log(2e-2)))),
         zone=float(rng.uniform(0.15, 0.4)),
-        phase=float(rng.uniform()),
         hiss=float(rng.uniform(0.05, 0.6)),
     )
 
 
-def fault_orders(bearing: Bearing) -> dict[str, float]:
-    """Impacts per shaft revolution: BPFO (outer), BPFI (inner), 2 BSF (ball), FTF (cage)."""
+def fault_orders(bearing: Bearing, slip: float = 0.0) -> dict[str, float]:
+    """Impacts per shaft revolution: BPFO (outer), BPFI (inner), 2 BSF (ball), FTF (cage).
+
+    With `r = d/D cos(contact)`: FTF = (1 - r)/2, BPFO = n FTF, BPFI = n (1 - FTF), 2 BSF = (1 - r^2) D/d. A cage
+    that slips turns slower by `slip`: BPFO falls, BPFI and BSF rise.
+    """
     tilt = bearing.ratio * np.cos(bearing.contact_rad)
+    cage = (1 - tilt) / 2 * (1 - slip)
     return {
-        "outer": bearing.balls / 2 * (1 - tilt),
-        "inner": bearing.balls / 2 * (1 + tilt),
-        "ball": (1 - tilt**2) / bearing.ratio,
-        "cage": (1 - tilt) / 2,
+        "outer": bearing.balls * cage,
+        "inner": bearing.balls * (1 - cage),
+        "ball": 2 * (1 - tilt) / bearing.ratio * (1 - cage),
+        "cage": cage,
     }
 
 
-def bearing_force(
-    bearing: Bearing, revolutions: DoubleArray, *, fault: str, size: float, load: float, rng: np.random.Generator
-) -> FloatArray:
+def bearing_force(bearing: Bearing, drive: Drive, damage: Damage) -> FloatArray:
     """Force on the housing (samples,): even rolling noise, and the impacts of a fault of RMS `size`."""
-    hiss = bearing.hiss * (0.7 + 0.3 * load)
-    force = np.float32(hiss) * rng.standard_normal(len(revolutions), np.float32)
-    if fault == "cage":
-        turn = fault_orders(bearing)["cage"] * revolutions + bearing.phase
-        gate = (1 + np.cos(2 * np.pi * (turn % 1.0))).astype(np.float32) ** 2
-        force += np.float32(size) * unit_rms(gate * rng.standard_normal(len(force), np.float32))
-    elif fault in FAULTS:
-        force += np.float32(size * (0.6 + 0.4 * load)) * unit_rms(_impacts(bearing, revolutions, fault, rng))
+    force = drive.white()
+    force *= np.float32(bearing.hiss * (0.7 + 0.3 * drive.load))
+    if damage.fault == "cage":
+        turn = phase_of(_edge_cage(bearing, drive, damage)[1:-1] + damage.specimen.phase)
+        gate = unit_gate((1 + np.cos(2 * np.pi * turn_grid())) ** 2)
+        force += np.float32(damage.size) * periodic(gate, turn) * drive.white()
+    elif damage.fault in FAULTS:
+        force += np.float32(damage.size * (0.6 + 0.4 * drive.load)) * _impacts(bearing, drive, damage)
     return force
 
 
-def _impacts(bearing: Bearing, revolutions: DoubleArray, fault: str, rng: np.random.Generator) -> FloatArray:
-    order = fault_orders(bearing)[fault]
-    count = int((revolutions[-1] - revolutions[0]) * order * 1.1) + 3
-    steps = 1 + bearing.slip * rng.standard_normal(count)
-    at = revolutions[0] + (np.cumsum(steps) - rng.uniform(0, 2)) / order
-    weights = _load_on_fault(bearing, at, fault) * rng.lognormal(0, 0.15, count)
-    if fault == "ball":  # it strikes the inner and the outer race in turn, not equally hard
-        weights[::2] *= 0.6
-    return impact_train(revolutions, at, weights)
+def _edge_cage(bearing: Bearing, drive: Drive, damage: Damage) -> DoubleArray:
+    """Revolutions of the cage (samples + 2,): it follows the shaft, slips and drifts.
+
+    The drift is that of a random walk of the bearing's slip from impact to impact, as far as it is slower than
+    the knots of a drift.
+    """
+    order = fault_orders(bearing, damage.specimen.slip)["cage"]
+    impacts = max(1.0, bearing.balls * order * drive.speed_hz * KNOT_S)
+    drift = drive.edge_drift("cage", bearing.slip / impacts**0.5)
+    drift *= drive.speed_hz
+    drift += drive.edge_turns
+    drift *= order
+    return drift
 
 
-def _load_on_fault(bearing: Bearing, at: DoubleArray, fault: str) -> DoubleArray:
-    """Load where the damage is at each impact: it passes the load zone with the shaft or with the cage."""
-    if fault == "outer":
-        return np.ones(len(at))
-    turns = at if fault == "inner" else at * fault_orders(bearing)["cage"]
-    distance = np.abs((turns + bearing.phase) % 1.0 - 0.5)
-    return np.maximum(1 - (distance / bearing.zone) ** 2, 0.05)
+def _impacts(bearing: Bearing, drive: Drive, damage: Damage) -> FloatArray:
+    """Train of blows (samples,) of RMS 1: one when a contact runs onto the damage, one when it leaves it."""
+    fault, specimen = damage.fault, damage.specimen
+    order = fault_orders(bearing, specimen.slip)[fault]
+    cage = _edge_cage(bearing, drive, damage)
+    contacts = bearing.balls * cage
+    if fault != "outer":
+        per_turn = order / (1 - fault_orders(bearing, specimen.slip)["cage"])
+        contacts = per_turn * (drive.edge_turns - cage)
+    train = np.zeros(drive.samples, np.float32)
+    interval = drive.rate_hz / (order * drive.speed_hz)
+    carrier = drive.edge_turns if fault == "inner" else cage
+    for offset, strength in ((0.0, 1.0), (specimen.width, specimen.exit)):
+        number, place = events(contacts - specimen.phase - offset)
+        place += interval * 0.5 * bearing.slip * np.clip(drive.run.scatter("impact", number), -3, 3)
+        weights = strength * np.exp(specimen.roughness * drive.run.scatter("strength", number))
+        if fault != "outer":
+            at = np.interp(place, np.arange(-1.0, drive.samples + 1), carrier)
+            weights *= _load(bearing, at + specimen.phase)
+        if fault == "ball":  # it strikes the inner and the outer race in turn, not equally hard
+            weights[number % 2 == 0] *= WEAKER_RACE
+        train += pulses(place, weights, drive.samples)
+    return train / np.float32(pulse_rms(order * drive.speed_hz, drive.rate_hz, _mean_square(bearing, fault, specimen)))
+
+
+def _load(bearing: Bearing, turns: DoubleArray) -> DoubleArray:
+    """Load where the damage is: it passes the load zone with the shaft (inner race) or with the cage (ball)."""
+    distance = np.abs(turns % 1.0 - 0.5)
+    return np.maximum(1 - (distance / bearing.zone) ** 2, UNLOADED)
+
+
+def _mean_square(bearing: Bearing, fault: str, specimen: Specimen) -> float:
+    """Mean square of the weights of a blow and of the one that follows it at the far edge."""
+    square = (1 + specimen.exit**2) * np.exp(2 * specimen.roughness**2)
+    if fault != "outer":
+        square *= np.mean(_load(bearing, turn_grid()) ** 2)
+    if fault == "ball":
+        square *= (1 + WEAKER_RACE**2) / 2
+    return float(square)

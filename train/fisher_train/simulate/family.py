@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fisher_edge.dsp.blocks import FloatArray
-from fisher_train.simulate.machine import FAULTS_OF, Machine, OperatingPoint, State, draw_machine, render
+from fisher_train.simulate.machine import ELECTRICAL, FAULTS_OF, Machine, OperatingPoint, State, draw_machine, render
 from fisher_train.simulate.structure import PATHS
 
 __all__ = ["Family", "draw_operating_points", "draw_states", "family"]
@@ -79,7 +79,7 @@ def _draw_fault(machine: Machine, rng: np.random.Generator) -> tuple[str, str]:
 
 def _scale(machine: Machine, part: str) -> float:
     """Loudest force on the machine over the force of one part."""
-    if machine.modality == "current":
+    if machine.modality in ELECTRICAL:
         return 1.0
     present = [level for path, level in zip(PATHS, machine.levels, strict=True) if getattr(machine, path, True)]
     return max(present) / machine.levels[PATHS.index(part)]

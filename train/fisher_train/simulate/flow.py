@@ -1,16 +1,23 @@
-"""Pumps and fans: blade pass, turbulence, cavitation and a damaged blade."""
+"""Pumps and fans: blade pass, turbulence, cavitation and a damaged blade.
+
+Source: Brennen, Hydrodynamics of Pumps (1994), chapters 6 and 9.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 from fisher_edge.dsp.blocks import FloatArray
-from fisher_train.simulate.shaft import DoubleArray, impact_train, orders, unit_rms
+from fisher_train.simulate.damage import Damage
+from fisher_train.simulate.motion import Drive
+from fisher_train.simulate.shaft import cosine, orders, phase_of, pulse_rms, pulses
 
 __all__ = ["FAULTS", "Flow", "draw_flow", "flow_force"]
 
 FAULTS = ("cavitation", "blade", "blockage")
 HARMONICS = 4
+COLLAPSE = 0.8
+"""Scatter of the strength of collapsing bubbles (standard deviation of the logarithm)."""
 
 
 @dataclass(frozen=True)
@@ -40,42 +47,39 @@ def draw_flow(rng: np.random.Generator) -> Flow:
     )
 
 
-def flow_force(
-    flow: Flow,
-    revolutions: DoubleArray,
-    *,
-    rate_hz: int,
-    fault: str,
-    size: float,
-    load: float,
-    speed: float,
-    rng: np.random.Generator,
-) -> FloatArray:
+def flow_force(flow: Flow, drive: Drive, damage: Damage) -> FloatArray:
     """Force of the fluid (samples,), 1 at the largest blade-pass harmonic at rated speed.
 
     `cavitation`: random collapses, denser when a blade passes. `blade`: one blade differs, so that the shaft's
     orders modulate the blade pass. `blockage`: turbulence rises and blade pass falls. Pressure goes with the
     square of speed.
     """
-    blade_pass = orders(revolutions * flow.blades, np.asarray(flow.amplitudes))
-    shaft = np.cos(2 * np.pi * (revolutions % 1.0)).astype(np.float32)
-    turbulence = flow.turbulence * (0.6 + 0.8 * abs(load - 0.6))  # least near the best efficiency point
-    if fault == "blade":
+    size = damage.size
+    top = drive.top_order(drive.speed_hz * flow.blades)
+    blade_pass = orders(drive.turns * flow.blades, np.asarray(flow.amplitudes), top)
+    turbulence = flow.turbulence * (0.6 + 0.8 * abs(drive.load - 0.6))  # least near the best efficiency point
+    if damage.fault == "blade":
+        shaft = cosine(phase_of(drive.turns + damage.specimen.phase))
         blade_pass *= 1 + np.float32(min(1.5, size)) * shaft
         blade_pass += np.float32(0.5 * size) * shaft
-    elif fault == "blockage":
+    elif damage.fault == "blockage":
         blade_pass /= np.float32(1 + 0.3 * size)
         turbulence *= 1 + size
-    gate = 1 + np.float32(flow.blade_depth) * blade_pass
-    force = blade_pass + np.float32(turbulence) * gate * rng.standard_normal(len(shaft), np.float32)
-    if fault == "cavitation":
-        force += np.float32(size) * unit_rms(_collapses(flow, revolutions, rate_hz, rng))
-    return force * np.float32(speed**2)
+    force = 1 + np.float32(flow.blade_depth) * blade_pass
+    force *= np.float32(turbulence) * drive.white()
+    force += blade_pass
+    if damage.fault == "cavitation":
+        force += np.float32(size) * _collapses(flow, drive, damage)
+    return force * np.float32(drive.speed**2)
 
 
-def _collapses(flow: Flow, revolutions: DoubleArray, rate_hz: int, rng: np.random.Generator) -> FloatArray:
-    samples = len(revolutions)
-    count = 1 + rng.poisson(flow.bubbles_hz * samples / rate_hz)
-    at = np.sort(rng.uniform(revolutions[0], revolutions[-1], count))
-    dense = 0.5 + 0.5 * np.cos(2 * np.pi * ((at * flow.blades) % 1.0))
-    return impact_train(revolutions, at, dense * rng.lognormal(0, 0.8, count))
+def _collapses(flow: Flow, drive: Drive, damage: Damage) -> FloatArray:
+    """Train of collapses (samples,) of RMS 1 at random moments, none between two blades."""
+    bubbles_hz = flow.bubbles_hz * (0.5 + damage.specimen.place)
+    count = drive.rng.poisson(bubbles_hz * drive.samples / drive.rate_hz)
+    place = drive.rng.uniform(-0.5, drive.samples - 0.5, count)
+    turns = np.interp(place, np.arange(-1.0, drive.samples + 1), drive.edge_turns)
+    dense = 0.5 + 0.5 * np.cos(2 * np.pi * ((turns * flow.blades) % 1.0))
+    weights = dense * drive.rng.lognormal(0, COLLAPSE, count)
+    rms = pulse_rms(bubbles_hz, drive.rate_hz, 3 / 8 * np.exp(2 * COLLAPSE**2))
+    return pulses(place, weights, drive.samples) / np.float32(rms)

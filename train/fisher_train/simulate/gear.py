@@ -1,11 +1,16 @@
-"""A pair of gears: mesh harmonics, sidebands of both shafts, wear and a damaged tooth."""
+"""A pair of gears: mesh harmonics, sidebands of both shafts, wear and a damaged tooth.
+
+Source: McFadden, Detecting fatigue cracks in gears by amplitude and phase demodulation, J. Vib. Acoust. 108 (1986).
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 from fisher_edge.dsp.blocks import FloatArray
-from fisher_train.simulate.shaft import DoubleArray, impact_train, orders, unit_rms
+from fisher_train.simulate.damage import Damage
+from fisher_train.simulate.motion import Drive
+from fisher_train.simulate.shaft import cosine, events, orders, phase_of, pulse_rms, pulses
 
 __all__ = ["FAULTS", "Gear", "draw_gear", "gear_force"]
 
@@ -45,40 +50,45 @@ def draw_gear(rng: np.random.Generator) -> Gear:
     )
 
 
-def gear_force(
-    gear: Gear, revolutions: DoubleArray, *, fault: str, size: float, load: float, rng: np.random.Generator
-) -> FloatArray:
+def gear_force(gear: Gear, drive: Drive, damage: Damage) -> FloatArray:
     """Force of the mesh (samples,), 1 at its largest harmonic in a sound pair at full load.
 
     `size`: `wear` adds to the higher harmonics, `eccentricity` deepens the sidebands of the pinion, `tooth`
     softens the mesh and strikes once per revolution.
     """
-    pinion = np.cos(2 * np.pi * (revolutions % 1.0)).astype(np.float32)
-    wheel = np.cos(2 * np.pi * ((revolutions * gear.teeth / gear.wheel_teeth) % 1.0)).astype(np.float32)
+    size = damage.size
     amplitudes = np.asarray(gear.amplitudes)
     pinion_depth = gear.pinion_depth
-    if fault == "wear":
-        amplitudes = amplitudes + size * np.linspace(0.1, 0.6, HARMONICS) * np.exp(1j * np.arange(HARMONICS))
-    if fault == "eccentricity":
+    if damage.fault == "wear":
+        added = np.linspace(0.1, 0.6, HARMONICS) * np.exp(1j * np.arange(HARMONICS))
+        amplitudes = amplitudes + size * damage.specimen.shape(added)
+    if damage.fault == "eccentricity":
         pinion_depth += min(1.5, size)
-    envelope = 1 + pinion_depth * pinion + gear.wheel_depth * wheel
-    mesh = revolutions * gear.teeth + gear.phase_depth * pinion
-    if fault == "tooth":
-        near = _near_tooth(revolutions, gear.teeth)
+    wheel = cosine(phase_of(drive.turns * (gear.teeth / gear.wheel_teeth)))
+    envelope = 1 + np.float32(pinion_depth) * drive.shaft + np.float32(gear.wheel_depth) * wheel
+    mesh = drive.turns * gear.teeth + gear.phase_depth * drive.shaft
+    if damage.fault == "tooth":
+        near = _near_tooth(gear, drive, damage)
         envelope -= np.float32(min(0.9, size)) * near
-        mesh = mesh - 0.1 * min(1.0, size) * near
-    force = envelope * orders(mesh, amplitudes) * np.float32(0.3 + 0.7 * load)
-    if fault == "tooth":
-        force += np.float32(gear.impact * size) * unit_rms(_strikes(revolutions, rng))
+        mesh -= 0.1 * min(1.0, size) * near
+    force = orders(mesh, amplitudes, drive.top_order(drive.speed_hz * gear.teeth)) * envelope
+    force *= np.float32(0.3 + 0.7 * drive.load)
+    if damage.fault == "tooth":
+        force += np.float32(gear.impact * size) * _strikes(drive, damage)
     return force
 
 
-def _near_tooth(revolutions: DoubleArray, teeth: int) -> FloatArray:
+def _near_tooth(gear: Gear, drive: Drive, damage: Damage) -> FloatArray:
     """Bell (samples,) that is 1 where the damaged tooth is in mesh, about one pitch wide."""
-    pitches = ((revolutions % 1.0) - 0.5).astype(np.float32) * teeth
-    return np.exp(-np.square(pitches))
+    turn = phase_of(drive.turns - damage.specimen.phase + 0.5)
+    wide = 0.7 + 3 * damage.specimen.width
+    return np.asarray(np.exp(-np.square((turn - np.float32(0.5)) * np.float32(gear.teeth / wide))))
 
 
-def _strikes(revolutions: DoubleArray, rng: np.random.Generator) -> FloatArray:
-    at = np.arange(np.floor(revolutions[0]), revolutions[-1] + 1) + 0.5
-    return impact_train(revolutions, at, rng.lognormal(0, 0.2, len(at)))
+def _strikes(drive: Drive, damage: Damage) -> FloatArray:
+    """Train of strikes (samples,) of RMS 1, one each time the damaged tooth comes into mesh."""
+    number, place = events(drive.edge_turns - damage.specimen.phase)
+    roughness = damage.specimen.roughness
+    weights = np.exp(roughness * drive.run.scatter("tooth", number))
+    rms = pulse_rms(drive.speed_hz, drive.rate_hz, np.exp(2 * roughness**2))
+    return pulses(place, weights, drive.samples) / np.float32(rms)

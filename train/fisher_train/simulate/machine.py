@@ -1,11 +1,12 @@
 """Random machines: what they are made of, how they fail, and the wave a sensor on them records.
 
-Start at `render` (one wave). Everything is drawn from the generator that is passed in, so the same seed gives the
-same waves.
+Start at `render` (one wave); `stream.MachineStream` records the same machine without end. Everything is drawn from
+the generator that is passed in, so the same seed gives the same waves.
 """
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,42 +14,65 @@ from scipy import fft
 
 from fisher_edge.dsp.blocks import FloatArray
 from fisher_train.simulate import bearing as bearings
+from fisher_train.simulate import compressor as compressors
 from fisher_train.simulate import flow as flows
 from fisher_train.simulate import gear as gears
+from fisher_train.simulate import leak as leaks
 from fisher_train.simulate import motor as motors
+from fisher_train.simulate import planetary as stages
 from fisher_train.simulate import rotor as rotors
-from fisher_train.simulate.bearing import Bearing
-from fisher_train.simulate.flow import Flow
-from fisher_train.simulate.gear import Gear
-from fisher_train.simulate.motor import Motor
-from fisher_train.simulate.rotor import Rotor
-from fisher_train.simulate.shaft import shaft_revolutions
-from fisher_train.simulate.structure import (
-    PATHS,
-    Sensor,
-    Structure,
-    background,
-    draw_sensor,
-    draw_structure,
-    path_response,
-    sensor_response,
-)
+from fisher_train.simulate import supply as supplies
+from fisher_train.simulate.damage import SOUND, Damage, draw_specimen
+from fisher_train.simulate.motion import Drive, Run
+from fisher_train.simulate.sensor import Modality, Sensor, background, digitise, draw_sensor, sensor_response
+from fisher_train.simulate.structure import HIGHEST_MODE_HZ, PATHS, Structure, draw_structure, path_response
 
 __all__ = [
+    "ELECTRICAL",
+    "FAULTS_OF",
     "Machine",
     "OperatingPoint",
     "State",
+    "begin",
     "draw_machine",
+    "forces",
+    "level_of",
+    "measured",
     "render",
 ]
 
 MAX_CURRENT_RATE_HZ = 12_000
+ELECTRICAL = ("current", "voltage")
 FAULTS_OF = {
     "rotor": rotors.FAULTS,
     "bearing": bearings.FAULTS,
     "gear": gears.FAULTS,
     "motor": motors.FAULTS,
     "flow": flows.FAULTS,
+    "planetary": stages.FAULTS,
+    "compressor": compressors.FAULTS,
+    "leak": leaks.FAULTS,
+    "supply": supplies.FAULTS,
+}
+DRAWS: dict[str, tuple[Callable[[np.random.Generator], Any], float]] = {
+    "bearing": (bearings.draw_bearing, 0.8),
+    "gear": (gears.draw_gear, 0.4),
+    "motor": (motors.draw_motor, 0.5),
+    "flow": (flows.draw_flow, 0.4),
+    "planetary": (stages.draw_planetary, 0.12),
+    "compressor": (compressors.draw_compressor, 0.12),
+    "leak": (leaks.draw_leak, 0.12),
+}
+"""Parts beside the rotor, and the share of machines that have each."""
+FORCES: dict[str, Callable[[Any, Drive, Damage], FloatArray]] = {
+    "rotor": rotors.rotor_force,
+    "bearing": bearings.bearing_force,
+    "gear": gears.gear_force,
+    "motor": motors.magnetic_hum,
+    "flow": flows.flow_force,
+    "planetary": stages.planetary_force,
+    "compressor": compressors.compressor_force,
+    "leak": leaks.leak_force,
 }
 
 
@@ -60,6 +84,8 @@ class State:
     fault: str = ""
     size: float = 0.0
     """Size of the fault's force relative to the nominal force of its part (1 is plain to see)."""
+    specimen: int = 0
+    """Individual: the same fault of the same size as another specimen has it, on the same machine."""
 
 
 @dataclass(frozen=True)
@@ -79,44 +105,51 @@ class OperatingPoint:
 class Machine:
     """Geometry of one machine and the sensor on it; parts that it does not have are None."""
 
-    modality: Literal["vibration", "sound", "current"]
-    rotor: Rotor
-    bearing: Bearing | None
-    gear: Gear | None
-    motor: Motor | None
-    flow: Flow | None
+    modality: Modality
+    seed: int
+    """What its specimens of faults are drawn from."""
+    rotor: rotors.Rotor
     structure: Structure
     sensor: Sensor
     levels: tuple[float, ...]
     """Nominal force of each of PATHS."""
+    bearing: bearings.Bearing | None = None
+    gear: gears.Gear | None = None
+    motor: motors.Motor | None = None
+    flow: flows.Flow | None = None
+    planetary: stages.Planetary | None = None
+    compressor: compressors.Compressor | None = None
+    leak: leaks.Leak | None = None
+    supply: supplies.Supply | None = None
 
     def parts(self) -> tuple[str, ...]:
         """Names of the parts whose faults this machine's sensor can record."""
-        if self.modality == "current":
-            return ("motor",)
-        return tuple(name for name in FAULTS_OF if getattr(self, name) is not None)
+        if self.modality in ELECTRICAL:
+            return ("motor",) if self.modality == "current" else ("supply",)
+        return tuple(name for name in FORCES if getattr(self, name) is not None)
 
 
 def draw_machine(rng: np.random.Generator, rate_hz: int) -> Machine:
-    """Draw a machine whose sensor is sampled at this rate: vibration, sound or (not at high rates) motor current."""
-    shares = (0.5, 0.33, 0.17) if rate_hz <= MAX_CURRENT_RATE_HZ else (0.6, 0.4, 0.0)
-    modality = rng.choice(["vibration", "sound", "current"], p=shares)
-    has = rng.uniform(size=4) < (0.8, 0.4, 0.5, 0.4)
+    """Draw a machine whose sensor is sampled at this rate: vibration, sound or (at low rates) current or voltage."""
+    shares = (0.49, 0.32, 0.15, 0.04) if rate_hz <= MAX_CURRENT_RATE_HZ else (0.6, 0.4, 0.0, 0.0)
+    modality: Modality = rng.choice(["vibration", "sound", "current", "voltage"], p=shares).item()
     levels = 10 ** (rng.uniform(-25, 3, len(PATHS)) / 20)
-    structure, sensor = draw_structure(rng), draw_sensor(rng)
-    if modality == "sound":  # other machines and the room are always heard
-        sensor = replace(sensor, noise_db=float(rng.uniform(-35, -5)), high_pass_hz=float(rng.uniform(10, 60)))
-    motor = motors.draw_motor(rng)
+    structure = draw_structure(rng, max(HIGHEST_MODE_HZ, 0.45 * rate_hz))
+    parts = {name: draw(rng) for name, (draw, share) in DRAWS.items() if rng.uniform() < share}
+    if modality == "current":
+        parts.setdefault("motor", motors.draw_motor(rng))
+    if modality == "voltage":
+        parts["supply"] = supplies.draw_supply(rng)
+    present = [level for name, level in zip(PATHS, levels, strict=True) if name in {*parts, "rotor", "background"}]
+    healthy_rms = float(np.sqrt(np.sum(np.square(present)))) if modality not in ELECTRICAL else 0.7
     return Machine(
         modality=modality,
+        seed=int(rng.integers(2**32)),
         rotor=rotors.draw_rotor(rng),
-        bearing=bearings.draw_bearing(rng) if has[0] else None,
-        gear=gears.draw_gear(rng) if has[1] else None,
-        motor=motor if has[2] or modality == "current" else None,
-        flow=flows.draw_flow(rng) if has[3] else None,
         structure=structure,
-        sensor=sensor,
+        sensor=draw_sensor(rng, modality, healthy_rms),
         levels=tuple(levels.tolist()),
+        **parts,
     )
 
 
@@ -125,59 +158,56 @@ def render(
 ) -> FloatArray:
     """Record a machine: (samples,) float32 in arbitrary units."""
     n = fft.next_fast_len(samples, real=True)
-    if machine.modality == "current":
-        spectrum = fft.rfft(_current(machine, state, point, rate_hz, n, rng))
-    else:
-        spectrum = sum(
-            path_response(machine.structure, path, n, rate_hz) * fft.rfft(force)
-            for path, force in _forces(machine, state, point, rate_hz, n, rng).items()
-        )
-    spectrum = spectrum * sensor_response(machine.sensor, n, rate_hz)
+    drive = begin(machine, point, n, Run(rate_hz, rng))
+    spectrum = sum(
+        path_response(machine.structure, path, n, rate_hz) * fft.rfft(force) if path else fft.rfft(force)
+        for path, force in forces(machine, state, drive).items()
+    )
+    spectrum *= sensor_response(machine.sensor, n, rate_hz)
     spectrum += _noise(machine, rate_hz, n, rng)
-    wave = fft.irfft(spectrum, n)[:samples]
-    return np.asarray(wave * 10 ** (point.gain_db / 20), np.float32)
+    return measured(machine, point, fft.irfft(spectrum, n)[:samples])
 
 
-def _current(
-    machine: Machine, state: State, point: OperatingPoint, rate_hz: int, samples: int, rng: np.random.Generator
-) -> FloatArray:
-    assert machine.motor is not None
-    motor = machine.motor
-    cycles = shaft_revolutions(motor.line_hz * point.line, 2e-4, samples, rate_hz, rng)
-    time_s = np.arange(samples) / rate_hz
-    current = motors.stator_current(motor, cycles, fault=state.fault, size=state.size, load=point.load, rng=rng)
-    return current + motors.switching(motor, cycles, time_s)
+def begin(machine: Machine, point: OperatingPoint, samples: int, run: Run) -> Drive:
+    """Let a machine run at an operating point for the next samples of a recording."""
+    line = machine.supply or machine.motor
+    return run.advance(
+        samples,
+        speed_hz=machine.rotor.speed_hz * point.speed,
+        fluctuation=machine.rotor.fluctuation,
+        line_hz=(line.line_hz if line else 0.0) * point.line,
+        speed=point.speed,
+        load=point.load,
+    )
 
 
-def _forces(
-    machine: Machine, state: State, point: OperatingPoint, rate_hz: int, samples: int, rng: np.random.Generator
-) -> dict[str, FloatArray]:
-    """Force of every part (samples,) on its path, times its level."""
-    rotor, load = machine.rotor, point.load
-    turns = shaft_revolutions(rotor.speed_hz * point.speed, rotor.fluctuation, samples, rate_hz, rng)
+def forces(machine: Machine, state: State, drive: Drive) -> dict[str, FloatArray]:
+    """Force of every part (samples,) times its level by path; of an electrical sensor its quantity, without a path."""
 
-    def fault_of(part: str) -> tuple[str, float]:
-        return (state.fault, state.size) if state.part == part else ("", 0.0)
+    def damage_of(part: str) -> Damage:
+        if state.part != part:
+            return SOUND
+        return Damage(state.fault, state.size, draw_specimen(machine.seed, part, state.fault, state.specimen))
 
-    fault, size = fault_of("rotor")
-    forces = {"rotor": rotors.rotor_force(rotor, turns, fault=fault, size=size, speed=point.speed, rng=rng)}
-    if machine.bearing is not None:
-        fault, size = fault_of("bearing")
-        forces["bearing"] = bearings.bearing_force(machine.bearing, turns, fault=fault, size=size, load=load, rng=rng)
-    if machine.gear is not None:
-        fault, size = fault_of("gear")
-        forces["gear"] = gears.gear_force(machine.gear, turns, fault=fault, size=size, load=load, rng=rng)
-    if machine.motor is not None:
-        fault, size = fault_of("motor")
-        cycles = shaft_revolutions(machine.motor.line_hz * point.line, 2e-4, samples, rate_hz, rng)
-        forces["motor"] = motors.magnetic_hum(machine.motor, cycles, fault=fault, size=size, load=load)
-    if machine.flow is not None:
-        fault, size = fault_of("flow")
-        forces["flow"] = flows.flow_force(
-            machine.flow, turns, rate_hz=rate_hz, fault=fault, size=size, load=load, speed=point.speed, rng=rng
-        )
-    forces["background"] = rng.standard_normal(samples, np.float32)
-    return {path: np.float32(machine.levels[PATHS.index(path)]) * force for path, force in forces.items()}
+    if machine.modality == "current":
+        assert machine.motor is not None
+        return {"": motors.stator_current(machine.motor, drive, damage_of("motor"), machine.sensor.wire)}
+    if machine.modality == "voltage":
+        assert machine.supply is not None
+        return {"": supplies.supply_voltage(machine.supply, drive, damage_of("supply"), machine.sensor.wire)}
+    found = {part: FORCES[part](getattr(machine, part), drive, damage_of(part)) for part in machine.parts()}
+    found["background"] = drive.white()
+    return {path: np.float32(level_of(machine, path)) * force for path, force in found.items()}
+
+
+def level_of(machine: Machine, path: str) -> float:
+    """Nominal force on a path."""
+    return machine.levels[PATHS.index(path)]
+
+
+def measured(machine: Machine, point: OperatingPoint, wave: npt.NDArray[np.floating]) -> FloatArray:
+    """Samples (n,) float32 of a wave at the sensor."""
+    return digitise(machine.sensor, wave * 10 ** (point.gain_db / 20))
 
 
 def _noise(machine: Machine, rate_hz: int, samples: int, rng: np.random.Generator) -> npt.NDArray[np.complex64]:
