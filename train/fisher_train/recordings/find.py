@@ -14,8 +14,9 @@ import soundfile
 from fisher_edge.dsp.frontend import MAX_RATE_HZ, MIN_RATE_HZ
 from fisher_edge.errors import BadInputError, FisherEdgeError
 from fisher_train.recordings.recording import Recording, open_array, refusing
+from fisher_train.recordings.shards import SHARD, recordings_of
 
-__all__ = ["Bad", "Corpus", "find", "find_in_file"]
+__all__ = ["Bad", "Corpus", "find", "look"]
 
 META = "meta.csv"
 SOUND = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64"})
@@ -49,22 +50,28 @@ def find(inputs: Sequence[Path]) -> Corpus:
 
     Raises BadInputError when there is no usable recording at all; files that cannot be used are listed in `bad`.
     """
-    recordings: list[Recording] = []
-    bad: list[Bad] = []
-    for path, root in files_of(inputs):
-        found = find_in_file(path, root)
-        recordings += found.recordings
-        bad += found.bad
-    if not recordings:
-        first = f"; the first of {len(bad)} unusable: {bad[0].reason}" if bad else ""
+    found = look(inputs)
+    if not found.recordings:
+        first = f"; the first of {len(found.bad)} unusable: {found.bad[0].reason}" if found.bad else ""
         raise BadInputError(
             f"no usable recording in {', '.join(map(str, inputs))}{first}; give folders of WAV, FLAC or other sound "
-            f"files, or of .npy with a {META}"
+            f"files, of .npy with a {META}, or of shards"
         )
+    return found
+
+
+def look(inputs: Sequence[Path]) -> Corpus:
+    """Find the recordings of files and folders, if there are any."""
+    recordings: list[Recording] = []
+    bad: list[Bad] = []
+    for path, root in _files_of(inputs):
+        found = _in_file(path, root)
+        recordings += found.recordings
+        bad += found.bad
     return Corpus(tuple(recordings), tuple(bad))
 
 
-def files_of(inputs: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
+def _files_of(inputs: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
     """Yield (file, root folder) of everything that may hold recordings: a `meta.csv` stands for its arrays."""
     for given in inputs:
         if given.is_file():
@@ -75,11 +82,13 @@ def files_of(inputs: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
             raise BadInputError(f"no file or folder at {given}; check the path")
 
 
-def find_in_file(path: Path, root: Path) -> Corpus:
+def _in_file(path: Path, root: Path) -> Corpus:
     """Read what the headers say of one file, which lies below `root`."""
     try:
         if path.name == META:
             return _listed(path, root)
+        if path.suffix.lower() == SHARD:
+            return Corpus(tuple(recordings_of(path)))
         if path.suffix.lower() == ARRAY:
             raise BadInputError(f"{path} carries no sampling rate; list it in a {META} beside it")
         return Corpus(tuple(_channels_of_sound(path, root)))
@@ -88,7 +97,7 @@ def find_in_file(path: Path, root: Path) -> Corpus:
 
 
 def _walk(root: Path) -> Iterator[Path]:
-    """Yield the files below a folder, sorted: sounds, tables, and arrays that no table lists."""
+    """Yield the files below a folder, sorted: sounds, shards, tables, and arrays that no table lists."""
     listed: set[Path] = set()
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -98,7 +107,8 @@ def _walk(root: Path) -> Iterator[Path]:
             listed |= _names_in(here / META)
         for name in sorted(names):
             suffix = Path(name).suffix.lower()
-            if not name.startswith(".") and (suffix in SOUND or (suffix == ARRAY and here / name not in listed)):
+            known = suffix in SOUND or suffix == SHARD or (suffix == ARRAY and here / name not in listed)
+            if known and not name.startswith("."):
                 yield here / name
 
 
@@ -144,7 +154,7 @@ def _channels_of_array(path: Path, root: Path, row: dict[str, str]) -> Iterable[
         rate_hz, scale = int(row["sample_rate_hz"]), float(row.get("scale") or 1.0)
     except ValueError as error:
         raise BadInputError(f"{path} has no numbers as its rate and scale in {META} ({error}); mend it") from error
-    check_rate(path, rate_hz)
+    _check_rate(path, rate_hz)
     samples, channels = open_array(path).shape
     if samples == 0:
         raise BadInputError(f"{path} holds no samples; record it again")
@@ -161,7 +171,7 @@ def _channels_of_sound(path: Path, root: Path) -> Iterable[Recording]:
     """Return a recording for every channel of a sound file."""
     with refusing(path), soundfile.SoundFile(path) as sound:
         rate_hz, samples, channels = int(sound.samplerate), int(sound.frames), int(sound.channels)
-    check_rate(path, rate_hz)
+    _check_rate(path, rate_hz)
     if samples == 0:
         raise BadInputError(f"{path} holds no samples; record it again")
     name = _name(path, root)
@@ -175,7 +185,7 @@ def _name(path: Path, root: Path) -> str:
     return (Path(root.resolve().name) / path.relative_to(root)).as_posix()
 
 
-def check_rate(path: Path, rate_hz: int) -> None:
+def _check_rate(path: Path, rate_hz: int) -> None:
     """Refuse a rate that no front-end can hear."""
     if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
         raise BadInputError(

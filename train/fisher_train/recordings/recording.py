@@ -48,6 +48,8 @@ class Recording:
     """Bytes of the member; 0: the recording is a file of its own."""
     label: str = ""
     """Name of the channel."""
+    first: int = 0
+    """Sample of the original recording with which this piece of it begins."""
 
     @property
     def seconds(self) -> float:
