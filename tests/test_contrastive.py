@@ -1,28 +1,20 @@
-"""Contrastive pre-training: loss, schedule, batches, the loop and its resumption."""
+"""Contrastive pre-training: loss, schedule and batches."""
 
-import json
 import math
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fisher_edge.dsp.frontend import FrontEnd
-from fisher_edge.errors import BadArtifactError, UsageError
-from fisher_train import loop
-from fisher_train.checkpoint import build_encoder, load_checkpoint
-from fisher_train.cli import main
 from fisher_train.contrastive import Contrastive, Projector, nt_xent
 from fisher_train.data import LONG_STREAM, SHORT_STREAM, Batches, Plan, Pool, _band_weights, loader
 from fisher_train.encoder import PRESETS, Encoder, EncoderConfig
-from fisher_train.loop import train
-from fisher_train.run import Settings
 from fisher_train.schedule import learning_rate, parameter_groups
 
 FRONT_END = FrontEnd(band_width=50, top_band="pad", amplitude="standardise")
@@ -36,7 +28,6 @@ PLAN = Plan(
     long_families=((128, 1), (160, 2)),
 )
 MICRO = EncoderConfig(embed_dim=32, depth=2, num_heads=2, band_width=50, max_length=64, max_freq=3)
-SETTINGS = Settings(steps=4, warmup_steps=2)
 
 
 def test_nt_xent_is_its_definition() -> None:
@@ -175,132 +166,6 @@ def test_worker_makes_the_same_batches() -> None:
     there, here = loader(PLAN, 2, workers=1), loader(PLAN, 2, workers=0)
     for _ in range(2):
         torch.testing.assert_close(next(there), next(here), atol=0, rtol=0)
-
-
-def test_training_makes_a_checkpoint(tmp_path: Path) -> None:
-    """A run ends with a checkpoint that loads, with the front-end and the facts of its training."""
-    final = train(SETTINGS, tmp_path / "run", workers=0, plan=PLAN)
-    found = load_checkpoint(final)
-    assert found.front_end == FRONT_END
-    assert found.config == PRESETS["nano"]
-    assert found.facts["steps"] == 4
-    assert found.facts["licence"] == "Apache-2.0"
-    assert "--steps 4 --seed 0" in found.facts["command"]
-    assert build_encoder(found)(torch.randn(1, 96, 50)).shape == (1, 128)
-
-
-def test_training_lowers_the_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forty steps on one batch of simulated machines bring the loss well below where it was."""
-    batch = Batches(PLAN).batch(0)
-
-    def same(*_: object, **__: object) -> Iterator[Tensor]:
-        while True:
-            yield batch
-
-    monkeypatch.setattr(loop, "loader", same)
-    train(Settings(steps=40, warmup_steps=5), tmp_path, workers=0, plan=PLAN)
-    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [20, 40]
-    assert lines[1]["loss_96"] < 0.7 * lines[0]["loss_96"]
-
-
-def test_interrupted_run_continues_as_if_never_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that was ended at step 3 and started again gives the weights of an unbroken one, bit by bit."""
-    whole = load_checkpoint(train(SETTINGS, tmp_path / "whole", workers=0, plan=PLAN))
-
-    def broken(plan: Plan, first_step: int, *, workers: int) -> Iterator[Tensor]:
-        batches = loader(plan, first_step, workers=workers)
-        yield from (next(batches) for _ in range(3))
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "loader", broken)
-        patch.setattr(loop, "SAVE_EVERY_S", 0.0)
-        with pytest.raises(KeyboardInterrupt):
-            train(SETTINGS, tmp_path / "broken", workers=0, plan=PLAN)
-    assert not (tmp_path / "broken" / "final").exists()
-    resumed = load_checkpoint(train(SETTINGS, tmp_path / "broken", workers=0, plan=PLAN))
-    for key, value in whole.state.items():
-        torch.testing.assert_close(resumed.state[key], value, atol=0, rtol=0)
-
-
-def test_finished_run_trains_no_further(tmp_path: Path) -> None:
-    """Starting a finished run again gives the same checkpoint."""
-    first = load_checkpoint(train(SETTINGS, tmp_path, workers=0, plan=PLAN))
-    again = load_checkpoint(train(SETTINGS, tmp_path, workers=0, plan=PLAN))
-    assert again.facts["steps"] == first.facts["steps"]
-    torch.testing.assert_close(list(again.state.values()), list(first.state.values()), atol=0, rtol=0)
-
-
-def test_run_with_other_settings_is_refused(tmp_path: Path) -> None:
-    """A folder is continued with its own settings only; the error names the one that differs."""
-    train(SETTINGS, tmp_path, workers=0, plan=PLAN)
-    with pytest.raises(UsageError, match="seed 0 there, 7 asked for"):
-        train(replace(SETTINGS, seed=7), tmp_path, workers=0, plan=PLAN)
-
-
-@pytest.mark.parametrize("name", ["state.pt", "run.json"])
-def test_damaged_run_is_refused(tmp_path: Path, name: str) -> None:
-    """A half-written file of a run is one clear line."""
-    train(SETTINGS, tmp_path, workers=0, plan=PLAN)
-    content = (tmp_path / name).read_bytes()
-    (tmp_path / name).write_bytes(content[: len(content) // 2])
-    with pytest.raises(BadArtifactError, match=name.replace(".", r"\.")):
-        train(SETTINGS, tmp_path, workers=0, plan=PLAN)
-
-
-def test_log_is_cut_where_the_run_continues(tmp_path: Path) -> None:
-    """Lines after the saved state, and a line cut short, are forgotten on resumption."""
-    train(SETTINGS, tmp_path, workers=0, plan=PLAN)
-    (tmp_path / "log.jsonl").write_text('{"step": 2}\n{"step": 40}\n{"st')
-    train(SETTINGS, tmp_path, workers=0, plan=PLAN)
-    assert (tmp_path / "log.jsonl").read_text() == '{"step": 2}\n'
-
-
-def test_time_drives_the_schedule() -> None:
-    """Without steps the share done is the share of the minutes; with steps, of the steps."""
-    assert Settings(minutes=2).progress(999, 60.0) == pytest.approx(0.5)
-    assert Settings(steps=10).progress(5, 9999.0) == pytest.approx(0.5)
-
-
-@pytest.mark.parametrize(
-    "arguments", [["--minutes", "0"], ["--minutes", "nan"], ["--minutes", "inf"], ["--steps", "-1"], ["--seed", "-1"]]
-)
-def test_command_refuses_what_cannot_be_trained(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]
-) -> None:
-    """Wrong values are one line on standard error and exit code 2."""
-    assert main(["contrastive", "--out", str(tmp_path / "run"), *arguments]) == 2
-    assert capsys.readouterr().err.startswith("error: minutes=")
-    assert not (tmp_path / "run").exists()
-
-
-def test_command_refuses_a_file_as_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A file where the run should be is one line and exit code 2."""
-    (tmp_path / "run").write_text("")
-    assert main(["contrastive", "--out", str(tmp_path / "run"), "--steps", "1", "--workers", "0"]) == 2
-    assert "cannot be used as a folder" in capsys.readouterr().err
-
-
-def test_interrupted_command_says_how_to_continue(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Ctrl-C is no traceback: exit code 130 and one line."""
-
-    def broken(*_: object, **__: object) -> Iterator[Tensor]:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(loop, "loader", broken)
-    assert main(["contrastive", "--out", str(tmp_path / "run"), "--steps", "1"]) == 130
-    assert "continues the run" in capsys.readouterr().err
-
-
-def test_command_refuses_an_unknown_preset(capsys: pytest.CaptureFixture[str]) -> None:
-    """The error names the presets there are."""
-    with pytest.raises(SystemExit) as caught:
-        main(["contrastive", "--out", "x", "--preset", "giant"])
-    assert caught.value.code == 2
-    assert "nano" in capsys.readouterr().err
 
 
 def test_band_that_shows_the_fault_is_drawn_most() -> None:

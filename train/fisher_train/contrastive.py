@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from fisher_train.encoder import Encoder, EncoderConfig
 
@@ -15,10 +16,15 @@ __all__ = ["Contrastive", "Projector", "nt_xent"]
 
 
 class Contrastive(nn.Module):
-    """The `encoder` and its `projector`, trained on pairs of views."""
+    """The `encoder` and its `projector`, trained on pairs of views.
 
-    def __init__(self, config: EncoderConfig, temperature: float = 0.1) -> None:
+    With more than one of `parts`, views are encoded part by part and again in the backward pass: the memory is that
+    of one part, the result that of the whole batch, whose pairs are all compared with each other.
+    """
+
+    def __init__(self, config: EncoderConfig, temperature: float = 0.1, *, parts: int = 1) -> None:
         super().__init__()
+        self.parts = parts
         self.encoder = Encoder(config)
         self.projector = Projector(config.embed_dim)
         self.temperature = temperature
@@ -32,10 +38,16 @@ class Contrastive(nn.Module):
         with the whole batch: the projector's are the same everywhere; the encoder's are, on each process, `world`
         times the share of its own pairs (see `gather_pairs`), and the mean of these is the sum of the shares.
         """
-        embeddings = self.encoder(views.flatten(0, 1)).view(*views.shape[:2], -1)
+        embeddings = self._embed(views.flatten(0, 1)).view(*views.shape[:2], -1)
         first, second = self.projector(gather_pairs(embeddings).flatten(0, 1)).float().chunk(2)
         loss, ranked_first = nt_xent(first, second, self.temperature)
         return loss, {"ranked_first": ranked_first}
+
+    def _embed(self, bands: Tensor) -> Tensor:
+        if self.parts == 1:
+            embeddings: Tensor = self.encoder(bands)
+            return embeddings
+        return torch.cat([checkpoint(self.encoder, part, use_reentrant=False) for part in bands.chunk(self.parts)])
 
     def after_step(self, step: int, total_steps: int) -> None:
         """Nothing follows a step; objectives have this method in common."""

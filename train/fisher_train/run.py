@@ -1,140 +1,203 @@
-"""A run on disk: its settings, its log and the state from which it is continued.
+"""A run on disk: its folder, its settings, and what an interrupted one needs to be the same run.
 
-A run is a folder: `run.json` (settings), `log.jsonl` (one object a line), `state.pt` (where it is) and, when it
-has finished, `final/` (the checkpoint). Every file is written beside and renamed.
+A run is a folder: `run.json` (settings), `log.jsonl` and `tensorboard/` (logs.py), `step-*/` (state.py) and, when
+it has finished, `final/` (the checkpoint). Start at `Settings` and `open_run`.
 """
 
+import fcntl
 import json
 import math
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
-from fisher_edge.errors import BadArtifactError, UsageError
+from fisher_edge.errors import BadArtifactError, StateError, UsageError
 from fisher_train.encoder import PRESETS
 
-__all__ = ["Settings", "TrainingState", "append_log", "open_run", "save_state"]
+__all__ = ["OBJECTIVES", "PRECISIONS", "Execution", "Recipe", "Settings", "open_run", "replace_file", "writing"]
+
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The numbers of an objective."""
+
+    batch: int
+    """Pairs (contrastive) or recordings (self-distillation) of one optimiser step, over all processes."""
+    peak_rate: float
+    betas: tuple[float, float]
+    clip: float
+    """Largest norm of the gradient."""
+    warmup_steps: int = 0
+    warmup_share: float = 0.0
+    """Warm-up as a share of the run, where that is longer than `warmup_steps`."""
+    weight_decay: float = 0.05
+
+
+RECIPES = {
+    "contrastive": Recipe(batch=96, peak_rate=1e-3, betas=(0.9, 0.98), clip=3.0, warmup_steps=100),
+    # FISHER (arXiv 2507.16696), section III: 40 k of 400 k steps of warm-up.
+    "distillation": Recipe(batch=16, peak_rate=5e-4, betas=(0.9, 0.95), clip=4.0, warmup_share=0.1),
+    "both": Recipe(batch=96, peak_rate=1e-3, betas=(0.9, 0.98), clip=3.0, warmup_steps=100),
+}
+OBJECTIVES = tuple(RECIPES)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of a run; a resumed run must have the same."""
+    """What is trained; a resumed run must have the same. None is the objective's recipe."""
 
     preset: str = "nano"
+    objective: str = "contrastive"
+    data: tuple[str, ...] = ()
+    """Folders and shards of recordings; none: simulated machines."""
     seed: int = 0
     minutes: float = 60.0
     """Training time: the cosine follows the time spent, so that it ends at zero within the budget."""
     steps: int = 0
     """Steps instead of minutes when not 0: the cosine follows the steps, and the run repeats exactly."""
-    peak_rate: float = 1e-3
-    weight_decay: float = 0.05
-    betas: tuple[float, float] = (0.9, 0.98)
-    warmup_steps: int = 100
-    clip: float = 3.0
-    temperature: float = 0.1
+    batch: int | None = None
+    frames: int = 1024
+    """Frames of a window of recordings."""
+    accumulate: int = 1
+    """Parts into which each process divides its share of a batch, to save memory."""
+    precision: str = "fp32"
+    peak_rate: float | None = None
+    warmup_steps: int | None = None
+    init: str | None = None
+    """Checkpoint whose weights the encoder starts with."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
-        if self.preset not in PRESETS:
-            raise UsageError(f"preset {self.preset!r} is not one of {', '.join(PRESETS)}; choose one of them")
+        for name, value, known in (
+            ("preset", self.preset, tuple(PRESETS)),
+            ("objective", self.objective, OBJECTIVES),
+            ("precision", self.precision, PRECISIONS),
+        ):
+            if value not in known:
+                raise UsageError(f"{name} {value!r} is not one of {', '.join(known)}; choose one of them")
         if self.steps < 0 or (self.steps == 0 and not 0 < self.minutes < math.inf) or self.seed < 0:
             raise UsageError(
                 f"minutes={self.minutes}, steps={self.steps}, seed={self.seed} cannot be trained; give a positive time "
                 "or number of steps and a seed from 0"
             )
+        config, recipe = PRESETS[self.preset], self.recipe
+        if not config.patch_size < self.frames <= config.max_frames:
+            raise UsageError(
+                f"frames={self.frames} cannot be trained; preset {self.preset} takes {config.patch_size + 1} to "
+                f"{config.max_frames}"
+            )
+        if recipe.batch < 1 or self.accumulate < 1 or recipe.warmup_steps < 0 or not 0 < recipe.peak_rate < math.inf:
+            raise UsageError(
+                f"batch={recipe.batch}, accumulate={self.accumulate}, warmup_steps={recipe.warmup_steps}, "
+                f"peak_rate={recipe.peak_rate} cannot be trained; give positive numbers"
+            )
+
+    @property
+    def recipe(self) -> Recipe:
+        """The numbers of the objective, with those that were given."""
+        chosen = {"batch": self.batch, "peak_rate": self.peak_rate, "warmup_steps": self.warmup_steps}
+        given: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
+        if self.warmup_steps is not None:
+            given["warmup_share"] = 0.0
+        return replace(RECIPES[self.objective], **given)
 
     def progress(self, step: int, elapsed_s: float) -> float:
         """Share of the run that is done (1 or more at its end)."""
         return step / self.steps if self.steps else elapsed_s / (60 * self.minutes)
 
+    def total_steps(self, step: int, progress: float) -> int:
+        """Steps of the whole run; of a timed one, as many as its speed so far promises."""
+        return self.steps or max(step + 1, round(step / progress) if progress else 0)
 
-@dataclass
-class TrainingState:
-    """All that changes while training runs."""
-
-    modules: nn.Module
-    optimizer: torch.optim.Optimizer
-    step: int = 0
-    elapsed_s: float = 0.0
-    cpu_s: float = 0.0
-    """Processor time of the training process, without the loader worker."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return what a resumed run must share, as it is after JSON."""
+        values: dict[str, Any] = json.loads(json.dumps({**asdict(self), **asdict(self.recipe)}))
+        return values
 
 
-def open_run(out: Path, settings: Settings, state: TrainingState) -> None:
-    """Start a run in a folder, or continue the one that is there: fills `state`.
+@dataclass(frozen=True)
+class Execution:
+    """How it is trained; a resumed run may change these."""
 
-    Raises UsageError when the folder cannot be made or its run has other settings, BadArtifactError when its
-    files are damaged.
+    workers: int = 1
+    """Processes that make batches, for each training process; 0 makes them in it."""
+    threads: int = 1
+    """Threads of each training process on the CPU. Another number rounds otherwise."""
+    keep: int = 3
+    """Newest checkpoints that are kept."""
+    save_every_min: float = 5.0
+    """Minutes between checkpoints, written together with the next line of the log."""
+    log_every: int = 20
+    """Steps between lines of the log."""
+    tensorboard: bool = True
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run."""
+        if self.workers < 0 or min(self.threads, self.keep, self.log_every) < 1 or not self.save_every_min >= 0:
+            raise UsageError(
+                f"workers={self.workers}, threads={self.threads}, keep={self.keep}, log_every={self.log_every}, "
+                f"save_every={self.save_every_min}: give at least 0, 1, 1, 1 and 0"
+            )
+
+
+@contextmanager
+def open_run(out: Path, settings: Settings) -> Iterator[None]:
+    """Hold the folder of a run: make it, or check that the run in it is this one.
+
+    Raises UsageError when the folder cannot be made, another process trains in it or its run has other settings,
+    BadArtifactError when its `run.json` is damaged.
     """
-    wanted = json.loads(json.dumps(asdict(settings)))
     try:
         out.mkdir(parents=True, exist_ok=True)
+        lock = (out / ".lock").open("w", encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{out} cannot be used as a folder ({error.strerror}); choose another --out") from error
-    if not (out / "run.json").exists():
-        _replace(out / "run.json", (json.dumps(wanted, indent=2) + "\n").encode())
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # let go by the system however the process ends
+        except BlockingIOError as error:
+            raise UsageError(f"{out} is being trained in by another process; wait or choose another --out") from error
+        _check_settings(out, settings)
+        yield
+
+
+@contextmanager
+def writing(out: Path) -> Iterator[None]:
+    """Turn an error of the disk into a line that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise StateError(
+            f"{out} cannot be written ({error.strerror or error}); make room or mend it, then the same command "
+            "continues the run from its newest checkpoint"
+        ) from error
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file beside and rename it, so that it is never seen half-written."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
+    beside.write_bytes(content)
+    beside.replace(path)
+
+
+def _check_settings(out: Path, settings: Settings) -> None:
+    wanted, path = settings.to_dict(), out / "run.json"
+    if not path.exists():
+        with writing(out):
+            replace_file(path, (json.dumps(wanted, indent=2) + "\n").encode())
         return
     try:
-        found = json.loads((out / "run.json").read_text("utf-8"))
+        found = json.loads(path.read_text("utf-8"))
     except ValueError as error:
-        raise BadArtifactError(f"{out / 'run.json'} is not JSON; delete the folder to start again") from error
+        raise BadArtifactError(f"{path} is not JSON; delete the folder to start again") from error
     if found != wanted:
         raise UsageError(f"{out} holds a run with other settings ({_difference(found, wanted)}); choose another --out")
-    if (out / "state.pt").exists():
-        _load_state(out / "state.pt", state)
-    _cut_log(out / "log.jsonl", state.step)
-
-
-def save_state(out: Path, state: TrainingState) -> None:
-    """Write `state.pt`, from which the run can be continued."""
-    content = {
-        "modules": state.modules.state_dict(),
-        "optimizer": state.optimizer.state_dict(),
-        "step": state.step,
-        "elapsed_s": state.elapsed_s,
-        "cpu_s": state.cpu_s,
-        "torch_rng": torch.get_rng_state(),
-    }
-    beside = out / ".state.pt.new"
-    torch.save(content, beside)
-    beside.replace(out / "state.pt")
-
-
-def append_log(out: Path, facts: dict[str, Any]) -> None:
-    """Append one line to the log, numbers rounded to what can be read from them."""
-    line = {key: float(f"{value:.5g}") if isinstance(value, float) else value for key, value in facts.items()}
-    with (out / "log.jsonl").open("a", encoding="utf-8") as log:
-        log.write(json.dumps(line) + "\n")
-
-
-def _load_state(path: Path, state: TrainingState) -> None:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        state.modules.load_state_dict(content["modules"])
-        state.optimizer.load_state_dict(content["optimizer"])
-        state.step, state.elapsed_s, state.cpu_s = content["step"], content["elapsed_s"], content["cpu_s"]
-        torch.set_rng_state(content["torch_rng"])
-    except Exception as error:  # a damaged pickle raises whatever it likes
-        raise BadArtifactError(f"{path} cannot be continued from; delete it to start the run again") from error
-
-
-def _cut_log(path: Path, step: int) -> None:
-    """Forget lines that were written after the state from which the run continues."""
-    if not path.exists():
-        return
-    kept = [line for line in path.read_text("utf-8").splitlines() if _step_of(line) <= step]
-    _replace(path, "".join(line + "\n" for line in kept).encode())
-
-
-def _step_of(line: str) -> float:
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return float("inf")  # a line cut short when the run was ended
 
 
 def _difference(found: object, wanted: dict[str, Any]) -> str:
@@ -142,9 +205,3 @@ def _difference(found: object, wanted: dict[str, Any]) -> str:
         return "unreadable"
     keys = sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
     return ", ".join(f"{key} {found.get(key)} there, {wanted.get(key)} asked for" for key in keys)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}.new")
-    beside.write_bytes(content)
-    beside.replace(path)

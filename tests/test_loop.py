@@ -1,0 +1,194 @@
+"""The training loop: a checkpoint with its facts, a falling loss, repetition, accumulation, precision, time."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from training import FRONT_END, PLAN, log_of, losses_of, make_recordings
+
+from fisher_edge.errors import BadInputError, UsageError
+from fisher_train import batches
+from fisher_train.checkpoint import build_encoder, load_checkpoint
+from fisher_train.data import Batches
+from fisher_train.encoder import PRESETS
+from fisher_train.loop import train
+from fisher_train.objective import Batch
+from fisher_train.recorder import Recorder
+from fisher_train.run import Execution, Settings
+
+SETTINGS = Settings(steps=4, warmup_steps=2)
+QUIET = Execution(workers=0, log_every=1, tensorboard=False)
+
+
+def one_batch(_plan: object, _first_step: int, *, workers: int) -> Iterator[Tensor]:
+    """Yield one batch of simulated machines again and again, in place of `data.loader`."""
+    assert workers == 0
+    batch = Batches(PLAN).batch(0)
+    while True:
+        yield batch
+
+
+def test_training_makes_a_checkpoint(tmp_path: Path) -> None:
+    """A run ends with a checkpoint that loads, with the front-end and the facts of its training."""
+    final = train(SETTINGS, tmp_path / "run", QUIET, plan=PLAN)
+    found = load_checkpoint(final)
+    assert found.front_end == FRONT_END
+    assert found.config == PRESETS["nano"]
+    assert found.facts["steps"] == 4
+    assert found.facts["licence"] == "Apache-2.0"
+    assert found.facts["data"] == "simulated machines only, no recordings"
+    assert found.facts["command"] == (
+        "python -m fisher_train --preset nano --objective contrastive --steps 4 --seed 0 --warmup-steps 2"
+    )
+    assert build_encoder(found)(torch.randn(1, 96, 50)).shape == (1, 128)
+
+
+def test_self_distillation_on_recordings_says_so(tmp_path: Path) -> None:
+    """The facts of a run on recordings name them; teacher and decoder are not in the finished checkpoint."""
+    recordings = make_recordings(tmp_path / "recordings")
+    settings = Settings(objective="distillation", data=(str(recordings),), batch=2, frames=96, steps=2)
+    final = train(settings, tmp_path / "run", QUIET)
+    facts = load_checkpoint(final).facts
+    assert facts["data"] == f"recordings: {recordings}"
+    assert facts["method"].startswith("self-distillation")
+    assert not any("teacher" in key or "decoder" in key for key in load_file(final / "model.safetensors"))
+
+
+def test_training_lowers_the_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forty steps on one batch of simulated machines bring the loss well below where it was; the log averages."""
+    monkeypatch.setattr(batches, "loader", one_batch)
+    train(Settings(steps=40, warmup_steps=5), tmp_path, Execution(workers=0, tensorboard=False), plan=PLAN)
+    lines = log_of(tmp_path)
+    assert [line["step"] for line in lines] == [20, 40]
+    assert lines[1]["loss_96"] < 0.7 * lines[0]["loss_96"]
+
+
+def test_self_distillation_lowers_its_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Self-distillation of simulated machines learns, and its teacher is not the student."""
+    monkeypatch.setattr(batches, "loader", one_batch)
+    settings = Settings(objective="distillation", steps=20, warmup_steps=2)
+    train(settings, tmp_path, QUIET, plan=PLAN)
+    losses = losses_of(tmp_path)
+    assert losses[-1] < 0.8 * losses[0]
+    tensors = load_file(tmp_path / "step-000020" / "training.safetensors")
+    student = load_file(tmp_path / "step-000020" / "model.safetensors")
+    teacher = tensors["objective.distillation.teacher.blocks.0.mlp.fc1.weight"]
+    distance = float((teacher - student["blocks.0.mlp.fc1.weight"]).norm() / teacher.norm())
+    assert 1e-5 < distance < 0.1
+
+
+@pytest.mark.parametrize("objective", ["contrastive", "distillation", "both"])
+def test_same_settings_give_the_same_losses(tmp_path: Path, objective: str) -> None:
+    """A run repeats bit by bit; another seed does not."""
+    settings = Settings(objective=objective, steps=3, warmup_steps=1)
+    for name in ("first", "again"):
+        train(settings, tmp_path / name, QUIET, plan=PLAN)
+    assert len(log_of(tmp_path / "first")) == 3
+    assert log_of(tmp_path / "first") == log_of(tmp_path / "again")
+
+
+@pytest.mark.parametrize("objective", ["contrastive", "distillation", "both"])
+def test_accumulation_equals_the_whole_batch(tmp_path: Path, objective: str) -> None:
+    """A batch in two parts gives the loss and the norm of the gradient of the whole (to 1e-5 and 1e-4)."""
+    for parts in (1, 2):
+        settings = Settings(objective=objective, steps=3, peak_rate=1e-4, warmup_steps=1, accumulate=parts)
+        train(settings, tmp_path / str(parts), QUIET, plan=PLAN)
+    whole, divided = log_of(tmp_path / "1"), log_of(tmp_path / "2")
+    assert len(whole) == 3
+    for one, other in zip(whole, divided, strict=True):
+        assert other["loss"] == pytest.approx(one["loss"], rel=1e-5)
+        assert other["norm"] == pytest.approx(one["norm"], rel=1e-4)
+
+
+def test_bfloat16_trains_near_float32(tmp_path: Path) -> None:
+    """With bfloat16 activations the losses are near those of float32, not equal, and weights stay float32."""
+    for precision in ("fp32", "bf16"):
+        train(Settings(steps=3, warmup_steps=1, precision=precision), tmp_path / precision, QUIET, plan=PLAN)
+    exact, mixed = losses_of(tmp_path / "fp32"), losses_of(tmp_path / "bf16")
+    assert mixed != exact
+    assert mixed == pytest.approx(exact, rel=0.2)
+    stored = load_file(tmp_path / "bf16" / "final" / "model.safetensors")
+    assert {value.dtype for value in stored.values()} == {torch.float32}
+
+
+def test_init_continues_from_a_checkpoint(tmp_path: Path) -> None:
+    """A run with `init` starts where that checkpoint ended, and its facts keep those of the run before."""
+    first = train(SETTINGS, tmp_path / "first", QUIET, plan=PLAN)
+    settings = Settings(steps=1, peak_rate=1e-9, init=str(first))
+    again = load_checkpoint(train(settings, tmp_path / "again", QUIET, plan=PLAN))
+    torch.testing.assert_close(again.state, load_checkpoint(first).state, atol=1e-6, rtol=0)
+    assert again.facts["started_from"]["facts"]["steps"] == 4
+
+
+def test_init_of_another_preset_is_refused(tmp_path: Path) -> None:
+    """Weights of one shape do not start another."""
+    first = train(SETTINGS, tmp_path / "first", QUIET, plan=PLAN)
+    with pytest.raises(UsageError, match="not preset tiny"):
+        train(Settings(preset="tiny", steps=1, init=str(first)), tmp_path / "again", QUIET, plan=PLAN)
+
+
+def test_float16_without_a_gpu_is_refused(tmp_path: Path) -> None:
+    """The scaler of float16 is for CUDA: elsewhere one line says what to use."""
+    with pytest.raises(UsageError, match="fp16 needs a CUDA device"):
+        train(Settings(steps=1, precision="fp16"), tmp_path, QUIET, plan=PLAN)
+
+
+def test_gradient_that_is_not_finite_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run ends at the step where it happens, before the weights are touched."""
+
+    def broken(_plan: object, _first_step: int, *, workers: int) -> Iterator[Tensor]:
+        batches = Batches(PLAN)
+        yield batches.batch(0)
+        yield batches.batch(1) * float("nan")
+
+    monkeypatch.setattr(batches, "loader", broken)
+    with pytest.raises(BadInputError, match="not finite at step 1"):
+        train(SETTINGS, tmp_path, QUIET, plan=PLAN)
+
+
+def test_time_drives_the_schedule(tmp_path: Path) -> None:
+    """A run of so many minutes ends when they are over, at a learning rate near zero."""
+    train(Settings(minutes=0.05, warmup_steps=1), tmp_path, QUIET, plan=PLAN)
+    lines = log_of(tmp_path)
+    assert len(lines) > 3
+    assert lines[0]["rate"] == pytest.approx(1e-3)
+    assert lines[-1]["rate"] < 0.2e-3
+    facts = load_checkpoint(tmp_path / "final").facts
+    assert facts["minutes"] == pytest.approx(0.05, abs=0.06)
+    assert "--minutes 0.05" in facts["command"]
+
+
+def test_timed_run_continues_its_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A timed run that was ended has only the rest of its time left."""
+    settings = Settings(minutes=0.05, warmup_steps=1)
+    execution = Execution(workers=0, log_every=1, tensorboard=False, save_every_min=0)
+    monkeypatch.setattr(batches, "loader", one_batch)
+
+    after_step = Recorder.after_step
+
+    def interrupted(recorder: Recorder, batch: Batch, facts: Mapping[str, Tensor]) -> None:
+        after_step(recorder, batch, facts)
+        if log_of(tmp_path)[-1]["step"] == 5:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Recorder, "after_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(settings, tmp_path, execution, plan=PLAN)
+    rate = log_of(tmp_path)[-1]["rate"]
+    train(settings, tmp_path, execution, plan=PLAN)
+    lines = log_of(tmp_path)
+    assert lines[5]["step"] == 6
+    assert 0 < lines[5]["rate"] < rate
+
+
+@pytest.mark.parametrize("batch", [4, 8, 96, 100])
+def test_batches_have_the_pairs_asked_for(batch: int) -> None:
+    """The plan of simulated machines is scaled to the batch; at each step enough families are held."""
+    plan = batches.plan_for(Settings(batch=batch), FRONT_END)
+    assert 4 * plan.short_families + plan.short_singles == batch
+    assert plan.short.first >= plan.short_families + plan.short_singles
+    assert all(families <= plan.long.first for _, families in plan.long_families)

@@ -1,0 +1,126 @@
+"""The batches of a run: each process's share of what the objective asks for.
+
+Start at `batches`. Everything about batch number s depends on the seed and on s alone, and row i of it on i too:
+neither the number of processes nor an interruption changes what is trained on.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fisher_edge.dsp.frontend import FrontEnd
+from fisher_train.data import Plan, loader
+from fisher_train.distributed import World
+from fisher_train.encoder import EncoderConfig
+from fisher_train.masking import MAX_CLONED_BANDS, clones_per_band, kept_patches
+from fisher_train.objective import Batch, MaskedBands
+from fisher_train.recordings import batches as recordings
+from fisher_train.recordings.find import Corpus
+from fisher_train.run import Settings
+
+__all__ = ["batches", "plan_for"]
+
+MASK_STREAM = 3
+STATES = 4
+"""States of a simulated machine, each of which is a pair."""
+PAIRS_A_SIGNAL = 6
+"""With both objectives: pairs of simulated machines for each recording."""
+SIMULATED_BANDS = 16
+"""A band of a simulated machine is cloned as often as one of a signal of so many bands."""
+
+
+def batches(
+    settings: Settings,
+    config: EncoderConfig,
+    plan: Plan,
+    corpus: Corpus | None,
+    world: World,
+    *,
+    first_step: int,
+    workers: int,
+) -> Iterator[Batch]:
+    """Yield this process's share of the batches from a step on, of simulated machines and of recordings.
+
+    Raises UsageError when a batch cannot be divided equally among the processes, BadInputError when no recording can
+    be trained on.
+    """
+    recorded = None if corpus is None else _recorded(settings, config, plan, corpus, world, first_step, workers)
+    if settings.objective == "distillation" and recorded is not None:
+        yield from (Batch(masked=masked) for masked in recorded)
+        return
+    for step, views in enumerate(loader(plan, first_step, workers=min(1, workers)), first_step):
+        share = world.share(views.shape[1], "pairs")
+        own = views[:, share]
+        if settings.objective == "contrastive":
+            yield Batch(own)
+            continue
+        masked = _masked(own, config, settings, step, share.start) if recorded is None else next(recorded)
+        yield Batch(own if settings.objective == "both" else None, masked)
+
+
+def plan_for(settings: Settings, front_end: FrontEnd) -> Plan:
+    """Return the plan of simulated machines whose batches have the pairs of the settings.
+
+    Everything is in proportion to the plan's own 96 pairs: families in a batch, held at once and new at each step.
+    """
+    plan = Plan(settings.seed, front_end)
+    usual = STATES * plan.short_families + plan.short_singles
+    pairs = settings.recipe.batch
+    if pairs == usual:
+        return plan
+
+    def scaled(number: int) -> int:
+        return max(1, round(number * pairs / usual))
+
+    families = min(scaled(plan.short_families), pairs // STATES)
+    singles = pairs - STATES * families
+    long = tuple((frames, scaled(number)) for frames, number in plan.long_families)
+    return replace(
+        plan,
+        short_families=families,
+        short_singles=singles,
+        long_families=long,
+        short=replace(
+            plan.short,
+            first=max(families + singles, scaled(plan.short.first)),
+            families=max(families + singles, scaled(plan.short.families)),
+            new_per_step=scaled(plan.short.new_per_step),
+        ),
+        long=replace(
+            plan.long,
+            first=max(scaled(plan.long.first), *(number for _, number in long)),
+            families=max(scaled(plan.long.families), *(number for _, number in long)),
+            new_per_step=scaled(plan.long.new_per_step),
+        ),
+    )
+
+
+def _recorded(
+    settings: Settings, config: EncoderConfig, plan: Plan, corpus: Corpus, world: World, first_step: int, workers: int
+) -> Iterator[MaskedBands]:
+    """Yield this process's share of the masked bands of recordings."""
+    batch = settings.recipe.batch
+    signals = batch if settings.objective == "distillation" else max(1, batch // PAIRS_A_SIGNAL)
+    recorded = recordings.BatchPlan(
+        settings.seed, plan.front_end, config, signals, settings.frames, MAX_CLONED_BANDS[settings.preset]
+    )
+    for made in recordings.loader(
+        corpus, recorded, first_step=first_step, workers=workers, rank=world.rank, world=world.size
+    ):
+        yield MaskedBands(made.bands, made.kept, made.seeds, made.band_index)
+
+
+def _masked(views: Tensor, config: EncoderConfig, settings: Settings, step: int, first_row: int) -> MaskedBands:
+    """Mask the bands of simulated machines; `first_row` is the place of the first pair in the whole batch."""
+    bands = views.transpose(0, 1).flatten(0, 1)  # the two of a pair side by side, so that a share is a slice
+    n_time, n_freq = config.patch_grid(bands.shape[1])
+    clones = clones_per_band(MAX_CLONED_BANDS[settings.preset], SIMULATED_BANDS)
+    seeds, kept = [], []
+    for row in range(2 * first_row, 2 * first_row + len(bands)):
+        rng = np.random.default_rng([settings.seed, MASK_STREAM, step, row])
+        seeds.append(rng.integers(1 << 62))
+        kept.append(kept_patches(rng, n_time, n_freq, clones, flatten=config.flatten))
+    return MaskedBands(bands, torch.from_numpy(np.stack(kept)), torch.from_numpy(np.array(seeds)))

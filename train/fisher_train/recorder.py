@@ -1,0 +1,116 @@
+"""Keeps account of a run: averages what its steps report, writes the log, shows progress, saves checkpoints.
+
+Start at `Recorder.after_step`.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fisher_train.checkpoint import Checkpoint
+from fisher_train.distributed import World
+from fisher_train.logs import Log
+from fisher_train.objective import Batch
+from fisher_train.progress import Progress
+from fisher_train.run import Execution, Settings, writing
+from fisher_train.start import Start, checkpoint_of
+from fisher_train.state import TrainingState, save
+
+__all__ = ["Recorder"]
+
+
+class Recorder:
+    """The account of one run. Every process keeps one; the first has the log and writes."""
+
+    def __init__(
+        self,
+        out: Path,
+        settings: Settings,
+        execution: Execution,
+        start: Start,
+        state: TrainingState,
+        world: World,
+        log: Log | None,
+        progress: Progress | None,
+    ) -> None:
+        self._out, self._settings, self._execution, self._start = out, settings, execution, start
+        self._state, self._world, self._log, self._progress = state, world, log, progress
+        self._recent: list[tuple[int, int, Mapping[str, Tensor]]] = []
+        self._saved_step = state.step
+        self._last = self._saved = self._logged = time.monotonic()
+        self._cpu_last = time.process_time()
+
+    def after_step(self, batch: Batch, facts: Mapping[str, Tensor]) -> None:
+        """Take in one step (`state.step` counts it already); log and save when it is time.
+
+        A checkpoint follows a line of the log, so that no line spans an interruption.
+        """
+        now, cpu_now = time.monotonic(), time.process_time()
+        self._state.elapsed_s += now - self._last
+        self._state.cpu_s += cpu_now - self._cpu_last
+        self._last, self._cpu_last = now, cpu_now
+        self._recent.append((batch.frames, batch.n_bands, facts))
+        if self._state.step % self._execution.log_every:
+            return
+        self._write_line()
+        if now - self._saved >= 60 * self._execution.save_every_min:
+            self._save()
+
+    def finish(self) -> None:
+        """Log and save what is left at the end of the run."""
+        if self._recent:
+            self._write_line()
+        if self._state.step != self._saved_step:
+            self._save()
+
+    def checkpoint(self) -> Checkpoint:
+        """Return the encoder as it is, with the facts of its training so far."""
+        state = self._state
+        return checkpoint_of(
+            self._settings,
+            self._start,
+            state.objective.encoder.state_dict(),
+            steps=state.step,
+            elapsed_s=state.elapsed_s,
+            cpu_s=state.cpu_s,
+            processes=self._world.size,
+        )
+
+    def _write_line(self) -> None:
+        state, now = self._state, time.monotonic()
+        bands_per_s = self._world.size * sum(n for _, n, _ in self._recent) / max(1e-9, now - self._logged)
+        means = self._world.mean(_means(self._recent))
+        line = {"elapsed_s": round(state.elapsed_s, 3), "bands_per_s": round(bands_per_s, 1), **means}
+        if self._log is not None:
+            with writing(self._out):
+                self._log.write(state.step, line)
+        if self._progress is not None:
+            self._progress.show(state.step, self._settings.progress(state.step, state.elapsed_s), line)
+        self._recent.clear()
+        self._logged = now
+
+    def _save(self) -> None:
+        if self._log is not None:
+            with writing(self._out):
+                self._log.flush()
+                save(self._out, self._state, self.checkpoint(), keep=self._execution.keep)
+        self._saved_step, self._saved = self._state.step, time.monotonic()
+
+
+def _means(recent: list[tuple[int, int, Mapping[str, Tensor]]]) -> dict[str, float]:
+    """Average facts over steps, and over the steps of each length of window (`loss_96`: of 96 frames).
+
+    The rate of the last step stands for all.
+    """
+    values: dict[str, list[Tensor]] = defaultdict(list)
+    for frames, _, facts in recent:
+        for name, value in facts.items():
+            values[name].append(value)
+            if name not in {"norm", "rate"}:
+                values[f"{name}_{frames}"].append(value)
+    means = {name: float(torch.stack([value.double() for value in found]).mean()) for name, found in values.items()}
+    return {**means, "rate": float(recent[-1][2]["rate"])}
