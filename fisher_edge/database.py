@@ -69,7 +69,17 @@ CREATE TABLE event (
 );
 """
 
-MIGRATIONS = [SCHEMA]
+VIEWS = """
+ALTER TABLE baseline ADD COLUMN views BLOB;  -- float32 (windows, bins of all views), NULL without views
+CREATE TABLE fusion (                        -- how the signal and the views name faults, learnt from all baselines
+    asset TEXT NOT NULL,
+    channel TEXT NOT NULL,
+    weights TEXT NOT NULL,                   -- JSON
+    PRIMARY KEY (asset, channel)
+)
+"""
+
+MIGRATIONS = [SCHEMA, VIEWS]
 """Scripts that lead from one `user_version` to the next."""
 
 log = logging.getLogger(__name__)

@@ -42,7 +42,8 @@ class Baseline:
     """Enrolled windows of one channel in one version.
 
     `vectors` (windows, bands * dim) float32 as the encoder gave them, `times` (windows,) in seconds UTC,
-    `facts` what they were made with (see `fisher_edge.decision.enrol`). `label` None means normal.
+    `facts` what they were made with (see `fisher_edge.decision.enrol`). `label` None means normal. `views`
+    (windows, bins) float32 holds the vectors of all views side by side; None: enrolled without views.
     """
 
     asset: str
@@ -51,6 +52,7 @@ class Baseline:
     vectors: npt.NDArray[np.float32]
     times: npt.NDArray[np.float64]
     facts: dict[str, Any] = field(default_factory=dict)
+    views: npt.NDArray[np.float32] | None = None
     version: int = 0
     active: bool = True
     created_s: float = 0.0
@@ -83,8 +85,12 @@ class Store:
     def transaction(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
         """Run a block as one transaction: all of it is kept, or none.
 
-        What is committed survives the death of the process; with `durable` it also survives a power cut.
+        What is committed survives the death of the process; with `durable` it also survives a power cut. Inside
+        another transaction the block is part of that one.
         """
+        if self.connection.in_transaction:
+            yield self.connection
+            return
         with explained(self.path):
             self.connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             self.connection.execute("BEGIN IMMEDIATE")
@@ -116,8 +122,8 @@ class Store:
             version = (newest or 0) + 1
             connection.execute(f"UPDATE baseline SET active = 0 WHERE {where}", key)  # noqa: S608 -- constant text
             connection.execute(
-                "INSERT INTO baseline (asset, channel, label, version, active, created_s, facts, vectors, times)"
-                " VALUES (?, ?, ?, ?, 1, ?, ?, ?, ?)",
+                "INSERT INTO baseline (asset, channel, label, version, active, created_s, facts, vectors, times, views)"
+                " VALUES (?, ?, ?, ?, 1, ?, ?, ?, ?, ?)",
                 (
                     *key,
                     version,
@@ -125,6 +131,7 @@ class Store:
                     json.dumps(baseline.facts),
                     np.ascontiguousarray(baseline.vectors, "<f4").tobytes(),
                     np.ascontiguousarray(baseline.times, "<f8").tobytes(),
+                    None if baseline.views is None else np.ascontiguousarray(baseline.views, "<f4").tobytes(),
                 ),
             )
         return version
@@ -135,7 +142,7 @@ class Store:
         """Return the baselines of one channel, of one asset or of all, oldest first."""
         with explained(self.path):
             rows = self.connection.execute(
-                "SELECT asset, channel, label, vectors, times, facts, version, active, created_s FROM baseline"
+                "SELECT asset, channel, label, vectors, times, facts, views, version, active, created_s FROM baseline"
                 " WHERE (?1 IS NULL OR asset = ?1) AND (?2 IS NULL OR channel = ?2) AND active >= ?3 ORDER BY id",
                 (asset, channel, int(active_only)),
             ).fetchall()
@@ -164,6 +171,18 @@ class Store:
                 raise BadInputError(f"{asset}/{channel} has no baseline for {label or 'normal'}; see: baseline list")
             return cursor.rowcount
 
+    def set_fusion(self, asset: str, channel: str, weights: dict[str, Any] | None) -> None:
+        """Keep how the signal and the views of a channel name its faults (see `fisher_edge.decision.evidence`)."""
+        with self.transaction(durable=True) as connection:
+            connection.execute("DELETE FROM fusion WHERE asset = ? AND channel = ?", (asset, channel))
+            if weights is not None:
+                connection.execute("INSERT INTO fusion VALUES (?, ?, ?)", (asset, channel, json.dumps(weights)))
+
+    def fusion(self, asset: str, channel: str) -> dict[str, Any] | None:
+        """Return what `set_fusion` kept last; None while there is nothing to fuse."""
+        rows = self.query("SELECT weights FROM fusion WHERE asset = ? AND channel = ?", (asset, channel))
+        return dict(json.loads(rows[0][0])) if rows else None
+
     def add_event(self, asset: str, channel: str, time_s: float, payload: dict[str, Any]) -> None:
         """Keep an alarm transition (inside the caller's transaction)."""
         self.connection.execute(
@@ -189,6 +208,7 @@ def _baseline(
     vectors: bytes,
     times: bytes,
     facts: str,
+    views: bytes | None,
     version: int,
     active: int,
     created_s: float,
@@ -202,6 +222,7 @@ def _baseline(
         vectors=np.frombuffer(vectors, "<f4").reshape(len(time_array), -1),
         times=time_array,
         facts=json.loads(facts),
+        views=None if views is None else np.frombuffer(views, "<f4").reshape(len(time_array), -1),
         version=version,
         active=bool(active),
         created_s=created_s,

@@ -139,11 +139,15 @@ def test_baseline_list_shows_versions(state: Path, tmp_path: Path) -> None:
         ("inner race", 1, True, 7),
     ]
     assert {row["rate_hz"] for row in rows} == {51_200}
+    assert [row["specimens"] for row in rows] == [[None] * 6, [None]]
+    assert {row["fusion"]["classes_with_two_units"] for row in rows} == {1}
     shown = run("baseline", "list", "--state-dir", state)
     assert [line.split()[:2] for line in shown.stdout.splitlines()] == [
         ["bearing/vibration", "normal"],
         ["bearing/vibration", "inner"],
+        ["faults", "are"],
     ]
+    assert "1 of 2 states come from two specimens or recordings, 2 are needed" in shown.stdout
     missing = run("baseline", "list", "--state-dir", tmp_path / "none")
     assert missing.returncode == 4
     assert missing.stderr.startswith(f"error: nothing is enrolled in {tmp_path / 'none'}")

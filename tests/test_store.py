@@ -329,7 +329,7 @@ def test_kill_in_a_transaction_leaves_what_was_before(tmp_path: Path) -> None:
         with Store(Path(sys.argv[1])) as store, store.transaction() as connection:
             connection.execute("UPDATE baseline SET active = 0")
             connection.execute("INSERT INTO baseline SELECT 99, asset, channel, label, 2, 1, created_s, facts, "
-                               "zeroblob(4000000), times FROM baseline")
+                               "zeroblob(4000000), times, views FROM baseline")
             print("inside", flush=True)
             time.sleep(60)
     """

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,7 +22,10 @@ from fisher_edge.cli.options import (
     print_json,
 )
 
-__all__ = ["register"]
+if TYPE_CHECKING:
+    from fisher_edge.decision.evidence import Fusion
+
+__all__ = ["fusion_in_words", "register"]
 
 
 def register(app: typer.Typer) -> None:
@@ -36,6 +39,10 @@ def enroll(
     asset: Asset,
     channel: ChannelName,
     label: Annotated[str | None, typer.Option("--label", help="Fault these recordings show; none: normal.")] = None,
+    specimen: Annotated[
+        list[str] | None,
+        typer.Option("--specimen", help="What was recorded (a bearing, a pump): once for all files, or once for each."),
+    ] = None,
     model: Model = "default",
     state_dir: StateDir = Path("state"),
     window_s: WindowS = 10.24,
@@ -63,6 +70,7 @@ def enroll(
             asset=asset,
             channel=channel,
             label=label,
+            specimens=specimen or (),
             window_s=window_s,
             hop_s=hop_s,
         )
@@ -117,6 +125,22 @@ def _print_enrolled(enrolled: Any) -> None:
         print(f"  (extrapolated from {enrolled.windows} windows: the longer you enrol, the better this is known)")
     for name in enrolled.alone:
         print(f"  {name} is unlike all other recordings: record that operating state once more, or leave it out")
+    if enrolled.fusion:
+        print(f"  {fusion_in_words(enrolled.fusion)}")
+
+
+def fusion_in_words(fusion: "Fusion") -> str:
+    """Say by what faults are named, and how often rightly."""
+    used = [f" and {view.name} (weight {view.weight:g})" for view in fusion.views if view.weight]
+    start = f"faults are named by the signal{''.join(used)}"
+    if not fusion.may_learn:
+        return (
+            f"{start}; {fusion.classes_with_two_units} of {fusion.classes} states come from two specimens or "
+            f"recordings, {fusion.classes_needed} are needed to say how well (see enroll --specimen)"
+        )
+    alone = f", {fusion.accuracy:.0%} by the signal alone" if used else ""
+    rest = "; further views add nothing" if fusion.views and not used else ""
+    return f"{start}: {fusion.fused_accuracy:.0%} right on a specimen or recording left out{alone}{rest}"
 
 
 HEAD = "     end  state           shape   level        p  largest share of the distance"

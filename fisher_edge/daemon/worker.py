@@ -102,7 +102,7 @@ def _state(verdict: Verdict) -> dict[str, Any]:
 
 def _event(transition: Transition, stamp: str, fields: dict[str, Any]) -> dict[str, Any]:
     """A change of state with what led to it."""
-    kept = ("distance", "threshold", "ratio", "p_value", "bands", "nearest", "fault", "level")
+    kept = ("distance", "threshold", "ratio", "p_value", "bands", "nearest", "fault", "level", "views")
     return {
         "time": stamp,
         "before": transition.before,

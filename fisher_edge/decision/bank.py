@@ -3,12 +3,11 @@
 Plain NumPy: exact, and faster than an index up to some ten thousand windows.
 """
 
-from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from fisher_edge.decision.evidence import K, vote
 from fisher_edge.dsp.blocks import FloatArray
 
 __all__ = ["Match", "MemoryBank", "Vote", "unit"]
@@ -28,7 +27,7 @@ class Match:
 
 @dataclass(frozen=True)
 class Vote:
-    """The label most of the k nearest windows carry, and how many carry it."""
+    """The label that the k nearest windows have chosen, and how many of them carry it."""
 
     label: str
     votes: int
@@ -69,17 +68,14 @@ class MemoryBank:
             shares = np.full(len(query), 1 / len(query))
         return Match(float(shares.sum()), index, shares.astype(np.float32))
 
-    def vote(self, embedding: FloatArray, k: int = 5) -> Vote:
-        """Let the k nearest windows vote on the label; a tie goes to the label with the nearer windows."""
-        distances = self.distances(embedding)
-        nearest = np.argsort(distances, kind="stable")[:k]
-        counts = Counter(self.labels[index] for index in nearest)
-        label = max(counts, key=lambda name: (counts[name], -self._summed(distances, nearest, name)))
-        return Vote(label, counts[label], len(nearest))
+    def vote(self, similarities: FloatArray, k: int = K) -> Vote:
+        """Let the k most similar windows vote on the label, given the similarity (n,) of a query to every window.
 
-    def _summed(self, distances: FloatArray, nearest: npt.NDArray[np.int64], label: str) -> float:
-        """Sum of the distances of the voters for one label."""
-        return float(sum(distances[index] for index in nearest if self.labels[index] == label))
+        The label with the largest sum of similarities wins; of equal sums the first in alphabetical order.
+        """
+        names, classes = np.unique(self.labels, return_inverse=True)
+        ballot = vote(similarities[None], classes, k)
+        return Vote(str(names[ballot.winners[0]]), int(ballot.votes[0]), min(k, len(self)))
 
 
 def unit(embedding: FloatArray) -> FloatArray:

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from fisher_edge.decision.bank import MemoryBank
-from fisher_edge.decision.calibrate import held_out_distances
+from fisher_edge.decision.baselines import add, front_end_facts
+from fisher_edge.decision.cut import Calibration, Cut, calibrate, embed_all, level_facts
+from fisher_edge.decision.evidence import Fusion
 from fisher_edge.decision.threshold import fit_tail
-from fisher_edge.dsp.blocks import Block, FloatArray
-from fisher_edge.dsp.features import level_log_rms, sensor_fault
+from fisher_edge.dsp.blocks import Block
 from fisher_edge.dsp.frontend import FrontEnd
 from fisher_edge.dsp.stream import Window, WindowStream
+from fisher_edge.encoder.bundle import Bundle
 from fisher_edge.encoder.ort import EncoderSession
-from fisher_edge.errors import BadInputError
+from fisher_edge.errors import BadInputError, UsageError
 from fisher_edge.sources.recording import Recording
 from fisher_edge.store import Baseline, Store, check_topic_level
 
@@ -26,7 +26,6 @@ __all__ = ["DEFAULT_WINDOW_S", "Enrolled", "check_length", "default_hop_s", "enr
 
 DEFAULT_WINDOW_S = 10.24
 LARGEST_HOP_S = 2.0
-MIN_HELD_OUT = 4
 PIECE_S = 1.0
 """Recordings are cut a piece at a time, so that only the windows under way are in memory."""
 
@@ -48,6 +47,8 @@ class Enrolled:
     """Distance by expected false alarms a day."""
     alone: tuple[str, ...]
     """Recordings unlike all the others: an operating state recorded once, or a mistake."""
+    fusion: Fusion | None
+    """How faults are named and how well; None while no fault is enrolled."""
 
 
 def default_hop_s(window_s: float) -> float:
@@ -106,39 +107,41 @@ def enroll(
     asset: str,
     channel: str,
     label: str | None = None,
+    specimens: Sequence[str] = (),
     window_s: float = DEFAULT_WINDOW_S,
     hop_s: float | None = None,
 ) -> Enrolled:
     """Embed recordings and store them as the newest baseline of a channel, in one transaction.
 
-    Without `label` they are its normal state; with one, examples of a fault. Raises BadInputError for
-    recordings that differ in rate, are too short, constant, copies of each other or too few to calibrate a threshold.
+    Without `label` they are its normal state; with one, examples of a fault. `specimens` names what was recorded (a
+    bearing, a pump): one for all recordings or one for each. Raises BadInputError for recordings that differ in rate,
+    are too short, constant, copies of each other or too few to calibrate a threshold.
     """
     check_topic_level("asset", asset)
     check_topic_level("channel", channel)
     _check_label(label)
+    specimen_of = _specimens(specimens, len(recordings))
     _check_rates(recordings)
     _check_copies(recordings)
     hop_s = default_hop_s(window_s) if hop_s is None else hop_s
     front_end = session.bundle.front_end
     if label:
         _check_fits(store, asset, channel, recordings[0].rate_hz, window_s, front_end)
-    cut = _embed_all(session, recordings, [windows_of(each, front_end, window_s, hop_s) for each in recordings])
+    cut = embed_all(session, recordings, [windows_of(each, front_end, window_s, hop_s) for each in recordings])
     window_frames, hop_frames = front_end.frames_of(window_s), front_end.frames_of(hop_s)
-    held_out, alone = (np.zeros(0), ()) if label else _calibrate(cut, front_end.hop(cut.rate_hz), window_frames)
-    facts: dict[str, Any] = {
-        "model": {"name": session.bundle.name, "sha256": session.bundle.sha256},
-        "rate_hz": cut.rate_hz,
+    calibration = Calibration.none(front_end.views) if label else calibrate(cut, front_end, window_frames)
+    held_out = calibration.distances
+    facts = {
+        "sources": [recording.path.name for recording in recordings],
+        "specimens": specimen_of,
         "window_frames": window_frames,
         "hop_frames": hop_frames,
-        "bands": cut.embeddings.shape[1],
-        "sources": [recording.path.name for recording in recordings],
-        "source_of_window": cut.owner.tolist(),
-        "level": _level(cut),
-        "held_out": held_out.tolist(),
+        **_facts(session.bundle, cut, calibration),
     }
     vectors = cut.embeddings.reshape(len(cut.owner), -1)
-    version = store.add_baseline(Baseline(asset, channel, label, vectors, time.time() + cut.end_s, facts))
+    version, fusion = add(
+        store, Baseline(asset, channel, label, vectors, time.time() + cut.end_s, facts, cut.views_side_by_side)
+    )
     tail = fit_tail(held_out) if len(held_out) else None
     return Enrolled(
         asset=asset,
@@ -150,24 +153,26 @@ def enroll(
         hop_s=hop_s,
         spread=float(np.median(held_out)) if len(held_out) else 0.0,
         thresholds={f"{rate:g}": tail.threshold(rate, hop_s) for rate in (1.0, 0.1)} if tail else {},
-        alone=tuple(recordings[index].path.name for index in alone),
+        alone=tuple(recordings[index].path.name for index in calibration.alone),
+        fusion=fusion,
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Cut:
-    """The windows of all recordings: what is kept of them once they are embedded."""
-
-    rate_hz: int
-    embeddings: FloatArray
-    """(windows, bands, dim)"""
-    owner: npt.NDArray[np.int64]
-    """Recording of each window."""
-    start: npt.NDArray[np.int64]
-    """First sample within the recording."""
-    end_s: npt.NDArray[np.float64]
-    level: npt.NDArray[np.float64]
-    """Log RMS."""
+def _facts(bundle: Bundle, cut: Cut, calibration: Calibration) -> dict[str, Any]:
+    """What a baseline keeps beside its vectors: what it was made with, and its calibration."""
+    return {
+        "model": {"name": bundle.name, "sha256": bundle.sha256},
+        "front_end": front_end_facts(bundle.front_end),
+        "rate_hz": cut.rate_hz,
+        "bands": cut.embeddings.shape[1],
+        "source_of_window": cut.owner.tolist(),
+        "level": level_facts(cut),
+        "held_out": calibration.distances.tolist(),
+        "views": [
+            {"view": view.to_dict(), "held_out": distances.tolist()}
+            for view, distances in zip(bundle.front_end.views, calibration.of_views, strict=True)
+        ],
+    }
 
 
 def _check_fits(store: Store, asset: str, channel: str, rate_hz: int, window_s: float, front_end: FrontEnd) -> None:
@@ -191,33 +196,19 @@ def _check_fits(store: Store, asset: str, channel: str, rate_hz: int, window_s: 
         )
 
 
-def _embed_all(session: EncoderSession, recordings: Sequence[Recording], cuts: Sequence[Iterator[Window]]) -> _Cut:
-    """Embed the windows of every recording, one at a time; a stretch of a dead sensor is nobody's normal state."""
-    embeddings, rows = [], []
-    for number, windows in enumerate(cuts):
-        for window in windows:
-            fault = sensor_fault(window.samples)
-            if fault:
-                raise BadInputError(
-                    f"{recordings[number].path}, {window.start / window.rate_hz:.2f} to {window.end_time_s:.2f} s: "
-                    f"{fault}; cut that part out"
-                )
-            embeddings.append(session.embed(window.bands))
-            rows.append((number, window.start, window.end_time_s, level_log_rms(window.samples)))
-    owner, start, end_s, level = (np.array(column) for column in zip(*rows, strict=True))
-    return _Cut(recordings[0].rate_hz, np.stack(embeddings), owner, start, end_s, level)
-
-
-def _calibrate(cut: _Cut, frame_samples: int, window_frames: int) -> tuple[npt.NDArray[np.float64], tuple[int, ...]]:
-    """Return the held-out distances and the recordings unlike all others."""
-    bank = MemoryBank.of(cut.embeddings, ["normal"] * len(cut.embeddings))
-    held_out = held_out_distances(bank, cut.owner, cut.start // frame_samples, window_frames)
-    if len(held_out.distances) < MIN_HELD_OUT:
-        raise BadInputError(
-            f"{len(cut.owner)} windows leave {len(held_out.distances)} that can be held out to calibrate a threshold, "
-            f"{MIN_HELD_OUT} are needed; enrol several recordings, longer ones, or a shorter --window-s"
+def _specimens(specimens: Sequence[str], recordings: int) -> list[str | None]:
+    """Specimen of each recording: none was named, one for all, or one each."""
+    if len(specimens) not in {0, 1, recordings}:
+        raise UsageError(
+            f"{len(specimens)} specimens for {recordings} recordings; give --specimen once for all of them, or once "
+            "for each in their order"
         )
-    return held_out.distances, held_out.alone
+    bad = next((name for name in specimens if not name.strip() or not name.isprintable()), None)
+    if bad is not None:
+        raise UsageError(f"specimen {bad!r} names nothing; give the number or name of what was recorded")
+    if not specimens:
+        return [None] * recordings
+    return [*specimens] * recordings if len(specimens) == 1 else [*specimens]
 
 
 def _check_label(label: str | None) -> None:
@@ -247,14 +238,3 @@ def _check_copies(recordings: Sequence[Recording]) -> None:
         first = seen.setdefault(digest.digest(), recording)
         if first is not recording:
             raise BadInputError(f"{first.path} and {recording.path} hold the same samples; leave one of them out")
-
-
-def _level(cut: _Cut) -> dict[str, Any]:
-    """Log RMS of the enrolled windows: mean, standard deviation and deviations of each recording from the others."""
-    levels, owner = cut.level, cut.owner
-    mean = float(levels.mean())
-    held_out = [
-        float(abs(level - levels[owner != own].mean())) if (owner != own).any() else float(abs(level - mean))
-        for level, own in zip(levels, owner, strict=True)
-    ]
-    return {"mean": mean, "std": float(levels.std()), "held_out": held_out}

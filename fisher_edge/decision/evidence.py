@@ -6,7 +6,7 @@ that were left out better than the signal alone does, by more than chance.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,16 @@ class Fusion:
     fused_accuracy: float | None
 
     @property
+    def classes_needed(self) -> int:
+        """Classes that must have two units before a weight is learnt."""
+        return math.ceil(CLASSES_WITH_TWO_UNITS * self.classes)
+
+    @property
+    def may_learn(self) -> bool:
+        """Whether there was enough to learn weights from."""
+        return self.classes > 1 and self.classes_with_two_units >= self.classes_needed
+
+    @property
     def scales(self) -> tuple[Scale, ...]:
         """Scales of the signal and of every view, in order."""
         return (self.signal, *(view.scale for view in self.views))
@@ -73,6 +83,10 @@ class Fusion:
     def weights(self) -> tuple[float, ...]:
         """Weights of the views, in order."""
         return tuple(view.weight for view in self.views)
+
+    def only(self, names: Sequence[str]) -> "Fusion":
+        """Return the same without the views that have no weight or are not among `names`."""
+        return replace(self, views=tuple(view for view in self.views if view.weight and view.name in names))
 
     def similarity(self, similarities: Sequence[Similarities]) -> Similarities:
         """Fuse similarities (see `fuse`) and write the result on the scale of the signal's cosine.

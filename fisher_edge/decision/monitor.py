@@ -4,14 +4,11 @@ Shape and level are two statements: how far the window's embedding is from the e
 RMS is from theirs. Each has thresholds of its own, calibrated on held-out enrolment windows.
 """
 
-import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Any
-
-import numpy as np
 
 from fisher_edge.decision.alarm import (
     AlarmRule,
@@ -23,20 +20,22 @@ from fisher_edge.decision.alarm import (
     Transition,
     worse,
 )
-from fisher_edge.decision.bank import Match, MemoryBank
+from fisher_edge.decision.bank import Match
+from fisher_edge.decision.baselines import bank_of, comparable, same_front_end
+from fisher_edge.decision.evidence import Fusion
+from fisher_edge.decision.examples import examples_of
 from fisher_edge.decision.threshold import Tail, fit_tail, probability
+from fisher_edge.decision.view_score import view_scores
 from fisher_edge.dsp.blocks import FloatArray, rfc3339
 from fisher_edge.dsp.features import features, level_log_rms, sensor_fault
 from fisher_edge.dsp.stream import Window
+from fisher_edge.dsp.views import view_vector
 from fisher_edge.encoder.ort import EncoderSession
 from fisher_edge.errors import BadInputError
 from fisher_edge.store import Baseline, Store
 
 __all__ = ["Monitor", "Policy", "Unenrolled", "Verdict", "load_monitor"]
 
-log = logging.getLogger(__name__)
-
-NORMAL = "normal"
 UNLIKE_ANYTHING = "unlike anything enrolled"
 FAR = 3.0
 """A window whose nearest labelled example is this many times the alarm threshold away resembles none."""
@@ -71,6 +70,7 @@ class Monitor:
         faults: Sequence[Baseline],
         policy: Policy | None = None,
         hop_frames: int | None = None,
+        fusion: Fusion | None = None,
     ) -> None:
         policy = policy or Policy()
         self.normal = normal
@@ -78,8 +78,11 @@ class Monitor:
         self.hop_frames = hop_frames or int(normal.facts["hop_frames"])
         self.rate_hz: int | None = int(normal.facts["rate_hz"])
         self._session = session
-        self._bank = _bank([normal])
-        self._examples = _examples(normal, faults)
+        self._bank = bank_of([normal])
+        views = session.bundle.front_end.views
+        self._views = view_scores(normal, views)
+        self._weights = {view.name: view.weight for view in fusion.views} if fusion else {}
+        self._examples = examples_of(normal, faults, fusion, views)
         self._tail = fit_tail(normal.facts["held_out"])
         hop_s = self.hop_frames * session.bundle.front_end.hop_ms / 1000
         level_tail = fit_tail(normal.facts["level"]["held_out"])
@@ -109,6 +112,7 @@ class Monitor:
             return _unjudged(self._channel, fields, fault)
         embedding = self._session.embed(window.bands)
         match, level = self._bank.nearest(embedding), self._level_of(window)
+        vectors = self._vectors(window)
         shape_severity = self._shape.judge(match.distance)
         severity = worse(shape_severity, self._level.judge(level["deviation"]))
         ratio = match.distance / self._shape.alarm
@@ -121,8 +125,9 @@ class Monitor:
             "p_value": self._tail.p_value(match.distance),
             "bands": self._band_shares(match),
             "nearest": {"baseline": self.normal.version, "time": rfc3339(float(self.normal.times[match.index]))},
-            "fault": self._fault(embedding, match),
+            "fault": self._fault(embedding, vectors, match),
             "level": level,
+            "views": self._view_fields(vectors),
             "features": features(window.samples),
             "latency_ms": 1000 * (time.perf_counter() - started),
         }
@@ -157,12 +162,23 @@ class Monitor:
             for (low, high), share in zip(edges, match.shares, strict=True)
         ]
 
-    def _fault(self, embedding: FloatArray, match: Match) -> dict[str, Any] | None:
+    def _vectors(self, window: Window) -> dict[str, FloatArray]:
+        """Views of a window by name, those that the normal state has."""
+        return {score.view.name: view_vector(score.view, window.samples, window.rate_hz) for score in self._views}
+
+    def _view_fields(self, vectors: Mapping[str, FloatArray]) -> list[dict[str, Any]]:
+        """Say of every view how much it counts when faults are named, and how far from normal it is."""
+        return [
+            {"name": name, "weight": self._weights.get(name, 0.0), "z": score.z(vectors[name])}
+            for score, name in ((score, score.view.name) for score in self._views)
+        ]
+
+    def _fault(self, embedding: FloatArray, vectors: Mapping[str, FloatArray], match: Match) -> dict[str, Any] | None:
         """Let the labelled examples and the normal windows vote, once there are labelled ones."""
         if self._examples is None:
             return None
-        nearest = min(match.distance, float(self._examples.distances(embedding).min()))
-        vote = self._examples.vote(embedding)
+        nearest = min(match.distance, self._examples.distance(embedding))
+        vote = self._examples.vote(embedding, vectors)
         label = UNLIKE_ANYTHING if nearest > FAR * self._shape.alarm else vote.label
         return {"label": label, "votes": vote.votes, "k": vote.k}
 
@@ -243,27 +259,14 @@ def load_monitor(
             f"({made_with['sha256'][:8]}), not {session.bundle.name} ({session.bundle.sha256[:8]}): their "
             "embeddings cannot be compared; enrol again or give the same --model"
         )
-    return Monitor(session, normal, _comparable(baselines, normal), policy, hop_frames)
-
-
-def _comparable(baselines: Sequence[Baseline], normal: Baseline) -> list[Baseline]:
-    """Return the labelled examples made with the model and at the rate of the normal state, saying which are not."""
-    comparable = []
-    for baseline in baselines:
-        if baseline.label is None:
-            continue
-        same_model = baseline.facts["model"]["sha256"] == normal.facts["model"]["sha256"]
-        if same_model and baseline.facts["rate_hz"] == normal.facts["rate_hz"]:
-            comparable.append(baseline)
-        else:
-            log.warning(
-                "the examples of %r for %s/%s have no vote: they were enrolled with another model or rate than the "
-                "normal state; enrol them again",
-                baseline.label,
-                baseline.asset,
-                baseline.channel,
-            )
-    return comparable
+    if not same_front_end(normal, session.bundle.front_end):
+        raise BadInputError(
+            f"the baseline of {asset}/{channel} was enrolled with another front-end than that of "
+            f"{session.bundle.name}: their embeddings cannot be compared; enrol again or give the same --model"
+        )
+    weights = store.fusion(asset, channel)
+    fusion = Fusion.from_dict(weights) if weights else None
+    return Monitor(session, normal, comparable(baselines, normal), policy, hop_frames, fusion)
 
 
 def _level_threshold(tail: Tail, false_alarms_per_day: float, hop_s: float) -> float:
@@ -300,16 +303,3 @@ def _frame(window: Window, session: EncoderSession) -> dict[str, Any]:
         "model": {"name": session.bundle.name, "sha256": session.bundle.sha256},
         "latency_ms": None,
     }
-
-
-def _bank(baselines: Sequence[Baseline]) -> MemoryBank:
-    """Put the windows of some baselines into one bank, labelled."""
-    bands = int(baselines[0].facts["bands"])
-    vectors = np.concatenate([baseline.vectors for baseline in baselines])
-    labels = [baseline.label or NORMAL for baseline in baselines for _ in baseline.vectors]
-    return MemoryBank.of(vectors.reshape(len(vectors), bands, -1), labels)
-
-
-def _examples(normal: Baseline, faults: Sequence[Baseline]) -> MemoryBank | None:
-    """Bank for the vote on the fault class; None while there is no labelled example."""
-    return _bank([normal, *faults]) if faults else None

@@ -1,0 +1,168 @@
+"""What is enrolled for a channel, changed as one: a baseline, and the weights that are learnt from all of them.
+
+Start at `add`. Whatever adds, activates or removes a baseline learns the weights anew in the same transaction.
+"""
+
+import logging
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from fisher_edge.decision.bank import MemoryBank
+from fisher_edge.decision.evidence import SIGNAL, Fusion, weigh
+from fisher_edge.dsp.blocks import FloatArray
+from fisher_edge.dsp.frontend import FrontEnd
+from fisher_edge.dsp.views import View
+from fisher_edge.store import Baseline, Store
+
+__all__ = [
+    "NORMAL",
+    "activate",
+    "add",
+    "bank_of",
+    "comparable",
+    "front_end_facts",
+    "remove",
+    "same_front_end",
+    "shared_views",
+    "view_bank",
+    "views_of",
+]
+
+log = logging.getLogger(__name__)
+
+NORMAL = "normal"
+
+
+def add(store: Store, baseline: Baseline) -> tuple[int, Fusion | None]:
+    """Store a baseline as the newest of its channel and label; return its version and the weights learnt."""
+    with store.transaction(durable=True):
+        version = store.add_baseline(baseline)
+        return version, _learn(store, baseline.asset, baseline.channel)
+
+
+def activate(store: Store, asset: str, channel: str, label: str | None, version: int) -> None:
+    """Make an earlier version of a baseline the active one again."""
+    with store.transaction(durable=True):
+        store.activate(asset, channel, label, version)
+        _learn(store, asset, channel)
+
+
+def remove(store: Store, asset: str, channel: str, label: str | None) -> int:
+    """Delete all versions of a baseline and return how many there were."""
+    with store.transaction(durable=True):
+        count = store.remove(asset, channel, label)
+        _learn(store, asset, channel)
+        return count
+
+
+def comparable(baselines: Sequence[Baseline], normal: Baseline) -> list[Baseline]:
+    """Return the labelled examples made in the same way as the normal state, saying which are not."""
+    fitting = []
+    for baseline in baselines:
+        if baseline.label is None:
+            continue
+        if _made_alike(baseline, normal):
+            fitting.append(baseline)
+        else:
+            log.warning(
+                "the examples of %r for %s/%s have no vote: they were enrolled with another model or rate than the "
+                "normal state; enrol them again",
+                baseline.label,
+                baseline.asset,
+                baseline.channel,
+            )
+    return fitting
+
+
+def views_of(baseline: Baseline) -> list[View]:
+    """Views a baseline was enrolled with, in the order of their vectors."""
+    return [View.from_dict(each["view"]) for each in baseline.facts.get("views", [])]
+
+
+def shared_views(baselines: Sequence[Baseline]) -> list[View]:
+    """Views that all of some baselines have, in the order of the first."""
+    others = [views_of(baseline) for baseline in baselines[1:]]
+    return [view for view in views_of(baselines[0]) if all(view in views for views in others)]
+
+
+def front_end_facts(front_end: FrontEnd) -> dict[str, Any]:
+    """What a baseline keeps of the front-end: all that an embedding depends on, which its views are not."""
+    facts = front_end.to_dict()
+    del facts["views"]
+    return facts
+
+
+def same_front_end(baseline: Baseline, front_end: FrontEnd) -> bool:
+    """Whether embeddings of a front-end can be compared with a baseline of the same model.
+
+    A baseline that does not say comes from a version that could not overlap bands.
+    """
+    known = baseline.facts.get("front_end")
+    return front_end.top_band != "overlap" if known is None else bool(known == front_end_facts(front_end))
+
+
+def bank_of(baselines: Sequence[Baseline]) -> MemoryBank:
+    """Put the windows of some baselines into one bank, labelled."""
+    bands = int(baselines[0].facts["bands"])
+    vectors = np.concatenate([baseline.vectors for baseline in baselines])
+    return MemoryBank.of(vectors.reshape(len(vectors), bands, -1), _labels(baselines))
+
+
+def view_bank(baselines: Sequence[Baseline], view: View) -> MemoryBank:
+    """Put one view of the windows of some baselines, which all have it, into one bank, labelled."""
+    vectors = np.concatenate([_view_vectors(baseline, view) for baseline in baselines])
+    return MemoryBank.of(vectors[:, None, :], _labels(baselines))
+
+
+def _labels(baselines: Sequence[Baseline]) -> list[str]:
+    """Label of each window."""
+    return [baseline.label or NORMAL for baseline in baselines for _ in baseline.vectors]
+
+
+def _view_vectors(baseline: Baseline, view: View) -> FloatArray:
+    """Vectors (windows, bins) of one view."""
+    assert baseline.views is not None
+    views = views_of(baseline)
+    index = views.index(view)
+    first = sum(each.bins for each in views[:index])
+    return baseline.views[:, first : first + view.bins]
+
+
+def _learn(store: Store, asset: str, channel: str) -> Fusion | None:
+    """Learn the weights from all active baselines of a channel and keep them; None without examples of faults."""
+    enrolled = store.baselines(asset, channel, active_only=True)
+    normal = next((baseline for baseline in enrolled if baseline.label is None), None)
+    faults = comparable(enrolled, normal) if normal else []
+    fusion = _weigh([normal, *faults]) if normal and faults else None
+    store.set_fusion(asset, channel, fusion.to_dict() if fusion else None)
+    return fusion
+
+
+def _weigh(baselines: Sequence[Baseline]) -> Fusion:
+    """Learn the weights of the views that all these baselines have."""
+    vectors = {SIGNAL: np.concatenate([baseline.vectors for baseline in baselines])}
+    for view in shared_views(baselines):
+        vectors[view.name] = np.concatenate([_view_vectors(baseline, view) for baseline in baselines])
+    return weigh(vectors, _labels(baselines), list(chain.from_iterable(map(_units, baselines))))
+
+
+def _units(baseline: Baseline) -> list[str]:
+    """What each window was recorded from: its specimen, or its recording where none was named."""
+    facts = baseline.facts
+    specimens = facts.get("specimens") or [None] * len(facts["sources"])
+    names = [
+        f"specimen {specimen}" if specimen else f"recording {number} of {baseline.label or NORMAL}"
+        for number, specimen in enumerate(specimens)
+    ]
+    return [names[number] for number in facts["source_of_window"]]
+
+
+def _made_alike(left: Baseline, right: Baseline) -> bool:
+    """Whether the embeddings of two baselines can be compared; older ones do not say what their front-end was."""
+    same_model = left.facts["model"]["sha256"] == right.facts["model"]["sha256"]
+    front_ends = (left.facts.get("front_end"), right.facts.get("front_end"))
+    same_front_end = None in front_ends or front_ends[0] == front_ends[1]
+    return same_model and same_front_end and bool(left.facts["rate_hz"] == right.facts["rate_hz"])
