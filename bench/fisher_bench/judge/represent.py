@@ -1,0 +1,183 @@
+"""Representations: one vector a window, from an encoder or from a plain spectrum. Start at `Representation`.
+
+All of them see the same amplitude, standardised by the standard deviation that simultaneous channels share, or raw.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from fisher_bench.judge.corpus import Window
+from fisher_edge.dsp.blocks import FloatArray
+from fisher_edge.dsp.frontend import STANDARD_DEVIATION, FrontEnd, short_time_spectra
+from fisher_edge.dsp.views import View, view_vector
+from fisher_train.encoder import Encoder, EncoderConfig
+
+__all__ = ["CHEAP", "Represent", "concatenated", "embedder", "encoded", "random_encoder", "viewed"]
+
+Represent = Callable[[Sequence[Window]], FloatArray]
+"""Windows of one dataset to vectors (n, length), float32."""
+Embed = Callable[[FloatArray], FloatArray]
+"""Sub-bands (bands, frames, band_width) to embeddings (bands, dim)."""
+MEL_BANDS = 128
+EPSILON = 1e-12
+
+
+def encoded(embed: Embed, front_end: FrontEnd, *, piece_frames: int = 0) -> Represent:
+    """[CLS] of the sub-bands, concatenated; `piece_frames` averages those of shorter pieces of the window."""
+
+    def represent(windows: Sequence[Window]) -> FloatArray:
+        bins = _common_bins(front_end, windows)
+        vectors = []
+        for window in windows:
+            bands = _sub_bands(front_end, window, bins)
+            pieces = max(1, bands.shape[1] // piece_frames) if piece_frames else 1
+            embeddings = [embed(np.ascontiguousarray(piece)) for piece in np.array_split(bands, pieces, axis=1)]
+            vectors.append(np.mean(embeddings, axis=0).ravel())
+        return np.asarray(vectors, np.float32)
+
+    return represent
+
+
+def embedder(encoder: Encoder) -> Embed:
+    """Run an encoder of PyTorch."""
+
+    @torch.inference_mode()
+    def embed(bands: FloatArray) -> FloatArray:
+        return cast("FloatArray", encoder(torch.from_numpy(bands)).numpy())
+
+    return cast("Embed", embed)
+
+
+def random_encoder(config: EncoderConfig, seed: int) -> Encoder:
+    """An encoder with the weights it starts training from."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Encoder(config).eval()
+
+
+def viewed(view: View) -> Represent:
+    """A derived view as the runtime computes it."""
+
+    def represent(windows: Sequence[Window]) -> FloatArray:
+        return np.stack([view_vector(view, window.wave, window.rate_hz) for window in windows])
+
+    return represent
+
+
+def concatenated(first: Represent, second: Represent) -> Represent:
+    """Two representations side by side, each of unit length."""
+
+    def represent(windows: Sequence[Window]) -> FloatArray:
+        parts = [part(windows) for part in (first, second)]
+        return np.concatenate([part / (np.linalg.norm(part, axis=1, keepdims=True) + EPSILON) for part in parts], 1)
+
+    return represent
+
+
+def _of_spectra(summary: Callable[[FloatArray], FloatArray]) -> Callable[[FrontEnd], Represent]:
+    """Summarise the normalised log spectra (frames, bins) of every window."""
+
+    def build(front_end: FrontEnd) -> Represent:
+        def represent(windows: Sequence[Window]) -> FloatArray:
+            bins = min(_bins(front_end, window) for window in windows)
+            spectra = (_log_spectra(front_end, window)[:, :bins] for window in windows)
+            return np.stack([summary(spectrum) for spectrum in spectra]).astype(np.float32)
+
+        return represent
+
+    return build
+
+
+def _mean(spectra: FloatArray) -> FloatArray:
+    average: FloatArray = spectra.mean(0)
+    return average
+
+
+def _centred_mean(spectra: FloatArray) -> FloatArray:
+    average = _mean(spectra)
+    centred: FloatArray = average - average.mean()
+    return centred
+
+
+def _mean_and_deviation(spectra: FloatArray) -> FloatArray:
+    return np.concatenate([spectra.mean(0), spectra.std(0)])
+
+
+def _log_mel(front_end: FrontEnd) -> Represent:
+    """Mean and deviation of 128 log-mel bands over 25 ms frames."""
+
+    def represent(windows: Sequence[Window]) -> FloatArray:
+        top_hz = min(window.rate_hz for window in windows) / 2
+        summaries = [_mean_and_deviation(_mel(front_end, window, top_hz)) for window in windows]
+        return np.stack(summaries)
+
+    return represent
+
+
+def _envelope_spectrum(_front_end: FrontEnd) -> Represent:
+    """The demodulated view by itself."""
+    return viewed(View("envelope"))
+
+
+CHEAP: dict[str, Callable[[FrontEnd], Represent]] = {
+    "mean log-STFT": _of_spectra(_mean),
+    "mean log-STFT, centred": _of_spectra(_centred_mean),
+    "mean + std": _of_spectra(_mean_and_deviation),
+    "log-mel": _log_mel,
+    "envelope spectrum": _envelope_spectrum,
+}
+"""What an encoder has to beat."""
+
+
+def _bins(front_end: FrontEnd, window: Window) -> int:
+    return front_end.n_fft(window.rate_hz) // 2 + 1
+
+
+def _common_bins(front_end: FrontEnd, windows: Sequence[Window]) -> int:
+    """Bins that all windows have, when their rates differ (0 when they do not)."""
+    rates = {window.rate_hz for window in windows}
+    return min(front_end.n_fft(rate) // 2 + 1 for rate in rates) if len(rates) > 1 else 0
+
+
+def _sub_bands(front_end: FrontEnd, window: Window, common_bins: int) -> FloatArray:
+    """Sub-bands of a window; only those which all rates fill when rates differ."""
+    bands = front_end.bands_of(_magnitude(front_end, window), _gain(front_end, window), window.rate_hz)
+    return bands[: common_bins // front_end.band_width] if common_bins else bands
+
+
+def _log_spectra(front_end: FrontEnd, window: Window) -> FloatArray:
+    log = np.log(_magnitude(front_end, window) * _gain(front_end, window) + 1e-10)
+    normalised: FloatArray = (log - front_end.mean) / (2 * front_end.std)
+    return normalised
+
+
+def _mel(front_end: FrontEnd, window: Window, top_hz: float) -> FloatArray:
+    magnitude = _magnitude(front_end, window) * _gain(front_end, window)
+    filters = _mel_filters(magnitude.shape[1], window.rate_hz, top_hz)
+    return np.log(magnitude**2 @ filters + 1e-10).astype(np.float32)
+
+
+def _mel_filters(bins: int, rate_hz: int, top_hz: float) -> npt.NDArray[np.float64]:
+    """Triangular filters (bins, 128), evenly spaced in mel (HTK: 2595 log10(1 + f / 700))."""
+    edges = 700 * (10 ** (np.linspace(0, np.log10(1 + top_hz / 700), MEL_BANDS + 2)) - 1)
+    f = np.linspace(0, rate_hz / 2, bins)[:, None]
+    rise = (f - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    fall = (edges[2:] - f) / (edges[2:] - edges[1:-1])
+    filters: npt.NDArray[np.float64] = np.clip(np.minimum(rise, fall), 0, None)
+    return filters
+
+
+def _magnitude(front_end: FrontEnd, window: Window) -> FloatArray:
+    spectra = short_time_spectra(window.wave, front_end.n_fft(window.rate_hz), front_end.hop(window.rate_hz))
+    return spectra.magnitude[: front_end.max_frames]
+
+
+def _gain(front_end: FrontEnd, window: Window) -> float:
+    """Factor that brings the amplitude to what the front-end expects."""
+    if front_end.amplitude == "raw" or window.deviation == 0:
+        return 1.0
+    return STANDARD_DEVIATION / window.deviation

@@ -1,0 +1,141 @@
+"""The judge: the same windows and splits for encoders and cheap spectra."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fisher_bench.judge.corpus import MOST_WINDOWS, moments, read_dataset
+from fisher_bench.judge.judge import Result, evaluate
+from fisher_bench.judge.report import table
+from fisher_bench.judge.represent import CHEAP, viewed
+from fisher_bench.judge.tasks import tasks_of
+from fisher_edge.dsp.frontend import FrontEnd
+from fisher_edge.dsp.views import View
+from fisher_edge.errors import BadInputError
+
+RATE_HZ = 2000
+FRONT_END = FrontEnd(band_width=50, top_band="pad", amplitude="standardise")
+SPEEDS = (800, 1000, 1200, 1400)
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset like UESTC's: four classes at four speeds, told apart by where their noise lies."""
+    folder = tmp_path_factory.mktemp("data") / "uestc_bearing"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    rows = []
+    for number, label in enumerate(("ball", "inner", "normal", "outer")):
+        for speed in SPEEDS:
+            spectrum = np.fft.rfft(rng.standard_normal(4 * RATE_HZ))
+            spectrum *= 1 + 9 * (np.arange(len(spectrum)) // (len(spectrum) // 4 + 1) == number)
+            wave = np.fft.irfft(spectrum)
+            scale = float(np.abs(wave).max()) / 32767
+            name = f"{label}_{speed}"
+            np.save(folder / f"{name}.npy", (wave / scale).astype(np.int16))
+            rows.append(
+                {"file": f"{name}.npy", "dataset": "uestc_bearing", "recording": name, "channel": "acc"}
+                | {"class": label, "sample_rate_hz": RATE_HZ, "scale": scale, "speed_rpm": speed, "split_unit": name}
+            )
+    with (folder / "meta.csv").open("w", newline="") as handle:
+        writer = csv.DictWriter(handle, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return folder.parent
+
+
+def _results(data_dir: Path, name: str) -> dict[str, Result]:
+    results = evaluate(data_dir, {name: CHEAP[name](FRONT_END)}, {}, datasets=("uestc",))
+    return {result.task: result for result in results}
+
+
+def test_windows_are_even_and_capped(data_dir: Path) -> None:
+    """A recording of 4 s gives 4 windows of 1 s, 8 of 0.25 s, and 1 of itself when windows are longer."""
+    counts = [len(read_dataset(data_dir / "uestc_bearing", seconds)) / 16 for seconds in (1.0, 0.25, 10.0)]
+    assert counts == [4, MOST_WINDOWS, 1]
+    assert {len(window.wave) for window in read_dataset(data_dir / "uestc_bearing", 10.0)} == {4 * RATE_HZ}
+
+
+def test_spectra_tell_the_classes_apart_and_envelopes_do_not(data_dir: Path) -> None:
+    """The classes differ in their spectrum alone: a judge that did not measure could not say so."""
+    spectra, envelopes = _results(data_dir, "mean log-STFT"), _results(data_dir, "envelope spectrum")
+    assert spectra["uestc, other recordings"].mean == 100
+    assert spectra["uestc, unseen speed"].mean == 100
+    assert spectra["uestc, any one class"].mean == 100
+    assert envelopes["uestc, other recordings"].mean < 60
+    assert envelopes["uestc, any one class"].mean < 95
+
+
+def test_no_unit_is_enrolled_and_asked(data_dir: Path) -> None:
+    """Every split of every task keeps the windows of a recording on one side, and asks about known classes."""
+    windows = read_dataset(data_dir / "uestc_bearing", 1.0)
+    units = np.asarray([window.unit for window in windows])
+    tasks = tasks_of("uestc", windows)
+    assert {task.name: len(task.splits) for task in tasks} == {
+        "uestc, other recordings": 10,
+        "uestc, unseen speed": 4,
+        "uestc, any one class": 40,
+        "uestc, healthy": 10,
+    }
+    for task in tasks:
+        for split in task.splits:
+            assert not set(units[split.enrolled]) & set(units[split.asked])
+            if task.kind == "accuracy":
+                assert set(task.labels[split.asked]) <= set(task.labels[split.enrolled])
+
+
+def test_fused_results_stand_beside_plain_ones(data_dir: Path) -> None:
+    """With a view each accuracy is given twice; one specimen a class gives the view no say, so both agree."""
+    mean = CHEAP["mean log-STFT"](FRONT_END)
+    results = list(evaluate(data_dir, {"mean": mean}, {"envelope": viewed(View("envelope"))}, datasets=("uestc",)))
+    accuracies = [result for result in results if result.kind == "accuracy"]
+    assert sorted(result.fused for result in accuracies) == [False, False, True, True]
+    assert {result.splits for result in accuracies if result.task == "uestc, unseen speed"} == {(100.0,) * 4}
+
+
+def test_table_shows_mean_spread_and_seeds() -> None:
+    """Two seeds of one recipe share a column: mean over both, spread over splits, range in the summary."""
+    results = [
+        Result("t", "accuracy", "a", fused=False, splits=(40.0, 60.0)),
+        Result("t", "accuracy", "b", fused=False, splits=(60.0, 80.0)),
+    ]
+    lines = table(results, {"a": "ours", "b": "ours"}).splitlines()
+    assert lines[0] == "| | ours |"
+    assert lines[2] == "| t | 60.0 ± 10.0 |"
+    assert lines[3] == "| **mean of 1 accuracies** | **60.0** (50.0 to 70.0) |"
+
+
+def test_simultaneous_channels_share_one_deviation(tmp_path: Path) -> None:
+    """Two channels of one recording keep their ratio of levels, and are one moment."""
+    rng = np.random.default_rng(1)
+    wave = rng.standard_normal(RATE_HZ)
+    for name, gain in (("loud", 3.0), ("soft", 1.0)):
+        np.save(tmp_path / f"{name}.npy", (gain * wave).astype(np.float32))
+    header = "file,recording,channel,class,split_unit,sample_rate_hz,scale\n"
+    rows = "".join(f"{name}.npy,r1,{name},normal,r1,{RATE_HZ},1\n" for name in ("loud", "soft"))
+    (tmp_path / "meta.csv").write_text(header + rows)
+    windows = read_dataset(tmp_path, 1.0)
+    assert len({window.deviation for window in windows}) == 1
+    assert np.std(windows[0].wave) == pytest.approx(3 * np.std(windows[1].wave), rel=1e-5)
+    assert moments(windows) == [[0, 1]]
+
+
+def test_folder_without_recordings_is_named(tmp_path: Path) -> None:
+    """A folder that holds no dataset is one clear line."""
+    with pytest.raises(BadInputError, match=r"meta\.csv"):
+        read_dataset(tmp_path, 1.0)
+
+
+def test_command_prints_results_of_the_default_bundle(data_dir: Path) -> None:
+    """`python -m fisher_bench.judge` judges the shipped bundle and prints one JSON object a result."""
+    command = [sys.executable, "-m", "fisher_bench.judge", str(data_dir), "--encoder", "default", "--dataset", "uestc"]
+    run = subprocess.run([*command, "--cheap", "mean + std", "--json"], capture_output=True, text=True, check=True)
+    rows = [json.loads(line) for line in run.stdout.splitlines()]
+    assert {row["representation"] for row in rows} == {"default", "mean + std"}
+    assert all(row["mean"] == pytest.approx(np.mean(row["splits"])) for row in rows)
+    assert len(rows) == 12
