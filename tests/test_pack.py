@@ -161,6 +161,12 @@ def test_index_says_what_the_members_say(folder: Path, tmp_path: Path) -> None:
     assert find([tmp_path / "out"]).recordings == later
     index.unlink()
     assert find([tmp_path / "out"]).recordings == later
+    index.write_text(old)
+    first, second = sorted((tmp_path / "out").glob("*.tar"))[:2]
+    first.rename(tmp_path / "out" / "third.tar")
+    second.rename(first)
+    (tmp_path / "out" / "third.tar").rename(second)
+    assert_same_signals(tmp_path / "out", folder)
     assert len(later) == len(with_index) + 1
 
 
@@ -239,6 +245,20 @@ def test_bad_recordings_are_named_and_left_out(tmp_path: Path) -> None:
     names = Counter(Path(one.name).name for one in find([tmp_path / "out"]).recordings)
     assert names.pop("cut.flac") < 4  # the pieces before the damage
     assert names == {"good.wav": 1, "nan.wav": 1}
+
+
+def test_file_cut_short_while_packing_is_named(tmp_path: Path) -> None:
+    """A file that has lost samples since it was found is left out from there on."""
+    (tmp_path / "plant").mkdir()
+    for name in ("a.wav", "b.wav"):
+        soundfile.write(tmp_path / "plant" / name, noise(1, 40_000), 8000)
+    steps = pack([tmp_path / "plant"], tmp_path / "out", shard_bytes=10_000, segment_s=1.0)
+    next(steps)
+    os.truncate(tmp_path / "plant" / "b.wav", 44 + 2 * 21_000)
+    *_, last = steps
+    assert ["b.wav gives 5000 of 8000 samples from 16000 on" in one.reason for one in last.bad] == [True]
+    kept = Counter(one.name for one in find([tmp_path / "out"]).recordings)
+    assert kept == {"plant/a.wav": 5, "plant/b.wav": 2}
 
 
 def test_flat_part_of_a_long_recording_is_left_out_alone(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_random_window_is_a_piece_of_the_resampled_whole(tmp_path: Path, rate_hz
         assert len(window) == 4000
         start = first * target_hz / rate_hz
         expected = np.interp(start + np.arange(4000), np.arange(len(whole)), whole)
-        assert np.abs(window - expected).mean() < 0.02 * wave.std()
+        assert np.abs(window - expected).max() < 0.02 * wave.std()
 
 
 def test_random_window_of_a_short_recording_is_all_of_it(tmp_path: Path) -> None:
