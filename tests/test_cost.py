@@ -49,6 +49,7 @@ def test_measured_step_agrees_with_an_estimate() -> None:
     assert math.isfinite(cost.loss)
     assert cost.cpu_s > 0
     assert cost.peak_gb > 16 * cost.encoder_parameters / 1e9
+    assert cost.batch_gb == pytest.approx(cost.peak_gb + 15 * cost.sample_gb)
     assert cost.batch_tflop == pytest.approx(16 * cost.tflop)
 
 

@@ -63,10 +63,12 @@ class Cost:
     """Of a step, a multiplication and an addition being two operations."""
     peak_gb: float
     """Highest resident memory of the process above what it has before the model is built."""
+    sample_gb: float
+    """What a further sample adds to it."""
     loss: float
     batch_per_gpu: int
     batch_gb: float
-    """Extrapolated: weights, gradients, optimiser and teacher once, the rest of the peak for each sample."""
+    """Extrapolated: the peak and the memory of the further samples."""
     batch_tflop: float
     """Extrapolated: a step of one GPU."""
     run_eflop: float
@@ -74,9 +76,10 @@ class Cost:
 
 
 def measure(preset: str, *, rate_hz: int = 16_000, samples: int = 1, frames: int = FRAMES) -> Cost:
-    """Take two optimiser steps of self-distillation; the first counts operations, the second is timed.
+    """Take three optimiser steps: operations are counted in the first, time in the second, both of `samples`.
 
-    Peak memory is that of the process, so each preset wants a process of its own (see `main`).
+    The third has twice as many samples: what it adds to the peak is the memory of a sample, without what is
+    loaded once. The peak is that of the process, so each preset wants one of its own (see `main`).
     """
     before = _resident_gb("VmRSS")
     torch.manual_seed(0)
@@ -89,8 +92,8 @@ def measure(preset: str, *, rate_hz: int = 16_000, samples: int = 1, frames: int
     loss = _step(model, optimizer, batch)
     cpu_s = time.process_time() - start
     peak_gb = _resident_gb("VmHWM") - before
-    encoder, decoder = (sum(value.numel() for value in part.parameters()) for part in (model.encoder, model.decoder))
-    fixed_gb = 4 * (4 * (encoder + decoder) + encoder) / 1e9  # weights, gradients, two moments; the teacher's weights
+    _step(model, optimizer, _batch(preset, rate_hz, 2 * samples, frames))
+    sample_gb = (_resident_gb("VmHWM") - before - peak_gb) / samples
     tflop, batch_per_gpu = counter.get_total_flops() / 1e12, BATCH_PER_GPU[preset]
     return Cost(
         preset=preset,
@@ -99,14 +102,15 @@ def measure(preset: str, *, rate_hz: int = 16_000, samples: int = 1, frames: int
         bands=len(batch[0]) // samples,
         clones=batch[1].shape[1],
         tokens=1 + batch[1].shape[2],
-        encoder_parameters=encoder,
-        decoder_parameters=decoder,
+        encoder_parameters=sum(value.numel() for value in model.encoder.parameters()),
+        decoder_parameters=sum(value.numel() for value in model.decoder.parameters()),
         cpu_s=cpu_s,
         tflop=tflop,
         peak_gb=peak_gb,
+        sample_gb=sample_gb,
         loss=loss,
         batch_per_gpu=batch_per_gpu,
-        batch_gb=fixed_gb + (peak_gb - fixed_gb) * batch_per_gpu / samples,
+        batch_gb=peak_gb + sample_gb * (batch_per_gpu - samples),
         batch_tflop=tflop * batch_per_gpu / samples,
         run_eflop=tflop * batch_per_gpu / samples * GPUS * PAPER_STEPS / 1e6,
     )
@@ -215,6 +219,7 @@ def _table(costs: Sequence[Cost]) -> Table:
         "step, s of processor": lambda cost: f"{cost.cpu_s:.2f}",
         "step, TFLOP": lambda cost: f"{cost.tflop:.3f}",
         "step, peak GB": lambda cost: f"{cost.peak_gb:.2f}",
+        "a further sample, GB": lambda cost: f"{cost.sample_gb:.2f}",
         "samples per GPU": lambda cost: f"{cost.batch_per_gpu}",
         "* their step, TFLOP": lambda cost: f"{cost.batch_tflop:.2f}",
         "* their step, GB": lambda cost: f"{cost.batch_gb:.0f}",
