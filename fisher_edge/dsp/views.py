@@ -101,19 +101,18 @@ def view_vector(view: View, wave: FloatArray, rate_hz: int) -> FloatArray:
         raise BadInputError(f"signal of shape {wave.shape} at {rate_hz} Hz has no view; give samples of one channel")
     if not np.isfinite(wave).all():
         raise BadInputError("signal holds NaN or Inf and has no view; check the sensor")
-    wave = wave[: _fast_length(len(wave))]
-    centred = wave - np.mean(wave, dtype=np.float64)
-    largest = float(np.max(np.abs(centred)))
-    if largest <= FAINTEST * float(np.max(np.abs(wave))):
+    source = _scaled(wave[: _fast_length(len(wave))])
+    if source is None:
         return np.zeros(view.bins, np.float32)
-    scaled = (centred / largest).astype(np.float32)
-    source = _envelope(scaled) if view.kind == "envelope" else scaled
+    if view.kind == "envelope":
+        _demodulate(source)
+    largest = float(np.max(source))
     frame_hz = min(float(rate_hz), OVERSAMPLING * view.top_hz)
-    slow = _decimated(source, max(2, round(len(wave) * frame_hz / rate_hz)))
+    slow = _decimated(source, max(2, round(len(source) * frame_hz / rate_hz)))
     deviation = float(np.std(slow, dtype=np.float64))
-    if deviation <= FAINTEST * float(np.max(np.abs(source))):
+    if deviation <= FAINTEST * largest:
         return np.zeros(view.bins, np.float32)
-    return _unit_spectrum(view, slow * np.float32(UNIT_DEVIATION / deviation), len(slow) * rate_hz / len(wave))
+    return _unit_spectrum(view, slow * np.float32(UNIT_DEVIATION / deviation), len(slow) * rate_hz / len(source))
 
 
 @lru_cache(maxsize=64)
@@ -129,21 +128,41 @@ def _fast_length(samples: int) -> int:
     return samples
 
 
-def _envelope(wave: FloatArray) -> FloatArray:
-    """Magnitude (n,) of the analytic signal of the upper three quarters of the band, its mean left in."""
-    spectrum = np.fft.rfft(wave)
-    one_sided = np.zeros(len(wave), spectrum.dtype)
-    first = math.ceil(LOWEST_CARRIER * len(wave))
-    one_sided[first : len(spectrum)] = 2 * spectrum[first:]
-    if len(wave) % 2 == 0:
-        one_sided[len(wave) // 2] = spectrum[-1]  # half the rate has no negative twin
-    envelope: FloatArray = np.abs(np.fft.ifft(one_sided))
-    return envelope
+def _scaled(wave: FloatArray) -> FloatArray | None:
+    """Return a copy of the signal (n,) without its mean and with a peak of 1; None when it is constant."""
+    mean = np.mean(wave, dtype=np.float64)
+    scaled = np.empty(len(wave), np.float32)
+    np.subtract(wave, mean, out=scaled, dtype=np.float64, casting="same_kind")
+    largest = max(float(scaled.max()), -float(scaled.min()))
+    if largest <= FAINTEST * (largest + abs(float(mean))):
+        return None
+    scaled /= np.float32(largest)
+    return scaled
+
+
+def _demodulate(wave: FloatArray) -> None:
+    """Put the magnitude of the analytic signal of the upper three quarters of the band in the place of a signal (n,).
+
+    Memory is used again where it can be: fetching new pages costs as much as the transforms.
+    """
+    samples, bins = len(wave), len(wave) // 2 + 1
+    analytic = np.empty(samples, np.complex64)
+    np.fft.rfft(wave, out=analytic[:bins])  # type: ignore[arg-type]  # NumPy's annotation knows no single precision
+    analytic[: math.ceil(LOWEST_CARRIER * samples)] = 0
+    analytic[:bins] *= 2
+    analytic[bins:] = 0
+    if samples % 2 == 0:
+        analytic[bins - 1] /= 2  # half the rate has no negative twin
+    np.abs(np.fft.ifft(analytic, out=analytic), out=wave)  # type: ignore[arg-type]
 
 
 def _decimated(wave: FloatArray, samples: int) -> FloatArray:
-    """Return the signal (n,) without its mean as so many samples (at most n) over the same time, band-limited."""
-    spectrum = np.fft.rfft(wave - np.mean(wave, dtype=np.float64).astype(np.float32))
+    """Return a signal (n,) without its mean as so many samples (at most n) over the same time, band-limited.
+
+    The mean is taken off in place.
+    """
+    wave -= np.float32(np.mean(wave, dtype=np.float64))
+    spectrum = np.fft.rfft(wave)
     decimated = np.fft.irfft(spectrum[: samples // 2 + 1], samples) * np.float32(samples / len(wave))
     return decimated.astype(np.float32)
 
@@ -155,7 +174,7 @@ def _unit_spectrum(view: View, wave: FloatArray, rate_hz: float) -> FloatArray:
     hop = max(1, round(view.hop_ms * rate_hz / 1000))
     frames = np.lib.stride_tricks.sliding_window_view(wave, frame)[::hop]
     hann = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(frame) / frame)).astype(np.float32)
-    magnitude = np.abs(np.fft.rfft(frames * hann, length))[:, : view.bins]
+    magnitude = np.abs(np.fft.rfft(frames * hann, length)[:, : view.bins])
     log = np.log(magnitude + LOG_FLOOR).mean(axis=0, dtype=np.float64)
     vector = np.zeros(view.bins, np.float32)
     vector[: len(log)] = (log - log.mean()) / max(float(np.linalg.norm(log - log.mean())), 1e-12)
