@@ -40,7 +40,7 @@ ROTOR = Rotor(
 )
 GEAR = Gear(23, 61, (1 + 0j, 0.3 + 0j, 0j, 0j, 0j, 0j), 0.02, 0.02, 0.0, impact=0.5)
 PURE = (1 + 0j, *([0j] * (HARMONICS - 1)))
-MOTOR = Motor(50.0, 2, 0.04, PURE, torque_ripple=0.0, carrier_hz=0.0, carrier=0.0)
+MOTOR = Motor(50.0, 2, 0.04, PURE, torque_ripple=0.0, slots=28, slotting=0.0, carrier_hz=0.0, carrier=0.0)
 FLOW = Flow(7, (1 + 0j, 0j, 0j, 0j), turbulence=0.1, blade_depth=0.2, bubbles_hz=500.0)
 STAGE = Planetary(20, 70, 3, (1 + 0j, 0j, 0j), nearness=2.0, impact=1.0)
 PISTON = Compressor(1, 0.25, 0.08, 4.0, (1.0, 1.0, 1.0, 1.0), gas=0.3, valve=0.5, rush=0.05)
@@ -291,6 +291,14 @@ def test_airgap_fault_shows_at_the_shaft_frequency_beside_the_line() -> None:
         assert amplitude_at(current("airgap"), 50 + side * shaft_hz) > 20 * amplitude_at(
             current(""), 50 + side * shaft_hz
         )
+
+
+def test_rotor_slots_show_beside_the_line() -> None:
+    """28 bars at 4 % slip and two pole pairs: lines at 28 * 24 Hz plus and minus 50 Hz, which tell the speed."""
+    slotted = current("", motor=replace(MOTOR, slotting=0.02))
+    for side in (-1, 1):
+        assert amplitude_at(slotted, 28 * 24 + side * 50) == pytest.approx(0.01, rel=0.05)
+        assert amplitude_at(current(""), 28 * 24 + side * 50) < 1e-4
 
 
 @pytest.mark.parametrize(("fault", "gain"), [("", 1.0), ("interturn", 1.4)])

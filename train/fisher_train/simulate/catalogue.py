@@ -31,7 +31,12 @@ FAULTS_TOLD = {
     "rotor": ("unbalance", "misaligned coupling", "loose foot", "rotor touches the stator"),
     "bearing": ("spall on the outer race", "spall on the inner race", "spall on a ball", "worn cage"),
     "gear": ("cracked tooth", "worn teeth", "eccentric pinion"),
-    "planetary": ("damaged tooth of the sun", "of a planet", "of the ring", "planets share the load unevenly"),
+    "planetary": (
+        "damaged tooth of the sun",
+        "damaged tooth of a planet",
+        "damaged tooth of the ring",
+        "planets share the load unevenly",
+    ),
     "motor": ("broken rotor bars", "shorted turns in one winding", "eccentric air gap"),
     "flow": ("cavitation", "damaged blade", "blocked inlet"),
     "compressor": ("leaking suction valve", "leaking discharge valve", "weak valve spring", "worn piston pin"),

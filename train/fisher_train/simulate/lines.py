@@ -95,8 +95,8 @@ def _motor(machine: Machine, state: State, point: OperatingPoint, _speed_hz: flo
     shaft_hz = line_hz * (1 - slip) / machine.motor.pole_pairs
     main, hz = ("line", line_hz) if machine.modality == "current" else ("2 line", 2 * line_hz)
     return {
-        "bars": _beside(main, "2 slip", hz, 2 * slip * line_hz),
-        "airgap": _beside(main, "shaft", hz, shaft_hz),
+        "bars": (*_beside(main, "2 slip", hz, 2 * slip * line_hz), *_envelope("2 slip", 2 * slip * line_hz)),
+        "airgap": (*_beside(main, "shaft", hz, shaft_hz), *_envelope("shaft", shaft_hz, harmonics=1)),
         "interturn": (_order(main, hz), _order("3 line" if main == "line" else "4 line", (hz / line_hz + 2) * line_hz)),
     }[state.fault]
 
@@ -125,7 +125,7 @@ def _supply(machine: Machine, state: State, point: OperatingPoint, _speed_hz: fl
     assert machine.supply is not None
     line_hz = machine.supply.line_hz * point.line
     if state.fault == "flicker":
-        return _beside("line", "8.8 Hz", line_hz, FLICKER_HZ)
+        return (*_beside("line", "8.8 Hz", line_hz, FLICKER_HZ), *_envelope("8.8 Hz", FLICKER_HZ, harmonics=1))
     if state.fault == "sag":
         return (_order("line", line_hz), *_envelope("sags", machine.supply.sags_hz))
     orders = (1, 3) if state.fault == "unbalance" else (1, 5, 7, 11, 13)

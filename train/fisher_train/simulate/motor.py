@@ -32,6 +32,10 @@ class Motor:
     """Complex amplitude of the current's harmonics 1, 2, ... (the first is 1)."""
     torque_ripple: float
     """Depth of the modulation by the load, once per revolution."""
+    slots: int
+    """Bars of the rotor, whose slots modulate the field as they pass."""
+    slotting: float
+    """Depth of that modulation."""
     carrier_hz: float
     """Switching frequency of a converter; 0 on the mains."""
     carrier: float
@@ -46,6 +50,8 @@ def draw_motor(rng: np.random.Generator) -> Motor:
         rated_slip=float(rng.uniform(0.01, 0.06)),
         harmonics=draw_harmonics(rng),
         torque_ripple=float(10 ** rng.uniform(-3.5, -1.5)),
+        slots=int(rng.integers(22, 61)),
+        slotting=float(10 ** rng.uniform(-3.5, -1.7)),
         carrier_hz=draw_carrier(rng) if converter else 0.0,
         carrier=float(10 ** rng.uniform(-3, -1)),
     )
@@ -70,9 +76,10 @@ def slip_of(motor: Motor, load: float) -> float:
 def stator_current(motor: Motor, drive: Drive, damage: Damage, wire: int = 0) -> FloatArray:
     """Current of one of three wires (samples,), 1 at its fundamental at full load; `wire` 1 and 2 lag by thirds.
 
-    `bars`: sidebands at (1 - 2ks) and (1 + 2ks) times the line frequency, weaker at low load. `interturn`: a
-    negative sequence, so that the wires differ, third harmonic that does not cancel among the wires, and
-    sidebands of the shaft. `airgap`: sidebands at the line plus and minus k times the shaft frequency.
+    Slots of the rotor put lines at `slots` times the shaft frequency beside the line. `bars`: sidebands at
+    (1 - 2ks) and (1 + 2ks) times the line frequency, weaker at low load. `interturn`: a negative sequence, so that
+    the wires differ, third harmonic that does not cancel among the wires, and sidebands of the shaft. `airgap`:
+    sidebands at the line plus and minus k times the shaft frequency.
     """
     size, slip = damage.size, slip_of(motor, drive.load)
     top = drive.top_order(drive.line_hz)
@@ -88,6 +95,8 @@ def stator_current(motor: Motor, drive: Drive, damage: Damage, wire: int = 0) ->
         sides += damage.specimen.shape(depth) * size
     sides[:2] += (motor.torque_ripple, motor.torque_ripple / 3)
     modulation += orders(shaft, sides)
+    if motor.slots * drive.line_hz / motor.pole_pairs + drive.line_hz < drive.rate_hz / 2:
+        modulation += np.float32(motor.slotting) * cosine(phase_of(shaft * motor.slots))
     current = orders(drive.cycles - wire / 3, np.asarray(motor.harmonics), top)
     if damage.fault == "interturn":
         current += orders(drive.cycles, _of_short(damage, wire), top)

@@ -12,7 +12,7 @@ from scipy import signal
 from fisher_edge.dsp.blocks import FloatArray
 from fisher_train.simulate.catalogue import FAULTS_TOLD, KINDS, machine_of, state_of
 from fisher_train.simulate.lines import Line, lines_of
-from fisher_train.simulate.machine import FAULTS_OF, Machine, OperatingPoint, State
+from fisher_train.simulate.machine import ELECTRICAL, FAULTS_OF, Machine, OperatingPoint, State
 from fisher_train.simulate.stream import MachineStream
 
 __all__ = ["draw_fault", "draw_page", "envelope_spectrum", "spectrum"]
@@ -40,10 +40,17 @@ def draw_fault(path: Path, machine: Machine, state: State, point: OperatingPoint
         f"severity {state.size:g}, shaft at {machine.rotor.speed_hz * point.speed:.2f} Hz"
     )
     wave_axes, stft_axes, spectrum_axes, envelope_axes = figure.subplots(2, 2).ravel()
-    _draw_wave(wave_axes, healthy, faulty, rate_hz, machine.rotor.speed_hz * point.speed)
+    above_hz = 5.0 if machine.modality in ELECTRICAL else rate_hz / 8
+    slowest_hz = min(
+        [machine.rotor.speed_hz * point.speed / 2, *(line.hz for line in lines if line.seen_in == "envelope")]
+    )
+    _draw_wave(wave_axes, healthy, faulty, rate_hz, min(1.0, 3 / slowest_hz))
     _draw_stft(stft_axes, faulty, rate_hz)
     _draw_lines(spectrum_axes, "spectrum", [spectrum(wave, rate_hz) for wave in (healthy, faulty)], lines)
-    _draw_lines(envelope_axes, "envelope", [envelope_spectrum(wave, rate_hz) for wave in (healthy, faulty)], lines)
+    _draw_lines(
+        envelope_axes, "envelope", [envelope_spectrum(wave, rate_hz, above_hz) for wave in (healthy, faulty)], lines
+    )
+    envelope_axes.set(title=f"spectrum of the envelope above {above_hz:g} Hz")
     figure.savefig(path, dpi=80)
 
 
@@ -79,19 +86,19 @@ def spectrum(wave: FloatArray, rate_hz: int) -> tuple[np.ndarray, np.ndarray]:
     return np.fft.rfftfreq(len(wave), 1 / rate_hz), np.abs(np.fft.rfft(wave * window)) * 4 / len(wave)
 
 
-def envelope_spectrum(wave: FloatArray, rate_hz: int) -> tuple[np.ndarray, np.ndarray]:
-    """Spectrum of the envelope of the upper three quarters of the band (Randall and Antoni, section 4)."""
-    band = signal.butter(4, rate_hz / 8, "highpass", fs=rate_hz, output="sos")
+def envelope_spectrum(wave: FloatArray, rate_hz: int, above_hz: float) -> tuple[np.ndarray, np.ndarray]:
+    """Spectrum of the envelope of what a wave has above a frequency (Randall and Antoni, section 4)."""
+    band = signal.butter(4, above_hz, "highpass", fs=rate_hz, output="sos")
     envelope = np.abs(signal.hilbert(signal.sosfiltfilt(band, wave)))
     return spectrum(envelope - envelope.mean(), rate_hz)
 
 
-def _draw_wave(axes: Axes, healthy: FloatArray, faulty: FloatArray, rate_hz: int, speed_hz: float) -> None:
-    count = min(len(faulty), max(64, round(6 * rate_hz / speed_hz)))
+def _draw_wave(axes: Axes, healthy: FloatArray, faulty: FloatArray, rate_hz: int, seconds: float) -> None:
+    count = round(seconds * rate_hz)
     time_ms = np.arange(count) / rate_hz * 1000
     axes.plot(time_ms, faulty[:count], color=FAULTY, linewidth=0.6)
     axes.plot(time_ms, healthy[:count], color=HEALTHY, linewidth=0.6)
-    axes.set(xlabel="time in ms (six revolutions)", ylabel="amplitude", title="waveform")
+    axes.set(xlabel="time in ms", ylabel="amplitude", title="waveform")
 
 
 def _draw_stft(axes: Axes, wave: FloatArray, rate_hz: int) -> None:
@@ -108,9 +115,9 @@ def _draw_lines(axes: Axes, where: str, spectra: list[tuple[np.ndarray, np.ndarr
     """Draw two spectra in dB, as far as the lines to be seen there reach."""
     marked = [line for line in lines if line.seen_in == where]
     f = spectra[0][0]
-    top_hz = min(float(f[-1]), 1.5 * max((line.hz for line in marked), default=0.0)) or float(f[-1])
-    if where == "envelope" and not marked:
-        top_hz = min(float(f[-1]), 500.0)
+    top_hz = min(
+        float(f[-1]), max(300.0 if where == "spectrum" else 0.0, 1.5 * max((line.hz for line in marked), default=500.0))
+    )
     shown = (f > 0.5) & (f <= top_hz)
     for (_, amplitude), color in zip(spectra[::-1], (FAULTY, HEALTHY), strict=True):
         axes.plot(f[shown], 20 * np.log10(amplitude[shown] + 1e-9), color=color, linewidth=0.6)
@@ -129,5 +136,4 @@ def _draw_lines(axes: Axes, where: str, spectra: list[tuple[np.ndarray, np.ndarr
                 transform=axes.get_xaxis_transform(),
             )
     highest = max(20 * np.log10(amplitude[shown].max() + 1e-9) for _, amplitude in spectra)
-    title = "spectrum" if where == "spectrum" else "spectrum of the envelope, upper three quarters of the band"
-    axes.set(xlabel="frequency in Hz", ylabel="dB", title=title, ylim=(highest - 90, highest + 8))
+    axes.set(xlabel="frequency in Hz", ylabel="dB", title=where, ylim=(highest - 90, highest + 8))

@@ -25,7 +25,7 @@ class Structure:
     participation: tuple[tuple[float, ...], ...]
     """One row for each of PATHS, signed."""
     direct: tuple[float, ...]
-    """What reaches the sensor without resonance, per path."""
+    """What reaches the sensor without resonance, per path: less than what resonates."""
     contact_hz: tuple[float, ...]
     """Frequency above which a path's force falls off, because contacts are not infinitely short."""
 
@@ -39,7 +39,7 @@ def draw_structure(rng: np.random.Generator, highest_hz: float = HIGHEST_MODE_HZ
         mode_hz=tuple(mode_hz.tolist()),
         damping=tuple(np.exp(rng.uniform(np.log(0.005), np.log(0.12), count)).tolist()),
         participation=tuple(tuple(row) for row in participation.tolist()),
-        direct=tuple((10 ** rng.uniform(-1.5, 0.3, len(PATHS))).tolist()),
+        direct=tuple((10 ** rng.uniform(-2, -0.2, len(PATHS))).tolist()),
         contact_hz=tuple(np.exp(rng.uniform(np.log(1500), np.log(25_000), len(PATHS))).tolist()),
     )
 
