@@ -1,8 +1,14 @@
 """Views in the runtime: enrolled, stored, weighed, published; and everything as before without them."""
 
 import json
+import random
 import shutil
+import signal
 import sqlite3
+import subprocess
+import sys
+import textwrap
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +28,7 @@ from fisher_edge.dsp.views import View, view_vector
 from fisher_edge.encoder.bundle import DEFAULT_BUNDLE, load_bundle
 from fisher_edge.encoder.ort import EncoderSession
 from fisher_edge.errors import BadInputError, UsageError
+from fisher_edge.publish.message import channel_message, encode
 from fisher_edge.sources.recording import Recording
 from fisher_edge.store import Store
 
@@ -152,9 +159,21 @@ def test_result_has_weight_and_z_of_every_view(enrolled: Path, viewed: EncoderSe
     for result in (*healthy, *struck):
         assert [view["name"] for view in result["views"]] == ["envelope-600hz", "slow-200hz"]
         assert [view["weight"] for view in result["views"]] == [view["weight"] for view in fusion["views"]]
-        json.dumps(result, allow_nan=False)
+        message = channel_message("result", result, gateway="g", **PLACE, boot=1, seq=1)
+        assert json.loads(encode(message))["views"] == result["views"]
     assert max(abs(result["views"][0]["z"]) for result in healthy) < 4
     assert min(result["views"][0]["z"] for result in struck) > 10
+
+
+def test_view_of_an_enrolled_window_is_at_distance_zero(enrolled: Path, viewed: EncoderSession) -> None:
+    """Z counts from the median of the held-out windows in their spread: an enrolled window is a median below it."""
+    with Store(enrolled) as store:
+        normal = store.baselines(active_only=True)[0]
+    for number, facts in enumerate(normal.facts["views"]):
+        median = np.median(facts["held_out"])
+        spread = max(1.4826 * np.median(np.abs(facts["held_out"] - median)), 0.05 * median)
+        for result in scored(enrolled, viewed, bearing(None, 2)):
+            assert result["views"][number]["z"] == pytest.approx(-median / spread, abs=1e-3)
 
 
 def test_distance_is_the_same_with_and_without_views(
@@ -215,6 +234,46 @@ def test_enrolment_and_weights_are_one_transaction(
             ("inner race", 1, True),
         ]
         assert store.fusion(**PLACE) == before
+
+
+def test_kill_while_faults_are_enrolled_leaves_weights_that_fit(tmp_path: Path, bundle: Path) -> None:
+    """However often the process is killed, the weights kept are those of the baselines that are active."""
+    code = """
+        import sys
+        from pathlib import Path
+        sys.path.insert(0, sys.argv[1])
+        from test_monitor_views import PLACE, STRIKES, WINDOW, bearing
+        from fisher_edge.decision.enrol import enroll
+        from fisher_edge.encoder.bundle import load_bundle
+        from fisher_edge.encoder.ort import EncoderSession
+        from fisher_edge.store import Store
+        session = EncoderSession(load_bundle(sys.argv[2]))
+        takes = {label: [bearing(label, unit, seconds=2.0) for unit in range(2)] for label in (None, *STRIKES)}
+        with Store(Path(sys.argv[3])) as store:
+            while True:
+                for label, recordings in takes.items():
+                    count = 1 + store.query("SELECT count(*) FROM baseline")[0][0] % 2 if label else 2
+                    enroll(store, session, recordings[:count], **PLACE, **{**WINDOW, "hop_s": 0.48}, label=label)
+                    print("enrolled", flush=True)
+    """
+    chance = random.Random(0)
+    arguments = [str(Path(__file__).parent), str(bundle), str(tmp_path)]
+    for _ in range(3):
+        command = [sys.executable, "-c", textwrap.dedent(code), *arguments]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+            assert child.stdout is not None
+            for _ in range(4):
+                assert child.stdout.readline() == "enrolled\n"
+            time.sleep(chance.uniform(0, 0.2))
+            child.send_signal(signal.SIGKILL)
+            child.stdout.read()
+        with Store(tmp_path) as store:
+            kept = store.fusion(**PLACE)
+            active = {row.label: row for row in store.baselines(active_only=True)}
+            baselines.activate(store, PLACE["asset"], PLACE["channel"], None, active[None].version)
+            assert kept == store.fusion(**PLACE)
+            assert kept is not None
+            assert kept["classes"] == len(active) >= 2
 
 
 def first_schema(folder: Path) -> None:

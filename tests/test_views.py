@@ -131,7 +131,7 @@ def test_constant_has_no_view(view: View) -> None:
 def test_carrier_without_modulation_has_no_envelope() -> None:
     """A steady tone has a constant envelope: zeros; modulated by a thousandth it has the modulation."""
     time_s = np.arange(16_000) / 16_000
-    tone = np.sin(2 * np.pi * 4000 * time_s + 1)
+    tone = np.sin(2 * np.pi * 4001 * time_s + 1)
     assert not view_vector(ENVELOPE, tone.astype(np.float32), 16_000).any()
     modulated = tone * (1 + 1e-3 * np.sin(2 * np.pi * 100 * time_s))
     assert int(view_vector(ENVELOPE, modulated.astype(np.float32), 16_000).argmax()) == 50
