@@ -5,6 +5,7 @@ Start at `add`. Whatever adds, activates or removes a baseline learns the weight
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -34,6 +35,8 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 NORMAL = "normal"
+FIRST_FIELDS = ("band_width", "win_ms", "hop_ms", "max_frames", "mean", "std", "top_band", "amplitude")
+"""Of the front-end, in the first version."""
 
 
 def add(store: Store, baseline: Baseline) -> tuple[int, Fusion | None]:
@@ -90,18 +93,20 @@ def shared_views(baselines: Sequence[Baseline]) -> list[View]:
 
 def front_end_facts(front_end: FrontEnd) -> dict[str, Any]:
     """What a baseline keeps of the front-end: all that an embedding depends on, which its views are not."""
-    facts = front_end.to_dict()
-    del facts["views"]
-    return facts
+    return replace(front_end, views=()).to_dict()
 
 
 def same_front_end(baseline: Baseline, front_end: FrontEnd) -> bool:
     """Whether embeddings of a front-end can be compared with a baseline of the same model.
 
-    A baseline that does not say comes from a version that could not overlap bands.
+    A baseline that does not say comes from a version that knew `FIRST_FIELDS` only and did not overlap bands.
     """
-    known = baseline.facts.get("front_end")
-    return front_end.top_band != "overlap" if known is None else bool(known == front_end_facts(front_end))
+    known = _front_end(baseline)
+    if known is None:
+        facts = front_end.to_dict()
+        known = FrontEnd.from_dict({name: facts[name] for name in FIRST_FIELDS})
+        return known == replace(front_end, views=()) and front_end.top_band != "overlap"
+    return known == replace(front_end, views=())
 
 
 def bank_of(baselines: Sequence[Baseline]) -> MemoryBank:
@@ -163,6 +168,12 @@ def _units(baseline: Baseline) -> list[str]:
 def _made_alike(left: Baseline, right: Baseline) -> bool:
     """Whether the embeddings of two baselines can be compared; older ones do not say what their front-end was."""
     same_model = left.facts["model"]["sha256"] == right.facts["model"]["sha256"]
-    front_ends = (left.facts.get("front_end"), right.facts.get("front_end"))
+    front_ends = (_front_end(left), _front_end(right))
     same_front_end = None in front_ends or front_ends[0] == front_ends[1]
     return same_model and same_front_end and bool(left.facts["rate_hz"] == right.facts["rate_hz"])
+
+
+def _front_end(baseline: Baseline) -> FrontEnd | None:
+    """Front-end a baseline was made with, its views left out; None when it does not say."""
+    facts = baseline.facts.get("front_end")
+    return FrontEnd.from_dict(facts) if facts else None
