@@ -18,8 +18,8 @@ from fisher_train.recordings.recording import Recording
 
 __all__ = ["crop_pairs", "eligible"]
 
-KEPT_BYTES = 1 << 29
-"""Memory for spectra; a corpus whose spectra do not fit is computed anew for every crop."""
+KEPT_BYTES = 1 << 30
+"""Memory for recordings; those of a corpus that does not fit are read and transformed anew for every crop."""
 SIBLINGS = 4
 """Recordings of one dataset that share the band in a batch: negatives that the rig does not give away."""
 
@@ -37,7 +37,7 @@ class _Eligible:
 
     datasets: tuple[_Dataset, ...]
     keep: bool
-    """Whether the spectra of all fit into memory."""
+    """Whether all fit into memory."""
 
 
 def crop_pairs(
@@ -94,15 +94,13 @@ def _turns(groups: _Eligible, rng: np.random.Generator) -> list[_Dataset]:
 
 
 def _siblings(units: _Dataset, rng: np.random.Generator, count: int) -> list[Recording]:
-    """Draw at most `count` different recordings, from as many units as possible."""
+    """Draw at most `count` different recordings, evenly from as many units as possible."""
+    chosen = rng.choice(len(units), min(count, len(units)), replace=False)
+    each, more = divmod(count, len(chosen))
     drawn: list[Recording] = []
-    order = [list(rng.permutation(len(unit))) for unit in units]
-    places = [int(place) for place in rng.permutation(len(units))]
-    while places and len(drawn) < count:
-        place = places.pop(0)
-        drawn.append(units[place][order[place].pop()])
-        if order[place]:
-            places.append(place)
+    for place, unit in enumerate(units[int(index)] for index in chosen):
+        wanted = min(len(unit), each + (place < more))
+        drawn += [unit[int(index)] for index in rng.choice(len(unit), wanted, replace=False)]
     return drawn
 
 
@@ -110,13 +108,19 @@ def _pair(
     recording: Recording, front_end: FrontEnd, rng: np.random.Generator, frames: int, band: int, *, keep: bool
 ) -> tuple[FloatArray, FloatArray]:
     """Cut one band of two crops; where a recording is silent, which is the same in all, other crops are tried."""
+    held = _kept.of(recording, front_end) if keep else None
     for _ in range(TRIES):
         starts = _two_starts(recording, front_end, rng, frames)
-        waves = [_crop_wave(recording, front_end, start, frames) for start in starts]
+        waves = [_crop_wave(recording, held, front_end, start, frames) for start in starts]
         if all(np.ptp(wave) > 0 for wave in waves):
             break
-    cut = _kept_crop if keep else _fresh_crop
-    first, second = (cut(recording, front_end, wave, start, band) for wave, start in zip(waves, starts, strict=True))
+    bins = _bins(front_end, recording.rate_hz, band)
+    first, second = (
+        _kept_crop(held.spectra, wave, recording.rate_hz, front_end, start, bins)
+        if held
+        else _fresh_crop(wave, recording.rate_hz, front_end, bins)
+        for wave, start in zip(waves, starts, strict=True)
+    )
     return first, second
 
 
@@ -129,30 +133,31 @@ def _two_starts(recording: Recording, front_end: FrontEnd, rng: np.random.Genera
     """Draw the first frames of two crops that do not overlap, in either order, evenly over all ways to place them."""
     apart = _apart(front_end, recording, frames)
     free = front_end.n_frames(recording.samples, recording.rate_hz) - frames - apart
-    early, late = (int(frame) for frame in np.sort(rng.integers(free + 1, size=2)))
+    early, late = sorted(rng.integers(free + 1, size=2).tolist())
     return (early, late + apart) if rng.random() < 0.5 else (late + apart, early)
 
 
-def _crop_wave(recording: Recording, front_end: FrontEnd, start: int, frames: int) -> FloatArray:
-    """Read the samples of a crop."""
-    rate_hz = recording.rate_hz
-    return recording.read(start * front_end.hop(rate_hz), front_end.n_samples(frames, rate_hz))
+def _crop_wave(recording: Recording, held: "_Held | None", front_end: FrontEnd, start: int, frames: int) -> FloatArray:
+    """Return the samples of a crop."""
+    first, count = start * front_end.hop(recording.rate_hz), front_end.n_samples(frames, recording.rate_hz)
+    if held is None or held.wave is None:
+        return recording.read(first, count)
+    return held.wave[first : first + count]
 
 
-def _fresh_crop(recording: Recording, front_end: FrontEnd, wave: FloatArray, _start: int, band: int) -> FloatArray:
+def _fresh_crop(wave: FloatArray, rate_hz: int, front_end: FrontEnd, bins: slice) -> FloatArray:
     """Compute one band (frames, band_width) of a crop."""
     centre, gain = front_end.centre_and_gain(wave)
-    rate_hz = recording.rate_hz
     spectra = short_time_spectra(wave - np.float64(centre), front_end.n_fft(rate_hz), front_end.hop(rate_hz))
-    return _normalised(spectra.magnitude[:, _bins(front_end, rate_hz, band)], gain, front_end, rate_hz)
+    return _normalised(spectra.magnitude[:, bins], gain, front_end, rate_hz)
 
 
-def _kept_crop(recording: Recording, front_end: FrontEnd, wave: FloatArray, start: int, band: int) -> FloatArray:
+def _kept_crop(
+    spectra: Spectra, wave: FloatArray, rate_hz: int, front_end: FrontEnd, start: int, bins: slice
+) -> FloatArray:
     """Cut one band (frames, band_width) of a crop that begins at frame `start` from the spectra of its recording."""
-    spectra, rate_hz = _kept.of(recording, front_end), recording.rate_hz
     part = slice(start, start + front_end.n_frames(len(wave), rate_hz))
     centre, gain = front_end.centre_and_gain(wave)
-    bins = _bins(front_end, rate_hz, band)
     magnitude = spectra.magnitude[part, bins]
     if bins.start == 0:
         magnitude = Spectra(magnitude, spectra.low[part]).centred(centre, front_end.n_fft(rate_hz))
@@ -172,32 +177,41 @@ def _normalised(magnitude: FloatArray, gain: float, front_end: FrontEnd, rate_hz
 
 
 def _kept_bytes(recording: Recording, front_end: FrontEnd) -> int:
-    """Bytes of the spectra of a recording."""
+    """Bytes of the spectra of a recording, and of its samples where they would have to be decoded anew."""
     bins = front_end.n_fft(recording.rate_hz) // 2 + 1
-    return front_end.n_frames(recording.samples, recording.rate_hz) * (4 * bins + 32)
+    spectra = front_end.n_frames(recording.samples, recording.rate_hz) * (4 * bins + 32)
+    return spectra + (4 * recording.samples if recording.encoding == "sound" else 0)
+
+
+@dataclass(frozen=True, eq=False)
+class _Held:
+    """A recording in memory: its spectra, not centred, and its samples unless they are mapped anyway."""
+
+    spectra: Spectra
+    wave: FloatArray | None
 
 
 class _Kept:
-    """Spectra of recordings, the least recently used forgotten first."""
+    """Recordings in memory, the least recently used forgotten first."""
 
     def __init__(self) -> None:
-        self._spectra: OrderedDict[tuple[Recording, FrontEnd], Spectra] = OrderedDict()
+        self._held: OrderedDict[tuple[Recording, FrontEnd], _Held] = OrderedDict()
         self._bytes = 0
 
-    def of(self, recording: Recording, front_end: FrontEnd) -> Spectra:
-        """Return the spectra of a whole recording, not centred."""
+    def of(self, recording: Recording, front_end: FrontEnd) -> _Held:
+        """Return a whole recording."""
         key = (recording, front_end)
-        if key in self._spectra:
-            self._spectra.move_to_end(key)
-            return self._spectra[key]
-        rate_hz = recording.rate_hz
-        spectra = short_time_spectra(recording.read(), front_end.n_fft(rate_hz), front_end.hop(rate_hz))
-        self._spectra[key] = spectra
+        if key in self._held:
+            self._held.move_to_end(key)
+            return self._held[key]
+        rate_hz, wave = recording.rate_hz, recording.read()
+        spectra = short_time_spectra(wave, front_end.n_fft(rate_hz), front_end.hop(rate_hz))
+        self._held[key] = held = _Held(spectra, wave if recording.encoding == "sound" else None)
         self._bytes += _kept_bytes(recording, front_end)
-        while self._bytes > KEPT_BYTES:
-            (forgotten, its_front_end), _ = self._spectra.popitem(last=False)
+        while self._bytes > KEPT_BYTES and len(self._held) > 1:
+            (forgotten, its_front_end), _ = self._held.popitem(last=False)
             self._bytes -= _kept_bytes(forgotten, its_front_end)
-        return spectra
+        return held
 
 
 _kept = _Kept()

@@ -38,19 +38,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measure(corpus: Corpus, plan: BatchPlan, workers: int, seconds: float) -> dict[str, float]:
-    """Return batches, signals and bands a second of the loader alone."""
+    """Return batches, signals and bands a second of the loader alone, and with no worker the processor time of one.
+
+    The processor time is the figure to compare machines by: it hardly depends on what else they do.
+    """
     batches = loader(corpus, plan, workers=workers)
     next(batches)
-    start, taken, bands = time.perf_counter(), 0, 0
+    start, cpu_start, taken, bands = time.perf_counter(), time.process_time(), 0, 0
     while (elapsed := time.perf_counter() - start) < seconds or not taken:
         bands += len(next(batches).bands)
         taken += 1
+    cpu_ms = 1000 * (time.process_time() - cpu_start) / (taken * plan.signals)
     return {
         "workers": workers,
         "frames": plan.frames,
         "batches_per_s": round(taken / elapsed, 3),
         "signals_per_s": round(taken * plan.signals / elapsed, 1),
         "bands_per_s": round(bands / elapsed, 1),
+        **({} if workers else {"cpu_ms_per_signal": round(cpu_ms, 2)}),
     }
 
 
@@ -64,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--preset", default="tiny", choices=list(PRESETS), help="shape of the encoder")
     parser.add_argument("--signals", type=int, default=24, help="signals of a batch")
     parser.add_argument("--frames", type=int, default=1024, help="frames of a window")
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="numbers of worker processes")
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2], help="numbers of worker processes")
     parser.add_argument("--seconds", type=float, default=20.0, help="time for each")
     parser.add_argument("--seed", type=int, default=0, help="seed of the batches")
     return parser
