@@ -383,7 +383,7 @@ def test_unknown_field_is_refused() -> None:
         FrontEnd.from_dict(FrontEnd().to_dict() | {"wavelets": 3})
 
 
-@pytest.mark.parametrize("name", sorted(FrontEnd().to_dict().keys() - {"views"}))
+@pytest.mark.parametrize("name", sorted(FrontEnd().to_dict().keys() - {"views", "piece_frames"}))
 def test_missing_field_is_refused(name: str) -> None:
     """A field that is lost is an error that names it, never a silent default."""
     values = FrontEnd().to_dict()
@@ -422,3 +422,26 @@ def test_other_things_than_an_object_are_refused(values: Any) -> None:
     """A front-end that is not a mapping is refused."""
     with pytest.raises(BadArtifactError, match="not an object"):
         FrontEnd.from_dict(values)
+
+
+def test_pieces_cover_the_window_evenly() -> None:
+    """Pieces are as few as cover all frames, of one length, the first at the start and the last at the end."""
+    bands = np.arange(2 * 250 * 50, dtype=np.float32).reshape(2, 250, 50)
+    front_end = FrontEnd(band_width=50, piece_frames=96)
+    pieces = front_end.pieces(bands)
+    assert pieces.shape == (2, 3, 96, 50)
+    np.testing.assert_array_equal(pieces[:, 0], bands[:, :96])
+    np.testing.assert_array_equal(pieces[:, 1], bands[:, 77 : 77 + 96])
+    np.testing.assert_array_equal(pieces[:, 2], bands[:, -96:])
+    for whole in (front_end.pieces(bands[:, :96]), replace(front_end, piece_frames=0).pieces(bands[:, :96])):
+        np.testing.assert_array_equal(whole, bands[:, None, :96])
+
+
+def test_artifact_without_pieces_or_views_is_read_as_whole_windows() -> None:
+    """A manifest written before these fields existed means none of them; a nonsense value is refused."""
+    values = FrontEnd().to_dict()
+    old = {name: value for name, value in values.items() if name not in {"piece_frames", "views"}}
+    assert FrontEnd.from_dict(old) == FrontEnd()
+    for nonsense in (-1, 1.5, 10**6, True):
+        with pytest.raises(BadArtifactError, match="piece_frames"):
+            FrontEnd.from_dict(values | {"piece_frames": nonsense})

@@ -43,11 +43,24 @@ def bands_of(rate_hz: int = 26_667, frames: int = 64) -> FloatArray:
 def test_embedding_equals_torch(session: EncoderSession, rate_hz: int, frames: int) -> None:
     """At any rate and length the session gives the embeddings of the checkpoint in PyTorch."""
     bands = bands_of(rate_hz, frames)
-    expected = embed_with_torch(build_encoder(micro.micro_checkpoint()), bands)
+    expected = embed_with_torch(build_encoder(micro.micro_checkpoint()), micro.FRONT_END, bands)
     found = session.embed(bands)
     assert found.dtype == np.float32
     assert found.shape == (len(bands), 32)
     np.testing.assert_allclose(found, expected, atol=1e-5, rtol=0)
+
+
+def test_long_window_is_the_mean_of_its_pieces(session: EncoderSession, tmp_path: Path) -> None:
+    """A bundle with pieces of 48 frames embeds 100 frames as the mean of three, as PyTorch does."""
+    front_end = replace(micro.FRONT_END, piece_frames=48)
+    checkpoint = micro.micro_checkpoint(front_end=front_end)
+    folder = micro.save_micro(tmp_path / "micro", checkpoint)
+    pieced = EncoderSession(load_bundle(export(folder, tmp_path / "out", "fp32", micro.signals()).path))
+    bands = bands_of(16_000, 100)
+    by_hand = np.mean([session.embed(bands[:, start : start + 48]) for start in (0, 26, 52)], axis=0)
+    np.testing.assert_allclose(pieced.embed(bands), by_hand, atol=1e-5, rtol=0)
+    expected = embed_with_torch(build_encoder(checkpoint), front_end, bands)
+    np.testing.assert_allclose(pieced.embed(bands), expected, atol=1e-5, rtol=0)
 
 
 def test_one_band_a_call_equals_all_bands(session: EncoderSession) -> None:

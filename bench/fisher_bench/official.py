@@ -4,6 +4,7 @@ The front-end is `torch.stft`, the encoder computes every token of every block, 
 arithmetic is the specification's, so its embeddings equal ours and only the time differs.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,10 +19,11 @@ __all__ = ["embed_officially"]
 def embed_officially(encoder: Encoder, front_end: FrontEnd, wave: FloatArray, rate_hz: int) -> FloatArray:
     """Embed a signal (n,): (bands, dim)."""
     bands = _sub_bands(torch.from_numpy(wave), front_end, rate_hz)
-    tokens: Tensor = encoder.modality_encoders["IMAGE"](bands)
+    pieces = torch.from_numpy(np.ascontiguousarray(front_end.pieces(bands.numpy())))
+    tokens: Tensor = encoder.modality_encoders["IMAGE"](pieces.flatten(0, 1))
     for block in encoder.blocks:
         tokens = block(tokens)
-    embedding: FloatArray = tokens[:, 0].numpy()
+    embedding: FloatArray = tokens[:, 0].view(*pieces.shape[:2], -1).mean(1).numpy()
     return embedding
 
 

@@ -157,7 +157,7 @@ def _write_selftest(path: Path, encoder: Encoder, front_end: FrontEnd, signals: 
     chosen = [windows[index] for index in np.linspace(0, len(windows) - 1, SELFTEST_WINDOWS).astype(int)]
     frames = min(SELFTEST_FRAMES, *(bands.shape[1] for bands in chosen))
     bands = np.stack([bands[0, :frames] for bands in chosen])
-    np.savez_compressed(path, bands=bands, embeddings=embed_with_torch(encoder, bands))
+    np.savez_compressed(path, bands=bands, embeddings=embed_with_torch(encoder, front_end, bands))
 
 
 def _finish(folder: Path, parity: Parity, min_cosine: float, *, forced: bool) -> None:

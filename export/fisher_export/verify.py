@@ -94,17 +94,20 @@ def cut_windows(signals: Sequence[Signal], front_end: FrontEnd) -> list[tuple[in
     return windows
 
 
-def embed_with_torch(encoder: Encoder, bands: FloatArray) -> FloatArray:
+def embed_with_torch(encoder: Encoder, front_end: FrontEnd, bands: FloatArray) -> FloatArray:
     """Embed the sub-bands (bands, frames, band_width) of one window with PyTorch: (bands, dim)."""
+    pieces = torch.from_numpy(np.ascontiguousarray(front_end.pieces(bands)))
     with torch.inference_mode():
-        embedding: FloatArray = encoder(torch.from_numpy(bands)).numpy()
+        rows = encoder(pieces.flatten(0, 1)).view(*pieces.shape[:2], -1).mean(1)
+    embedding: FloatArray = rows.numpy()
     return embedding
 
 
 def measure(encoder: Encoder, session: EncoderSession, signals: Sequence[Signal]) -> Parity:
     """Compare a bundle with the encoder it was exported from, on windows of real recordings."""
-    windows = cut_windows(signals, session.bundle.front_end)
-    before = [embed_with_torch(encoder, bands) for _, bands in windows]
+    front_end = session.bundle.front_end
+    windows = cut_windows(signals, front_end)
+    before = [embed_with_torch(encoder, front_end, bands) for _, bands in windows]
     after = [session.embed(bands) for _, bands in windows]
     rows_before, rows_after = np.concatenate(before), np.concatenate(after)
     centre = rows_before.mean(axis=0)
@@ -157,7 +160,7 @@ def _latency_ratio(encoder: Encoder, session: EncoderSession) -> float:
     torch.set_num_threads(1)
     try:
         ratios = [
-            _cpu_seconds(lambda: embed_with_torch(encoder, front_end.sub_bands(wave, LATENCY_RATE_HZ)))
+            _cpu_seconds(lambda: embed_with_torch(encoder, front_end, front_end.sub_bands(wave, LATENCY_RATE_HZ)))
             / _cpu_seconds(lambda: session.embed(front_end.sub_bands(wave, LATENCY_RATE_HZ)))
             for _ in range(REPEATS)
         ]

@@ -67,6 +67,8 @@ class FrontEnd:
     with bins of the band below, so that it is the last `band_width` bins there are."""
     amplitude: Literal["raw", "standardise"] = "raw"
     """`standardise` brings every window to one standard deviation; its level is then a number of its own."""
+    piece_frames: int = 0
+    """Frames the encoder sees at a time: a longer window is embedded in pieces and averaged; 0: always whole."""
     views: tuple[View, ...] = ()
     """What else a window is turned into beside the signal; official checkpoints have none."""
 
@@ -79,6 +81,11 @@ class FrontEnd:
                     f"front-end has {name}={value!r}, not a whole number from 1 to {LARGEST_COUNT}; use a bundle from "
                     "this project"
                 )
+        if type(self.piece_frames) is not int or not 0 <= self.piece_frames <= LARGEST_COUNT:
+            raise BadArtifactError(
+                f"front-end has piece_frames={self.piece_frames!r}, not a whole number from 0 to {LARGEST_COUNT}; use "
+                "a bundle from this project"
+            )
         if not (math.isfinite(self.mean) and math.isfinite(self.std) and self.std > 0):
             raise BadArtifactError(
                 f"front-end has mean={self.mean}, std={self.std}, which normalise nothing; use another bundle"
@@ -98,7 +105,7 @@ class FrontEnd:
     def from_dict(cls, values: dict[str, Any]) -> "FrontEnd":
         """Rebuild a front-end from what `to_dict` wrote into an artifact; no field may be unknown or missing.
 
-        Only `views` may be: an artifact that does not name them was made for none.
+        Only `views` and `piece_frames` may be: an artifact that does not name them was made for none.
         """
         if not isinstance(values, dict):
             raise BadArtifactError(f"front-end is {values!r:.40}, not an object; use a bundle from this project")
@@ -106,7 +113,7 @@ class FrontEnd:
         if not values.keys() <= known:
             unknown = ", ".join(sorted(values.keys() - known))
             raise BadArtifactError(f"front-end has fields this version does not know: {unknown}; update fisher-edge")
-        lacking = ", ".join(sorted(known - values.keys() - {"views"}))
+        lacking = ", ".join(sorted(known - values.keys() - {"views", "piece_frames"}))
         if lacking:
             raise BadArtifactError(f"front-end lacks the fields {lacking}; use a bundle from this project")
         views = values.get("views", [])
@@ -209,6 +216,17 @@ class FrontEnd:
             part = log[:, low : low + self.band_width]
             band[:frames, : part.shape[1]] = part
         return bands
+
+    def pieces(self, bands: FloatArray) -> FloatArray:
+        """Cut sub-bands (bands, frames, band_width) into what is encoded at a time: (bands, pieces, frames, width).
+
+        As few pieces of `piece_frames` as cover the window, evenly spread, so that neighbours may overlap.
+        """
+        frames, length = bands.shape[1], self.piece_frames
+        if not length or frames <= length:
+            return bands[:, None]
+        starts = np.linspace(0, frames - length, math.ceil(frames / length)).astype(int)
+        return np.stack([bands[:, start : start + length] for start in starts], axis=1)
 
     def view_vectors(self, wave: FloatArray, rate_hz: int) -> list[FloatArray]:
         """Return the vector of every view of a window of signal (n,), in their order (see `view_vector`)."""

@@ -36,6 +36,8 @@ class EncoderSession:
     def embed(self, bands: FloatArray) -> FloatArray:
         """Encode the sub-bands (bands, frames, band_width) of one window: (bands, dim), low to high.
 
+        A window longer than the pieces of the front-end gives the mean of the embeddings of its pieces.
+
         One band a call: the activations of a band fit the cache, those of all bands do not.
         """
         if bands.ndim != 3 or bands.shape[2] != self.bundle.front_end.band_width:
@@ -48,8 +50,9 @@ class EncoderSession:
                 f"sub-bands of shape {bands.shape} hold no band or fewer than the {self.min_frames} frames of a patch; "
                 "use a longer window"
             )
-        rows = [self._session.run(None, {"bands": band[None]})[0] for band in bands]
-        return np.concatenate(rows)
+        pieces = self.bundle.front_end.pieces(bands)
+        rows = [self._session.run(None, {"bands": np.ascontiguousarray(band)})[0].mean(axis=0) for band in pieces]
+        return np.stack(rows)
 
     def self_test_cosine(self) -> float:
         """Return the smallest cosine to the embeddings of the bundle's self-test, their mean removed from both."""

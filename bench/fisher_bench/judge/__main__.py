@@ -12,7 +12,6 @@ import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import cast
 
 import torch
 
@@ -20,7 +19,6 @@ from fisher_bench.judge.judge import evaluate
 from fisher_bench.judge.report import table
 from fisher_bench.judge.represent import (
     CHEAP,
-    Embed,
     Represent,
     concatenated,
     embedder,
@@ -77,7 +75,8 @@ def _representations(options: argparse.Namespace) -> tuple[dict[str, Represent],
     for seed in range(options.random):
         name = f"random {options.random_preset} {seed}"
         encoder = random_encoder(PRESETS[options.random_preset], seed)
-        representations[name] = encoded(embedder(encoder), replace(front_end, band_width=encoder.config.band_width))
+        shaped = replace(front_end, band_width=encoder.config.band_width)
+        representations[name] = encoded(embedder(encoder, shaped), shaped)
         seeds[name] = f"random {options.random_preset}"
     for text in options.encoder:
         name, _, paths = text.rpartition("=")
@@ -93,14 +92,16 @@ def _representations(options: argparse.Namespace) -> tuple[dict[str, Represent],
 
 def _load(path: str, options: argparse.Namespace) -> Represent:
     """An encoder from a checkpoint (PyTorch, float32) or a bundle (as the gateway runs it)."""
+    changes = {
+        name: getattr(options, name) for name in ("amplitude", "top_band", "piece_frames") if getattr(options, name)
+    }
     if path == "default" or (Path(path) / "manifest.json").is_file():
         session = EncoderSession(load_bundle(path))
-        front_end, embed = session.bundle.front_end, cast("Embed", session.embed)
-    else:
-        checkpoint = load_checkpoint(path)
-        front_end, embed = checkpoint.front_end, embedder(build_encoder(checkpoint))
-    changes = {"amplitude": options.amplitude, "top_band": options.top_band or front_end.top_band}
-    return encoded(embed, replace(front_end, **changes), piece_frames=options.piece_frames)
+        session.bundle = replace(session.bundle, front_end=replace(session.bundle.front_end, **changes))
+        return encoded(session.embed, session.bundle.front_end)
+    checkpoint = load_checkpoint(path)
+    front_end = replace(checkpoint.front_end, **changes)
+    return encoded(embedder(build_encoder(checkpoint), front_end), front_end)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -115,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--random-preset", default="nano", choices=list(PRESETS))
     parser.add_argument("--view", nargs="*", default=["envelope"], help="views to fuse; none: alone only")
     parser.add_argument("--window-s", type=float, default=1.0, help="seconds of a window")
-    parser.add_argument("--piece-frames", type=int, default=0, help="average the embeddings of pieces so long")
+    parser.add_argument("--piece-frames", type=int, help="frames of a piece, instead of the encoder's own")
     parser.add_argument("--amplitude", default="standardise", choices=["standardise", "raw"])
     parser.add_argument("--top-band", choices=["drop", "pad", "overlap"], help="instead of the encoder's own")
     parser.add_argument("--dataset", nargs="*", default=list(DATASETS), choices=list(DATASETS))

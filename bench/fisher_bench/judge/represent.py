@@ -4,7 +4,7 @@ All of them see the same amplitude, standardised by the standard deviation that 
 """
 
 from collections.abc import Callable, Sequence
-from typing import cast
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from fisher_bench.judge.corpus import Window
 from fisher_edge.dsp.blocks import FloatArray
 from fisher_edge.dsp.frontend import STANDARD_DEVIATION, FrontEnd, short_time_spectra
 from fisher_edge.dsp.views import View, view_vector
+from fisher_export.verify import embed_with_torch
 from fisher_train.encoder import Encoder, EncoderConfig
 
 __all__ = ["CHEAP", "Represent", "concatenated", "embedder", "encoded", "random_encoder", "viewed"]
@@ -26,30 +27,19 @@ MEL_BANDS = 128
 EPSILON = 1e-12
 
 
-def encoded(embed: Embed, front_end: FrontEnd, *, piece_frames: int = 0) -> Represent:
-    """[CLS] of the sub-bands, concatenated; `piece_frames` averages those of shorter pieces of the window."""
+def encoded(embed: Embed, front_end: FrontEnd) -> Represent:
+    """[CLS] of the sub-bands, concatenated."""
 
     def represent(windows: Sequence[Window]) -> FloatArray:
         bins = _common_bins(front_end, windows)
-        vectors = []
-        for window in windows:
-            bands = _sub_bands(front_end, window, bins)
-            pieces = max(1, bands.shape[1] // piece_frames) if piece_frames else 1
-            embeddings = [embed(np.ascontiguousarray(piece)) for piece in np.array_split(bands, pieces, axis=1)]
-            vectors.append(np.mean(embeddings, axis=0).ravel())
-        return np.asarray(vectors, np.float32)
+        return np.stack([embed(_sub_bands(front_end, window, bins)).ravel() for window in windows])
 
     return represent
 
 
-def embedder(encoder: Encoder) -> Embed:
+def embedder(encoder: Encoder, front_end: FrontEnd) -> Embed:
     """Run an encoder of PyTorch."""
-
-    @torch.inference_mode()
-    def embed(bands: FloatArray) -> FloatArray:
-        return cast("FloatArray", encoder(torch.from_numpy(bands)).numpy())
-
-    return cast("Embed", embed)
+    return partial(embed_with_torch, encoder, front_end)
 
 
 def random_encoder(config: EncoderConfig, seed: int) -> Encoder:
