@@ -46,6 +46,8 @@ FAULTS_TOLD = {
 """What the faults of FAULTS_OF are, in the same order."""
 COMPANY = 0.25
 """Force of the other parts of a machine relative to the one that is asked for."""
+FULL_SCALE = 300.0
+"""Range of the sensor: a severe fault does not clip, for a clipping sensor is judged broken, not the machine."""
 
 
 def machine_of(
@@ -76,7 +78,7 @@ def machine_of(
         seed=seed,
         rotor=rotor if speed_hz is None else replace(rotor, speed_hz=speed_hz),
         structure=draw_structure(rng, max(HIGHEST_MODE_HZ, 0.45 * rate_hz)),
-        sensor=replace(sensor, noise_db=min(sensor.noise_db, -25.0)),
+        sensor=replace(sensor, noise_db=min(sensor.noise_db, -25.0), full_scale=FULL_SCALE, bits=24),
         levels=tuple(levels[path] for path in PATHS),
         **parts,
     )

@@ -115,9 +115,8 @@ def _draw_lines(axes: Axes, where: str, spectra: list[tuple[np.ndarray, np.ndarr
     """Draw two spectra in dB, as far as the lines to be seen there reach."""
     marked = [line for line in lines if line.seen_in == where]
     f = spectra[0][0]
-    top_hz = min(
-        float(f[-1]), max(300.0 if where == "spectrum" else 0.0, 1.5 * max((line.hz for line in marked), default=500.0))
-    )
+    reach_hz = 1.5 * max((line.hz for line in marked), default=500.0 if where == "envelope" else float(f[-1]))
+    top_hz = min(float(f[-1]), reach_hz if where == "envelope" else max(300.0, reach_hz))
     shown = (f > 0.5) & (f <= top_hz)
     for (_, amplitude), color in zip(spectra[::-1], (FAULTY, HEALTHY), strict=True):
         axes.plot(f[shown], 20 * np.log10(amplitude[shown] + 1e-9), color=color, linewidth=0.6)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 __all__ = ["PATHS", "Structure", "draw_structure", "path_response"]
 
 PATHS = ("rotor", "bearing", "gear", "motor", "flow", "planetary", "compressor", "leak", "background")
+BLOWS = ("bearing", "gear", "planetary", "compressor", "leak")
 LOWEST_MODE_HZ, HIGHEST_MODE_HZ = 30.0, 30_000.0
 Response = npt.NDArray[np.complex64]
 
@@ -25,7 +26,7 @@ class Structure:
     participation: tuple[tuple[float, ...], ...]
     """One row for each of PATHS, signed."""
     direct: tuple[float, ...]
-    """What reaches the sensor without resonance, per path: less than what resonates."""
+    """What reaches the sensor without resonance, per path: of blows, which are short, less than what resonates."""
     contact_hz: tuple[float, ...]
     """Frequency above which a path's force falls off, because contacts are not infinitely short."""
 
@@ -35,11 +36,12 @@ def draw_structure(rng: np.random.Generator, highest_hz: float = HIGHEST_MODE_HZ
     count = int(rng.integers(6, 25))
     mode_hz = np.sort(np.exp(rng.uniform(np.log(LOWEST_MODE_HZ), np.log(highest_hz), count)))
     participation = rng.standard_normal((len(PATHS), count)) * rng.lognormal(0, 0.5, count)
+    blows = np.isin(PATHS, BLOWS)
     return Structure(
         mode_hz=tuple(mode_hz.tolist()),
         damping=tuple(np.exp(rng.uniform(np.log(0.005), np.log(0.12), count)).tolist()),
         participation=tuple(tuple(row) for row in participation.tolist()),
-        direct=tuple((10 ** rng.uniform(-2, -0.2, len(PATHS))).tolist()),
+        direct=tuple((10 ** (rng.uniform(-1.5, 0.3, len(PATHS)) - 0.5 * blows)).tolist()),
         contact_hz=tuple(np.exp(rng.uniform(np.log(1500), np.log(25_000), len(PATHS))).tolist()),
     )
 
