@@ -13,10 +13,12 @@ from fisher_edge.errors import BadInputError, UsageError
 from fisher_train import batches
 from fisher_train.checkpoint import build_encoder, load_checkpoint
 from fisher_train.data import Batches
+from fisher_train.distributed import World
 from fisher_train.encoder import PRESETS
 from fisher_train.loop import train
 from fisher_train.objective import Batch
 from fisher_train.recorder import Recorder
+from fisher_train.recordings.find import find
 from fisher_train.run import Execution, Settings
 
 SETTINGS = Settings(steps=4, warmup_steps=2)
@@ -58,23 +60,23 @@ def test_self_distillation_on_recordings_says_so(tmp_path: Path) -> None:
 
 
 def test_training_lowers_the_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forty steps on one batch of simulated machines bring the loss well below where it was; the log averages."""
+    """Thirty steps on one batch of simulated machines bring the loss well below where it was; the log averages."""
     monkeypatch.setattr(batches, "loader", one_batch)
-    train(Settings(steps=40, warmup_steps=5), tmp_path, Execution(workers=0, tensorboard=False), plan=PLAN)
+    train(Settings(steps=30, warmup_steps=5), tmp_path, Execution(workers=0, tensorboard=False), plan=PLAN)
     lines = log_of(tmp_path)
-    assert [line["step"] for line in lines] == [20, 40]
+    assert [line["step"] for line in lines] == [20, 30]
     assert lines[1]["loss_96"] < 0.7 * lines[0]["loss_96"]
 
 
 def test_self_distillation_lowers_its_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Self-distillation of simulated machines learns, and its teacher is not the student."""
     monkeypatch.setattr(batches, "loader", one_batch)
-    settings = Settings(objective="distillation", steps=20, warmup_steps=2)
+    settings = Settings(objective="distillation", steps=12, warmup_steps=2)
     train(settings, tmp_path, QUIET, plan=PLAN)
     losses = losses_of(tmp_path)
     assert losses[-1] < 0.8 * losses[0]
-    tensors = load_file(tmp_path / "step-000020" / "training.safetensors")
-    student = load_file(tmp_path / "step-000020" / "model.safetensors")
+    tensors = load_file(tmp_path / "step-000012" / "training.safetensors")
+    student = load_file(tmp_path / "step-000012" / "model.safetensors")
     teacher = tensors["objective.distillation.teacher.blocks.0.mlp.fc1.weight"]
     distance = float((teacher - student["blocks.0.mlp.fc1.weight"]).norm() / teacher.norm())
     assert 1e-5 < distance < 0.1
@@ -104,12 +106,12 @@ def test_accumulation_equals_the_whole_batch(tmp_path: Path, objective: str) -> 
 
 
 def test_bfloat16_trains_near_float32(tmp_path: Path) -> None:
-    """With bfloat16 activations the losses are near those of float32, not equal, and weights stay float32."""
+    """With bfloat16 activations the first loss is near that of float32, not equal; weights stay float32."""
     for precision in ("fp32", "bf16"):
         train(Settings(steps=3, warmup_steps=1, precision=precision), tmp_path / precision, QUIET, plan=PLAN)
     exact, mixed = losses_of(tmp_path / "fp32"), losses_of(tmp_path / "bf16")
-    assert mixed != exact
-    assert mixed == pytest.approx(exact, rel=0.2)
+    assert mixed[0] != exact[0]
+    assert mixed[0] == pytest.approx(exact[0], rel=0.05)
     stored = load_file(tmp_path / "bf16" / "final" / "model.safetensors")
     assert {value.dtype for value in stored.values()} == {torch.float32}
 
@@ -183,6 +185,29 @@ def test_timed_run_continues_its_clock(tmp_path: Path, monkeypatch: pytest.Monke
     lines = log_of(tmp_path)
     assert lines[5]["step"] == 6
     assert 0 < lines[5]["rate"] < rate
+
+
+def test_contrastive_batches_take_a_quarter_of_pairs_from_recordings(tmp_path: Path) -> None:
+    """With recordings, crops of them complete each batch, the same ones whenever the step is made."""
+    corpus = find([make_recordings(tmp_path / "recordings")])
+    settings = Settings(batch=16, data=("recordings",))
+    plan = batches.plan_for(settings, FRONT_END)
+    config = PRESETS["nano"]
+    made = batches.batches(settings, config, plan, corpus, World(), first_step=0, workers=0)
+    shapes, views = [], []
+    for _, batch in zip(range(4), made, strict=False):
+        assert batch.views is not None
+        views.append(batch.views)
+        shapes.append(tuple(batch.views.shape))
+    assert shapes == [(2, 16, 96, 50)] * 3 + [(2, 4, 384, 50)]  # recordings of 2 s have no crops of 384 frames
+    assert 4 * plan.short_families + plan.short_singles == 12
+    later = next(batches.batches(settings, config, plan, corpus, World(), first_step=2, workers=0))
+    assert later.views is not None
+    torch.testing.assert_close(later.views, views[2], atol=0, rtol=0)
+    simulated = next(batches.batches(Settings(batch=16), config, plan, None, World(), first_step=0, workers=0))
+    assert simulated.views is not None
+    torch.testing.assert_close(views[0][:, :12], simulated.views, atol=0, rtol=0)
+    assert not torch.allclose(views[0][0, 12:], views[0][1, 12:])
 
 
 @pytest.mark.parametrize("batch", [4, 8, 96, 100])

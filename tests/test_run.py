@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from training import PLAN, SMALL, Run, log_of
+from training import PLAN, log_of
 
 from fisher_edge.errors import BadArtifactError, UsageError
 from fisher_train.checkpoint import load_checkpoint
@@ -125,18 +125,3 @@ def test_tensorboard_shows_what_the_log_says(tmp_path: Path) -> None:
         shown = [(event.step, event.value) for event in events.Scalars(name)]
         assert shown == [(line["step"], pytest.approx(line[name], rel=1e-6)) for line in log]
     assert len(log) == 4
-
-
-def test_folder_in_use_is_refused(tmp_path: Path) -> None:
-    """Two processes never train in one folder; a killed one does not block it."""
-    run = Run(tmp_path, *SMALL, "--steps", 100000)
-    run.kill_when(lambda out: _is_refused(out) if (out / "log.jsonl").exists() else False)
-    train(SETTINGS, tmp_path / "other", EACH, plan=PLAN)
-    with pytest.raises(UsageError, match="other settings"):  # no longer: in use
-        train(SETTINGS, tmp_path, EACH, plan=PLAN)
-
-
-def _is_refused(out: Path) -> bool:
-    with pytest.raises(UsageError, match="another process"):
-        train(SETTINGS, out, EACH, plan=PLAN)
-    return True

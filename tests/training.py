@@ -78,9 +78,10 @@ def train_here(out: Path, *arguments: object) -> list[dict[str, Any]]:
     return log_of(out)
 
 
-def log_of(out: Path) -> list[dict[str, Any]]:
-    """Return the lines of a run's log without its clocks."""
-    lines = [json.loads(line) for line in (out / "log.jsonl").read_text("utf-8").splitlines()]
+def log_of(out: Path, *, torn: bool = False) -> list[dict[str, Any]]:
+    """Return the lines of a run's log without its clocks; `torn`: without the last, which may not be whole."""
+    text = (out / "log.jsonl").read_text("utf-8").splitlines()
+    lines = [json.loads(line) for line in (text[:-1] if torn else text)]
     return [{key: value for key, value in line.items() if key not in CLOCKS} for line in lines]
 
 

@@ -6,12 +6,14 @@ neither the number of processes nor an interruption changes what is trained on.
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fisher_edge.dsp.frontend import FrontEnd
+from fisher_edge.errors import BadInputError
 from fisher_train.data import Plan, loader
 from fisher_train.distributed import World
 from fisher_train.encoder import EncoderConfig
@@ -19,11 +21,14 @@ from fisher_train.masking import MAX_CLONED_BANDS, clones_per_band, kept_patches
 from fisher_train.objective import Batch, MaskedBands
 from fisher_train.recordings import batches as recordings
 from fisher_train.recordings.find import Corpus
+from fisher_train.recordings.pairs import SIBLINGS, crop_pairs, eligible
 from fisher_train.run import Settings
 
 __all__ = ["batches", "plan_for"]
 
-MASK_STREAM = 3
+MASK_STREAM, CROP_STREAM = 3, 4
+CROP_SHARE = 4
+"""Of contrastive pairs, every fourth is of recordings where there are any."""
 STATES = 4
 """States of a simulated machine, each of which is a pair."""
 PAIRS_A_SIGNAL = 6
@@ -52,6 +57,8 @@ def batches(
         yield from (Batch(masked=masked) for masked in recorded)
         return
     for step, views in enumerate(loader(plan, first_step, workers=min(1, workers)), first_step):
+        if corpus is not None:
+            views = _with_crops(views, settings, plan, corpus, step)  # noqa: PLW2901 -- the same batch, enlarged
         share = world.share(views.shape[1], "pairs")
         own = views[:, share]
         if settings.objective == "contrastive":
@@ -65,10 +72,13 @@ def plan_for(settings: Settings, front_end: FrontEnd) -> Plan:
     """Return the plan of simulated machines whose batches have the pairs of the settings.
 
     Everything is in proportion to the plan's own 96 pairs: families in a batch, held at once and new at each step.
+    With recordings, a quarter of the pairs are left to them.
     """
     plan = Plan(settings.seed, front_end)
     usual = STATES * plan.short_families + plan.short_singles
     pairs = settings.recipe.batch
+    if settings.data:
+        pairs -= pairs // (CROP_SHARE * SIBLINGS) * SIBLINGS
     if pairs == usual:
         return plan
 
@@ -96,6 +106,30 @@ def plan_for(settings: Settings, front_end: FrontEnd) -> Plan:
             new_per_step=scaled(plan.long.new_per_step),
         ),
     )
+
+
+def _with_crops(views: Tensor, settings: Settings, plan: Plan, corpus: Corpus, step: int) -> Tensor:
+    """Fill a batch of simulated machines with pairs of crops of recordings: a quarter of all pairs.
+
+    Windows longer than the recordings have no such pairs.
+    """
+    pairs, frames = views.shape[1:3]
+    missing = pairs // ((CROP_SHARE - 1) * SIBLINGS) * SIBLINGS
+    if frames == plan.short.frames:
+        missing = settings.recipe.batch - pairs
+    if missing < 1 or not _long_enough(corpus, plan.front_end, frames):
+        return views
+    rng = np.random.default_rng([settings.seed, CROP_STREAM, step])
+    return torch.cat([views, torch.from_numpy(crop_pairs(corpus, plan.front_end, rng, missing, frames))], dim=1)
+
+
+@lru_cache
+def _long_enough(corpus: Corpus, front_end: FrontEnd, frames: int) -> bool:
+    try:
+        eligible(corpus, front_end, frames)
+    except BadInputError:
+        return False
+    return True
 
 
 def _recorded(
