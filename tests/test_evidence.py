@@ -113,7 +113,7 @@ def test_three_quarters_of_the_classes_need_two_units(single: tuple[str, ...], l
     assert (fusion.weights[0] > 0) is learns
     assert fusion.windows == 24 * (4 - len(single))
     if len(single) == 4:
-        assert fusion.accuracy is fusion.fused_accuracy is None
+        assert fusion.accuracy is fusion.fused_accuracy is fusion.reach is None
 
 
 def test_windows_of_one_specimen_are_never_compared() -> None:
@@ -160,6 +160,18 @@ def test_scales_leave_out_pairs_of_one_unit() -> None:
     fusion = enrolled.weigh(signal=signal)
     assert fusion.signal.mean == pytest.approx(np.mean(pairs), abs=1e-6)
     assert fusion.signal.std == pytest.approx(np.std(pairs), abs=1e-6)
+
+
+def test_reach_is_how_far_apart_units_of_one_class_lie() -> None:
+    """It is the distance nearly all windows of the widest class have to the next unit of theirs, whatever is nearer."""
+    degrees = {"normal": (0, 1, 2, 3), "inner": (20, 50, 22, 51)}
+    angles = np.radians([*degrees["normal"], *degrees["inner"]])
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    labels = ["normal"] * 4 + ["inner"] * 4
+    fusion = weigh({"signal": vectors}, labels, ["n1", "n2", "n1", "n2", "i1", "i2", "i1", "i2"])
+    assert fusion.reach == pytest.approx(1 - np.cos(np.radians(29.7)), abs=0.005)
+    narrow = weigh({"signal": vectors}, labels, ["n1", "n2", "n1", "n2", "i1", "i1", "i1", "i1"])
+    assert narrow.reach == pytest.approx(1 - np.cos(np.radians(1)), abs=1e-4)
 
 
 @pytest.mark.parametrize(("labels", "units"), [(["normal"] * 4, list("aabb")), (list("abcd"), ["one"] * 4)])

@@ -21,7 +21,7 @@ from fisher_edge.database import DATABASE_NAME, MIGRATIONS
 from fisher_edge.decision import baselines
 from fisher_edge.decision.enrol import enroll, windows_of
 from fisher_edge.decision.evidence import Fusion
-from fisher_edge.decision.monitor import load_monitor
+from fisher_edge.decision.monitor import FAR, UNLIKE_ANYTHING, load_monitor
 from fisher_edge.decision.score import score_recording
 from fisher_edge.dsp.blocks import FloatArray
 from fisher_edge.dsp.views import View, view_vector
@@ -148,6 +148,21 @@ def test_view_names_the_fault_of_a_specimen_nobody_enrolled(enrolled: Path, view
         store.set_fusion(**PLACE, weights=weights)
     assert named[True] == 8
     assert named[False] < named[True]
+
+
+def test_fault_of_a_specimen_as_far_as_the_enrolled_ones_is_named(tmp_path: Path, viewed: EncoderSession) -> None:
+    """A steady machine has a tight threshold; a fault is named all the same where its specimens lie that far apart."""
+    said = {}
+    with Store(tmp_path) as store:
+        enroll(store, viewed, [bearing(None, 0, take) for take in range(4)], **PLACE, **WINDOW)
+        for count in (1, 3):
+            for label in STRIKES:
+                takes = [bearing(label, specimen) for specimen in range(count)]
+                enroll(store, viewed, takes, **PLACE, **WINDOW, label=label)
+            said[count] = list(score_recording(store, viewed, bearing("inner race", 3), **PLACE))
+    assert {result["fault"]["label"] for result in said[1]} == {UNLIKE_ANYTHING}
+    assert {result["fault"]["label"] for result in said[3]} == {"inner race"}
+    assert min(result["distance"] for result in said[3]) > FAR * said[3][0]["threshold"]
 
 
 def test_result_has_weight_and_z_of_every_view(enrolled: Path, viewed: EncoderSession) -> None:

@@ -24,6 +24,8 @@ CLASSES_WITH_TWO_UNITS = 0.75
 MAX_WINDOWS = 1500
 """Windows compared with each other: more are thinned out evenly within each class."""
 SMALLEST_STD = 1e-6
+WITHIN_REACH = 0.95
+"""Share of the windows of a class that count as near enough to its other units."""
 
 Similarities = npt.NDArray[np.floating[Any]]
 
@@ -63,6 +65,9 @@ class Fusion:
     accuracy: float | None
     """Of the signal alone, leaving one unit out, averaged over classes; None when no class has two units."""
     fused_accuracy: float | None
+    reach: float | None
+    """Distance of the signal at which another unit of the same class may lie: the largest of any class; None when no
+    class has two units."""
 
     @property
     def classes_needed(self) -> int:
@@ -184,6 +189,7 @@ def weigh(
         windows=int(np.count_nonzero(trial.balance)),
         accuracy=trial.accuracy(alone),
         fused_accuracy=trial.accuracy(fused),
+        reach=trial.reach(),
     )
 
 
@@ -223,6 +229,16 @@ class _Trial:
         """Share of windows named rightly, balanced over the classes with two units; None without any."""
         total = float(self.balance.sum())
         return float(self.balance[rightly].sum()) / total if total else None
+
+    def reach(self) -> float | None:
+        """Return the distance within which nearly all windows of any class find another unit of theirs."""
+        distant = self.same_unit | (self.classes[:, None] != self.classes[None, :])
+        nearest = 1 - np.where(distant, -np.inf, self.similarities[0]).max(axis=1)
+        judged = np.unique(self.classes[self.balance > 0])
+        return max(
+            (float(np.quantile(nearest[self.classes == each], WITHIN_REACH)) for each in judged),
+            default=None,
+        )
 
 
 def _forward(

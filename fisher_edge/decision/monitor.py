@@ -38,7 +38,8 @@ __all__ = ["Monitor", "Policy", "Unenrolled", "Verdict", "load_monitor"]
 
 UNLIKE_ANYTHING = "unlike anything enrolled"
 FAR = 3.0
-"""A window whose nearest labelled example is this many times the alarm threshold away resembles none."""
+"""A window whose nearest example is this many times the alarm threshold away resembles none, unless examples of one
+fault lie as far from each other."""
 MIN_LEVEL_STD = 0.01
 """Smallest spread of the level (1 %) that is believed: steadier enrolments say little about tomorrow."""
 
@@ -82,6 +83,7 @@ class Monitor:
         views = session.bundle.front_end.views
         self._views = view_scores(normal, views)
         self._weights = {view.name: view.weight for view in fusion.views} if fusion else {}
+        self._reach = (fusion.reach or 0.0) if fusion else 0.0
         self._examples = examples_of(normal, faults, fusion, views)
         self._tail = fit_tail(normal.facts["held_out"])
         hop_s = self.hop_frames * session.bundle.front_end.hop_ms / 1000
@@ -179,7 +181,7 @@ class Monitor:
             return None
         nearest = min(match.distance, self._examples.distance(embedding))
         vote = self._examples.vote(embedding, vectors)
-        label = UNLIKE_ANYTHING if nearest > FAR * self._shape.alarm else vote.label
+        label = UNLIKE_ANYTHING if nearest > max(FAR * self._shape.alarm, self._reach) else vote.label
         return {"label": label, "votes": vote.votes, "k": vote.k}
 
     def _level_of(self, window: Window) -> dict[str, float]:
