@@ -87,8 +87,11 @@ def _cycle(compressor: Compressor, load: float, damage: Damage | None) -> tuple[
 
 
 def _angle(swept: float) -> float:
-    """Revolutions after top dead centre at which the piston has freed this share of the swept volume."""
-    return float(np.arccos(1 - 2 * swept) / (2 * np.pi))
+    """Revolutions after top dead centre at which the piston has freed this share of the swept volume, at most half.
+
+    A valve that leaks so much that the pressure never opens it moves at the dead centre.
+    """
+    return float(np.arccos(np.clip(1 - 2 * swept, -1, 1)) / (2 * np.pi))
 
 
 def compressor_force(compressor: Compressor, drive: Drive, damage: Damage) -> FloatArray:
