@@ -46,6 +46,8 @@ FAULTS_TOLD = {
 """What the faults of FAULTS_OF are, in the same order."""
 COMPANY = 0.25
 """Force of the other parts of a machine relative to the one that is asked for."""
+QUIET = ("rotor", "motor", "flow")
+"""Parts whose low frequencies reach the sensor in full, for no resonance helps them."""
 FULL_SCALE = 300.0
 """Range of the sensor: a severe fault does not clip, for a clipping sensor is judged broken, not the machine."""
 
@@ -72,12 +74,14 @@ def machine_of(
         parts[kind] = supply.draw_supply(rng)
     if measured == "current":
         parts["motor"] = motor.draw_motor(rng)
+    structure = draw_structure(rng, max(HIGHEST_MODE_HZ, 0.45 * rate_hz))
+    direct = tuple(max(share, float(path in QUIET)) for path, share in zip(PATHS, structure.direct, strict=True))
     levels = dict.fromkeys(PATHS, COMPANY) | {kind: 1.0, "background": 0.1 * COMPANY}
     return Machine(
         modality=measured,
         seed=seed,
         rotor=rotor if speed_hz is None else replace(rotor, speed_hz=speed_hz),
-        structure=draw_structure(rng, max(HIGHEST_MODE_HZ, 0.45 * rate_hz)),
+        structure=replace(structure, direct=direct),
         sensor=replace(sensor, noise_db=min(sensor.noise_db, -25.0), full_scale=FULL_SCALE, bits=24),
         levels=tuple(levels[path] for path in PATHS),
         **parts,

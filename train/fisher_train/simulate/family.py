@@ -3,7 +3,7 @@
 Start at `family`: it is what contrastive training uses.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,6 +11,10 @@ from fisher_edge.dsp.blocks import FloatArray
 from fisher_train.simulate.machine import ELECTRICAL, FAULTS_OF, Machine, OperatingPoint, State, draw_machine, render
 from fisher_train.simulate.structure import PATHS
 
+SPREADS = (0.03, 0.15, 0.4)
+"""Largest relative deviations of speed from the middle of two operating points, drawn alike."""
+OTHER_SPECIMEN = 0.3
+"""Share of families whose second recording shows other specimens of the same faults."""
 __all__ = ["Family", "draw_operating_points", "draw_states", "family"]
 
 
@@ -44,14 +48,14 @@ def draw_states(machine: Machine, rng: np.random.Generator) -> tuple[State, ...]
 
 
 def draw_operating_points(rng: np.random.Generator) -> tuple[OperatingPoint, OperatingPoint]:
-    """Draw two ways to run one machine: half of the pairs are close, half far apart."""
-    spread = 0.03 if rng.uniform() < 0.5 else 0.15
-    speed, load = rng.uniform(0.75, 1.05), rng.uniform(0.1, 1.0)
+    """Draw two ways to run one machine: close together, apart, or as far as a fixed-speed plant never goes."""
+    spread = float(rng.choice(SPREADS))
+    speed, load = rng.uniform(0.65, 1.0), rng.uniform(0.1, 1.0)
 
     def near() -> OperatingPoint:
         return OperatingPoint(
             speed=float(speed * (1 + rng.uniform(-spread, spread))),
-            load=float(np.clip(load + rng.uniform(-2, 2) * spread, 0, 1)),
+            load=float(np.clip(load + rng.uniform(-1, 1) * min(0.3, 2 * spread), 0, 1)),
             line=float(1 + rng.uniform(-0.01, 0.01)),
             gain_db=float(rng.uniform(-1, 1)),
         )
@@ -64,8 +68,17 @@ def family(rng: np.random.Generator, rate_hz: int, samples: int) -> Family:
     machine = draw_machine(rng, rate_hz)
     states = draw_states(machine, rng)
     points = draw_operating_points(rng)
+    other_specimen = rng.uniform() < OTHER_SPECIMEN
     waves = np.stack(
-        [np.stack([render(machine, state, point, rate_hz, samples, rng) for point in points]) for state in states]
+        [
+            np.stack(
+                [
+                    render(machine, replace(state, specimen=number * other_specimen), point, rate_hz, samples, rng)
+                    for number, point in enumerate(points)
+                ]
+            )
+            for state in states
+        ]
     )
     return Family(machine, states, waves)
 

@@ -83,9 +83,7 @@ def _planetary(machine: Machine, state: State, _point: OperatingPoint, speed_hz:
     assert machine.planetary is not None
     hz = {name: order * speed_hz for name, order in stage_orders(machine.planetary).items()}
     mesh = _beside("mesh", "carrier", hz["mesh"], hz["carrier"])
-    if state.fault == "carrier":
-        return (*mesh, *_envelope("carrier", hz["carrier"]))
-    return (*mesh, *_envelope(state.fault, hz[state.fault]))
+    return mesh if state.fault == "carrier" else (*mesh, *_envelope(state.fault, hz[state.fault]))
 
 
 def _motor(machine: Machine, state: State, point: OperatingPoint, _speed_hz: float) -> tuple[Line, ...]:

@@ -41,6 +41,8 @@ __all__ = [
     "render",
 ]
 
+UNMOVED = ("rotor", "motor", "leak", "background")
+"""Paths whose force does not grow with speed like the rest: none, or (rotor) by a law of its own."""
 MAX_CURRENT_RATE_HZ = 12_000
 ELECTRICAL = ("current", "voltage")
 FAULTS_OF = {
@@ -113,6 +115,8 @@ class Machine:
     sensor: Sensor
     levels: tuple[float, ...]
     """Nominal force of each of PATHS."""
+    growth: float = 1.0
+    """Exponent with which the forces of moving parts grow with speed."""
     bearing: bearings.Bearing | None = None
     gear: gears.Gear | None = None
     motor: motors.Motor | None = None
@@ -149,6 +153,7 @@ def draw_machine(rng: np.random.Generator, rate_hz: int) -> Machine:
         structure=structure,
         sensor=draw_sensor(rng, modality, healthy_rms),
         levels=tuple(levels.tolist()),
+        growth=float(rng.uniform(0.5, 2.0)),
         **parts,
     )
 
@@ -197,7 +202,11 @@ def forces(machine: Machine, state: State, drive: Drive) -> dict[str, FloatArray
         return {"": supplies.supply_voltage(machine.supply, drive, damage_of("supply"), machine.sensor.wire)}
     found = {part: FORCES[part](getattr(machine, part), drive, damage_of(part)) for part in machine.parts()}
     found["background"] = drive.white()
-    return {path: np.float32(level_of(machine, path)) * force for path, force in found.items()}
+    growth = drive.speed**machine.growth
+    return {
+        path: np.float32(level_of(machine, path) * (1.0 if path in UNMOVED else growth)) * force
+        for path, force in found.items()
+    }
 
 
 def level_of(machine: Machine, path: str) -> float:
