@@ -13,20 +13,12 @@ from torch import nn
 
 from fisher_edge.dsp.frontend import FrontEnd
 from fisher_train.contrastive import Contrastive, Projector, nt_xent
-from fisher_train.data import LONG_STREAM, SHORT_STREAM, Batches, Plan, Pool, _band_weights, loader
+from fisher_train.data import Batches, Plan, _band_weights, loader
 from fisher_train.encoder import PRESETS, Encoder, EncoderConfig
 from fisher_train.schedule import learning_rate, parameter_groups
 
 FRONT_END = FrontEnd(band_width=50, top_band="pad", amplitude="standardise")
-PLAN = Plan(
-    0,
-    FRONT_END,
-    short=Pool(SHORT_STREAM, frames=96, rates_hz=(1000, 4000), families=5, first=4, new_per_step=1),
-    long=Pool(LONG_STREAM, frames=160, rates_hz=(1000, 2000), families=3, first=2, new_per_step=1),
-    short_families=2,
-    short_singles=2,
-    long_families=((128, 1), (160, 2)),
-)
+PLAN = Plan(0, FRONT_END, rates_hz=(1000, 4000), families=2, singles=2, held=5, first=4, new_per_step=1)
 MICRO = EncoderConfig(embed_dim=32, depth=2, num_heads=2, band_width=50, max_length=64, max_freq=3)
 
 
@@ -152,13 +144,11 @@ def test_batches_depend_on_seed_and_step_only() -> None:
     assert not torch.equal(batches[0], batches[1])
 
 
-def test_batches_have_families_singles_and_long_windows() -> None:
-    """Short batches hold 2 families of 4 states and 2 single states; each fourth is one of long windows."""
-    batches = Batches(PLAN)
-    shapes = [tuple(batches.batch(step).shape) for step in range(8)]
-    short = (2, 10, 96, 50)
-    assert shapes == [short] * 3 + [(2, 4, 128, 50)] + [short] * 3 + [(2, 8, 160, 50)]
-    assert bool(torch.isfinite(batches.batch(8)).all())
+def test_batches_have_families_and_singles() -> None:
+    """A batch holds 2 families of 4 states and 2 single states, each at two operating points."""
+    batch = Batches(PLAN).batch(3)
+    assert tuple(batch.shape) == (2, 10, 96, 50)
+    assert bool(torch.isfinite(batch).all())
 
 
 def test_worker_makes_the_same_batches() -> None:

@@ -21,6 +21,7 @@ from fisher_train.recorder import Recorder
 from fisher_train.recordings.find import find
 from fisher_train.run import Execution, Settings
 
+TRAINED = Path(__file__).parents[1] / "train" / "checkpoints" / "nano"
 SETTINGS = Settings(steps=4, warmup_steps=2)
 QUIET = Execution(workers=0, log_every=1, tensorboard=False)
 
@@ -106,9 +107,13 @@ def test_accumulation_equals_the_whole_batch(tmp_path: Path, objective: str) -> 
 
 
 def test_bfloat16_trains_near_float32(tmp_path: Path) -> None:
-    """With bfloat16 activations the first loss is near that of float32, not equal; weights stay float32."""
+    """With bfloat16 activations the first loss is near that of float32, not equal; weights stay float32.
+
+    From trained weights: embeddings of fresh ones hardly differ, and batch norm would magnify their rounding.
+    """
     for precision in ("fp32", "bf16"):
-        train(Settings(steps=3, warmup_steps=1, precision=precision), tmp_path / precision, QUIET, plan=PLAN)
+        settings = Settings(steps=3, warmup_steps=1, precision=precision, init=str(TRAINED))
+        train(settings, tmp_path / precision, QUIET, plan=PLAN)
     exact, mixed = losses_of(tmp_path / "fp32"), losses_of(tmp_path / "bf16")
     assert mixed[0] != exact[0]
     assert mixed[0] == pytest.approx(exact[0], rel=0.05)
@@ -199,8 +204,8 @@ def test_contrastive_batches_take_a_quarter_of_pairs_from_recordings(tmp_path: P
         assert batch.views is not None
         views.append(batch.views)
         shapes.append(tuple(batch.views.shape))
-    assert shapes == [(2, 16, 96, 50)] * 3 + [(2, 4, 384, 50)]  # recordings of 2 s have no crops of 384 frames
-    assert 4 * plan.short_families + plan.short_singles == 12
+    assert shapes == [(2, 16, 96, 50)] * 4
+    assert 4 * plan.families + plan.singles == 12
     later = next(batches.batches(settings, config, plan, corpus, World(), first_step=2, workers=0))
     assert later.views is not None
     torch.testing.assert_close(later.views, views[2], atol=0, rtol=0)
@@ -214,6 +219,5 @@ def test_contrastive_batches_take_a_quarter_of_pairs_from_recordings(tmp_path: P
 def test_batches_have_the_pairs_asked_for(batch: int) -> None:
     """The plan of simulated machines is scaled to the batch; at each step enough families are held."""
     plan = batches.plan_for(Settings(batch=batch), FRONT_END)
-    assert 4 * plan.short_families + plan.short_singles == batch
-    assert plan.short.first >= plan.short_families + plan.short_singles
-    assert all(families <= plan.long.first for _, families in plan.long_families)
+    assert 4 * plan.families + plan.singles == batch
+    assert plan.held >= plan.first >= plan.families + plan.singles

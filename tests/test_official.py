@@ -45,7 +45,7 @@ def test_official_path_agrees_with_the_reference(checkpoint: str, prefix: str) -
 
 
 @pytest.mark.parametrize("rate_hz", [1000, 5120, 12_000, 26_667, 44_100])
-@pytest.mark.parametrize("top_band", ["drop", "pad"])
+@pytest.mark.parametrize("top_band", ["drop", "pad", "overlap"])
 @pytest.mark.parametrize("amplitude", ["raw", "standardise"])
 def test_official_path_equals_ours(bundle_path: Path, rate_hz: int, top_band: Any, amplitude: Any) -> None:
     """At every rate and with every form of front-end the two paths agree, on more than 1024 frames too."""

@@ -16,21 +16,13 @@ import soundfile
 
 from fisher_edge.dsp.frontend import FrontEnd
 from fisher_train.cli import main
-from fisher_train.data import LONG_STREAM, SHORT_STREAM, Plan, Pool
+from fisher_train.data import Plan
 
 __all__ = ["FRONT_END", "PLAN", "SMALL", "Run", "log_of", "losses_of", "make_recordings", "train_here"]
 
 FRONT_END = FrontEnd(band_width=50, top_band="pad", amplitude="standardise")
-PLAN = Plan(
-    0,
-    FRONT_END,
-    short=Pool(SHORT_STREAM, frames=96, rates_hz=(1000, 4000), families=5, first=4, new_per_step=1),
-    long=Pool(LONG_STREAM, frames=160, rates_hz=(1000, 2000), families=3, first=2, new_per_step=1),
-    short_families=2,
-    short_singles=2,
-    long_families=((128, 1), (160, 2)),
-)
-"""Batches of 10 pairs of 96 frames, each fourth of 4 of 128 or 8 of 160, quickly rendered."""
+PLAN = Plan(0, FRONT_END, rates_hz=(1000, 4000), families=2, singles=2, held=5, first=4, new_per_step=1)
+"""Batches of 10 pairs of 96 frames, quickly rendered."""
 
 SMALL = ["--batch", "8", "--frames", "96", "--workers", "0", "--log-every", "1", "--save-every", "0"]
 """The smallest batches that have all that large ones have; a line and a checkpoint after every step."""

@@ -37,9 +37,11 @@ def _sub_bands(wave: Tensor, front_end: FrontEnd, rate_hz: int) -> Tensor:
     spectrum = torch.stft(wave, n_fft, front_end.hop(rate_hz), window=window, center=False, return_complex=True)
     log = torch.log(spectrum.abs() + LOG_FLOOR).T[: front_end.max_frames]
     spec = (log - front_end.mean) / (2 * front_end.std)
-    width = front_end.band_width
-    rest = spec.shape[1] % width
-    if spec.shape[1] < width or (front_end.top_band == "pad" and rest >= MIN_TOP_BINS):
+    width, bins = front_end.band_width, spec.shape[1]
+    whole, rest = divmod(bins, width)
+    if not whole or (front_end.top_band == "pad" and rest >= MIN_TOP_BINS):
         spec = torch.nn.functional.pad(spec, (0, width - rest))
+    elif front_end.top_band == "overlap" and rest >= MIN_TOP_BINS:
+        spec = torch.cat([spec[:, : whole * width], spec[:, -width:]], dim=1)
     bands = spec.shape[1] // width
     return spec[:, : bands * width].reshape(len(spec), bands, width).transpose(0, 1).contiguous()

@@ -6,14 +6,12 @@ neither the number of processes nor an interruption changes what is trained on.
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fisher_edge.dsp.frontend import FrontEnd
-from fisher_edge.errors import BadInputError
 from fisher_train.data import Plan, loader
 from fisher_train.distributed import World
 from fisher_train.encoder import EncoderConfig
@@ -21,7 +19,7 @@ from fisher_train.masking import MAX_CLONED_BANDS, clones_per_band, kept_patches
 from fisher_train.objective import Batch, MaskedBands
 from fisher_train.recordings import batches as recordings
 from fisher_train.recordings.find import Corpus
-from fisher_train.recordings.pairs import SIBLINGS, crop_pairs, eligible
+from fisher_train.recordings.pairs import SIBLINGS, crop_pairs
 from fisher_train.run import Settings
 
 __all__ = ["batches", "plan_for"]
@@ -75,7 +73,7 @@ def plan_for(settings: Settings, front_end: FrontEnd) -> Plan:
     With recordings, a quarter of the pairs are left to them.
     """
     plan = Plan(settings.seed, front_end)
-    usual = STATES * plan.short_families + plan.short_singles
+    usual = STATES * plan.families + plan.singles
     pairs = settings.recipe.batch
     if settings.data:
         pairs -= pairs // (CROP_SHARE * SIBLINGS) * SIBLINGS
@@ -85,51 +83,25 @@ def plan_for(settings: Settings, front_end: FrontEnd) -> Plan:
     def scaled(number: int) -> int:
         return max(1, round(number * pairs / usual))
 
-    families = min(scaled(plan.short_families), pairs // STATES)
+    families = min(scaled(plan.families), pairs // STATES)
     singles = pairs - STATES * families
-    long = tuple((frames, scaled(number)) for frames, number in plan.long_families)
     return replace(
         plan,
-        short_families=families,
-        short_singles=singles,
-        long_families=long,
-        short=replace(
-            plan.short,
-            first=max(families + singles, scaled(plan.short.first)),
-            families=max(families + singles, scaled(plan.short.families)),
-            new_per_step=scaled(plan.short.new_per_step),
-        ),
-        long=replace(
-            plan.long,
-            first=max(scaled(plan.long.first), *(number for _, number in long)),
-            families=max(scaled(plan.long.families), *(number for _, number in long)),
-            new_per_step=scaled(plan.long.new_per_step),
-        ),
+        families=families,
+        singles=singles,
+        held=max(families + singles, scaled(plan.held)),
+        first=max(families + singles, scaled(plan.first)),
+        new_per_step=scaled(plan.new_per_step),
     )
 
 
 def _with_crops(views: Tensor, settings: Settings, plan: Plan, corpus: Corpus, step: int) -> Tensor:
-    """Fill a batch of simulated machines with pairs of crops of recordings: a quarter of all pairs.
-
-    Windows longer than the recordings have no such pairs.
-    """
-    pairs, frames = views.shape[1:3]
-    missing = pairs // ((CROP_SHARE - 1) * SIBLINGS) * SIBLINGS
-    if frames == plan.short.frames:
-        missing = settings.recipe.batch - pairs
-    if missing < 1 or not _long_enough(corpus, plan.front_end, frames):
+    """Fill a batch of simulated machines with pairs of crops of recordings: a quarter of all pairs."""
+    missing = settings.recipe.batch - views.shape[1]
+    if missing < 1:
         return views
     rng = np.random.default_rng([settings.seed, CROP_STREAM, step])
-    return torch.cat([views, torch.from_numpy(crop_pairs(corpus, plan.front_end, rng, missing, frames))], dim=1)
-
-
-@lru_cache
-def _long_enough(corpus: Corpus, front_end: FrontEnd, frames: int) -> bool:
-    try:
-        eligible(corpus, front_end, frames)
-    except BadInputError:
-        return False
-    return True
+    return torch.cat([views, torch.from_numpy(crop_pairs(corpus, plan.front_end, rng, missing, plan.frames))], dim=1)
 
 
 def _recorded(

@@ -19,42 +19,31 @@ from torch.utils.data import DataLoader, IterableDataset
 from fisher_edge.dsp.frontend import FrontEnd
 from fisher_train.simulate import family
 
-__all__ = ["Batches", "Plan", "Pool", "loader"]
+__all__ = ["Batches", "Plan", "loader"]
 
 HalfArray = npt.NDArray[np.float16]
-SHORT_STREAM, LONG_STREAM, BATCH_STREAM = 0, 1, 2
+FAMILY_STREAM, BATCH_STREAM = 0, 2
 WORKER_NICE = 10
 
 
 @dataclass(frozen=True)
-class Pool:
-    """A sliding window over the endless sequence of families of one length."""
-
-    stream: int
-    frames: int
-    rates_hz: tuple[int, int]
-    """Sampling rates are drawn evenly in the logarithm between these two."""
-    families: int
-    """Families held at once."""
-    first: int
-    """Families there at the first step."""
-    new_per_step: int
-
-
-@dataclass(frozen=True)
 class Plan:
-    """What batches are made of."""
+    """What batches are made of: families in a sliding window over an endless sequence of them."""
 
     seed: int
     front_end: FrontEnd
-    short: Pool = Pool(SHORT_STREAM, frames=96, rates_hz=(1_000, 64_000), families=384, first=96, new_per_step=4)
-    long: Pool = Pool(LONG_STREAM, frames=1024, rates_hz=(1_000, 16_000), families=64, first=16, new_per_step=2)
-    long_every: int = 4
-    """Every so many steps a batch of long windows, so that later positions are seen too."""
-    short_families: int = 12
-    short_singles: int = 48
-    long_families: tuple[tuple[int, int], ...] = ((384, 6), (1024, 3))
-    """(frames, families) of long batches, in turn."""
+    frames: int = 96
+    rates_hz: tuple[int, int] = (1_000, 64_000)
+    """Sampling rates are drawn evenly in the logarithm between these two."""
+    families: int = 12
+    """Whole families in a batch: all states of a machine, as hard negatives of each other."""
+    singles: int = 48
+    """Single states of further machines."""
+    held: int = 384
+    """Families held at once."""
+    first: int = 96
+    """Families there at the first step."""
+    new_per_step: int = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +66,7 @@ class Batches(IterableDataset[Tensor]):
         super().__init__()
         self.plan = plan
         self.first_step = first_step
-        self._held: dict[int, OrderedDict[int, FamilyBands]] = {SHORT_STREAM: OrderedDict(), LONG_STREAM: OrderedDict()}
+        self._held: OrderedDict[int, FamilyBands] = OrderedDict()
 
     def __iter__(self) -> Iterator[Tensor]:
         """Yield the batches of `first_step`, `first_step + 1`, ..."""
@@ -88,25 +77,19 @@ class Batches(IterableDataset[Tensor]):
 
     def batch(self, step: int) -> Tensor:
         """Return the batch of one step."""
-        plan = self.plan
-        rng = np.random.default_rng([plan.seed, BATCH_STREAM, step])
-        turn, rest = divmod(step, plan.long_every)
-        if rest != plan.long_every - 1:
-            held = self._advance(plan.short, step)
-            return _draw(held, plan.short_families, plan.short_singles, plan.short.frames, rng)
-        frames, families = plan.long_families[turn % len(plan.long_families)]
-        return _draw(self._advance(plan.long, turn), families, 0, frames, rng)
+        self._advance(step)
+        rng = np.random.default_rng([self.plan.seed, BATCH_STREAM, step])
+        return _draw(list(self._held.values()), self.plan, rng)
 
-    def _advance(self, pool: Pool, step: int) -> list[FamilyBands]:
-        """Bring a pool to a step: forget the oldest families, render the new ones."""
-        held = self._held[pool.stream]
-        end = pool.first + step * pool.new_per_step
-        start = max(0, end - pool.families)
+    def _advance(self, step: int) -> None:
+        """Forget the oldest families and render the new ones."""
+        plan, held = self.plan, self._held
+        end = plan.first + step * plan.new_per_step
+        start = max(0, end - plan.held)
         for index in [index for index in held if not start <= index < end]:
             del held[index]
         for index in range(max(start, next(reversed(held), -1) + 1), end):
-            held[index] = _family_bands(self.plan.front_end, pool, self.plan.seed, index)
-        return list(held.values())
+            held[index] = _family_bands(plan, index)
 
 
 def loader(plan: Plan, first_step: int, *, workers: int) -> Iterator[Tensor]:
@@ -131,11 +114,12 @@ def _start_worker(nice: int, _worker: int) -> None:
     torch.set_num_threads(1)
 
 
-def _family_bands(front_end: FrontEnd, pool: Pool, seed: int, index: int) -> FamilyBands:
-    """Render family number `index` of a pool."""
-    rng = np.random.default_rng([seed, pool.stream, index])
-    rate_hz = int(np.exp(rng.uniform(*np.log(pool.rates_hz))))
-    waves = family(rng, rate_hz, front_end.n_samples(pool.frames, rate_hz)).waves
+def _family_bands(plan: Plan, index: int) -> FamilyBands:
+    """Render family number `index`."""
+    rng = np.random.default_rng([plan.seed, FAMILY_STREAM, index])
+    front_end = plan.front_end
+    rate_hz = int(np.exp(rng.uniform(*np.log(plan.rates_hz))))
+    waves = family(rng, rate_hz, front_end.n_samples(plan.frames, rate_hz)).waves
     bands = np.asarray([[front_end.sub_bands(wave, rate_hz) for wave in points] for points in waves])
     return FamilyBands(bands.astype(np.float16), _band_weights(bands))
 
@@ -150,18 +134,15 @@ def _band_weights(bands: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     return np.asarray(weights / weights.sum())
 
 
-def _draw(held: list[FamilyBands], families: int, singles: int, frames: int, rng: np.random.Generator) -> Tensor:
-    """Draw whole families and single states, each in one band, and one crop of `frames` for each family."""
-    chosen = rng.permutation(len(held))[: families + singles]
+def _draw(held: list[FamilyBands], plan: Plan, rng: np.random.Generator) -> Tensor:
+    """Draw whole families and single states, each in one band: (2, pairs, frames, band_width)."""
     pairs = []
-    for place, index in enumerate(chosen):
+    for place, index in enumerate(rng.permutation(len(held))[: plan.families + plan.singles]):
         bands, weights = held[index].bands, held[index].weights
-        states, _, n_bands, length, _ = bands.shape
-        band, start = rng.choice(n_bands, p=weights), rng.integers(length - frames + 1)
-        crop = bands[:, :, band, start : start + frames]
-        if place >= families:
-            state = rng.integers(states)
-            crop = crop[state : state + 1]
-        pairs.append(crop)
+        states = bands[:, :, rng.choice(len(weights), p=weights)]
+        if place >= plan.families:
+            state = rng.integers(len(states))
+            states = states[state : state + 1]
+        pairs.append(states)
     drawn = np.concatenate(pairs).swapaxes(0, 1)
     return torch.from_numpy(drawn.astype(np.float32))
