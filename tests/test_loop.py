@@ -1,5 +1,6 @@
 """The training loop: a checkpoint with its facts, a falling loss, repetition, accumulation, precision, time."""
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -10,13 +11,13 @@ from torch import Tensor
 from training import FRONT_END, PLAN, log_of, losses_of, make_recordings
 
 from fisher_edge.errors import BadInputError, UsageError
-from fisher_train import batches
+from fisher_train import batches, throughput
 from fisher_train.checkpoint import build_encoder, load_checkpoint
 from fisher_train.data import Batches
 from fisher_train.distributed import World
-from fisher_train.encoder import PRESETS
+from fisher_train.encoder import PRESETS, Encoder
 from fisher_train.loop import train
-from fisher_train.objective import Batch
+from fisher_train.objective import Batch, Objective
 from fisher_train.recorder import Recorder
 from fisher_train.recordings.find import find
 from fisher_train.run import Execution, Settings
@@ -130,6 +131,15 @@ def test_init_continues_from_a_checkpoint(tmp_path: Path) -> None:
     assert again.facts["started_from"]["facts"]["steps"] == 4
 
 
+def test_teacher_starts_where_the_student_does() -> None:
+    """Weights to start from are those of the teacher too: it is a moving average of the student."""
+    state = Encoder(PRESETS["nano"]).state_dict()
+    objective = Objective("both", PRESETS["nano"])
+    objective.start_from(state)
+    assert objective.distillation is not None
+    torch.testing.assert_close(dict(objective.distillation.teacher.state_dict()), dict(state), atol=0, rtol=0)
+
+
 def test_init_of_another_preset_is_refused(tmp_path: Path) -> None:
     """Weights of one shape do not start another."""
     first = train(SETTINGS, tmp_path / "first", QUIET, plan=PLAN)
@@ -221,3 +231,15 @@ def test_batches_have_the_pairs_asked_for(batch: int) -> None:
     plan = batches.plan_for(Settings(batch=batch), FRONT_END)
     assert 4 * plan.families + plan.singles == batch
     assert plan.held >= plan.first >= plan.families + plan.singles
+
+
+def test_throughput_is_measured_on_real_batches(capsys: pytest.CaptureFixture[str]) -> None:
+    """The measurement trains on the batches of the settings and gives bands a second of both sides."""
+    assert throughput.main(["--batch", "8", "--steps", "2", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["bands_per_step"] == 16
+    assert found["steps"] == 2
+    assert found["loader_bands_per_s"] > 1
+    assert found["step_bands_per_s"] > 1
+    expected = found["step_bands_per_s"] / found["loader_bands_per_s"]
+    assert found["loaders_per_step"] == pytest.approx(expected)

@@ -12,7 +12,7 @@ from fisher_train.encoder import PRESETS
 from fisher_train.loop import train
 from fisher_train.run import OBJECTIVES, PRECISIONS, Execution, Settings
 
-__all__ = ["main"]
+__all__ = ["add_settings", "main", "settings_of"]
 
 DESCRIPTION = """\
 Pre-train an encoder, on simulated machines (no DATA) or on recordings. A run in --out is continued where its newest
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     first = os.environ.get("RANK", "0") == "0"
     try:
-        settings, execution = _settings(options), _execution(options)
+        settings, execution = settings_of(options), _execution(options)
         with join(options.device, options.distributed_backend) as world:
             final = train(settings, options.out, execution, world)
     except FisherEdgeError as error:
@@ -50,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _settings(options: argparse.Namespace) -> Settings:
+def settings_of(options: argparse.Namespace) -> Settings:
+    """Return what is trained."""
     return Settings(
         preset=options.preset,
         objective=options.objective or ("distillation" if options.data else "contrastive"),
@@ -88,14 +89,15 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("data", nargs="*", metavar="DATA", help="folders or shards of recordings")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
-    _add_settings(parser.add_argument_group("what is trained (a continued run must have the same)"))
+    add_settings(parser.add_argument_group("what is trained (a continued run must have the same)"))
     _add_execution(parser.add_argument_group("how it is trained (a continued run may change it)"))
     return parser
 
 
-def _add_settings(group: argparse._ArgumentGroup) -> None:
+def add_settings(group: argparse._ActionsContainer) -> None:
+    """Add the options that say what is trained, and on which data."""
+    group.add_argument("data", nargs="*", metavar="DATA", help="folders or shards of recordings")
     group.add_argument("--preset", default="nano", choices=list(PRESETS), help="shape of the encoder (nano)")
     group.add_argument(
         "--objective", choices=OBJECTIVES, help="what is learnt (distillation with DATA, contrastive without)"
