@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,9 @@ from fisher_train.objective import Batch, Objective
 from fisher_train.recorder import Recorder
 from fisher_train.recordings.find import find
 from fisher_train.run import Execution, Settings
+from fisher_train.start import checkpoint_of, start_of
+from fisher_train.state import resume, save
+from fisher_train.step import new_state, optimise
 
 TRAINED = Path(__file__).parents[1] / "train" / "checkpoints" / "nano"
 SETTINGS = Settings(steps=4, warmup_steps=2)
@@ -151,6 +155,36 @@ def test_float16_without_a_gpu_is_refused(tmp_path: Path) -> None:
     """The scaler of float16 is for CUDA: elsewhere one line says what to use."""
     with pytest.raises(UsageError, match="fp16 needs a CUDA device"):
         train(Settings(steps=1, precision="fp16"), tmp_path, QUIET, plan=PLAN)
+
+
+def test_compiling_without_a_compiler_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine without a C++ compiler one line says so, before minutes are spent."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UsageError, match="needs a C\\+\\+ compiler"):
+        train(SETTINGS, tmp_path, replace(QUIET, compile=True), plan=PLAN)
+
+
+def test_overflow_of_float16_leaves_the_step_out(tmp_path: Path) -> None:
+    """When the scaled loss overflows, weights stay as they are and the scale, kept with the run, is halved."""
+    start = start_of(SETTINGS)
+    state, resumed = (new_state(SETTINGS, start, World()) for _ in range(2))
+    state.scaler, resumed.scaler = (torch.amp.GradScaler("cpu", init_scale=2.0**127) for _ in range(2))
+    before = {name: value.clone() for name, value in state.objective.named_parameters()}
+    batch = Batch(Batches(PLAN).batch(0))
+    facts = optimise(state.objective, batch, state, SETTINGS)
+    assert not torch.isfinite(facts["norm"])
+    assert state.scaler.get_scale() == 2.0**126
+    torch.testing.assert_close(dict(state.objective.named_parameters()), before, atol=0, rtol=0)
+
+    state.scaler.update(2.0**10)
+    assert torch.isfinite(optimise(state.objective, batch, state, SETTINGS)["norm"])
+    name = "contrastive.encoder.blocks.0.mlp.fc1.weight"
+    assert not torch.equal(before[name], state.objective.get_parameter(name))
+    state.step = 1
+    weights = state.objective.encoder.state_dict()
+    save(tmp_path, state, checkpoint_of(SETTINGS, start, weights, steps=1, elapsed_s=0, cpu_s=0, processes=1), keep=1)
+    resume(tmp_path, resumed, 1)
+    assert resumed.scaler.get_scale() == 2.0**10
 
 
 def test_gradient_that_is_not_finite_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

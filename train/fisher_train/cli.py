@@ -130,7 +130,11 @@ def add_settings(group: argparse._ActionsContainer) -> None:
 def _add_execution(group: argparse._ArgumentGroup) -> None:
     usual = Execution()
     group.add_argument(
-        "--workers", type=int, default=usual.workers, metavar="N", help="processes that make batches (1; 0: none)"
+        "--workers",
+        type=int,
+        default=usual.workers,
+        metavar="N",
+        help="processes that make batches (1; 0: none); at most one for simulated machines",
     )
     group.add_argument(
         "--threads",

@@ -4,6 +4,8 @@ Start at `train`. A step is in step.py, objectives in objective.py, batches in b
 recorder.py, with its files in run.py (settings), logs.py and state.py (checkpoints).
 """
 
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -12,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from fisher_edge.errors import UsageError
 from fisher_train.batches import batches, plan_for
 from fisher_train.checkpoint import save_checkpoint
 from fisher_train.data import Plan
@@ -64,7 +67,7 @@ def train(
         with log as opened:
             recorder = Recorder(out, settings, execution, start, state, world, opened, progress)
             if execution.compile:
-                state.objective.compile()
+                _compile(state)
             _steps(settings, state, wrap(state.objective, world), feed, world, recorder)
         if world.first:
             with writing(out):
@@ -90,6 +93,14 @@ def _steps(
         state.step += 1
         recorder.after_step(batch, {**facts, "rate": torch.tensor(rate, dtype=torch.float64)})
     recorder.finish()
+
+
+def _compile(state: TrainingState) -> None:
+    """Compile the objective in place. Raises UsageError when torch would find no compiler for its code."""
+    compilers = (os.environ.get("CXX", "c++"), "g++", "clang++")
+    if state.device.type == "cpu" and not any(map(shutil.which, compilers)):
+        raise UsageError("compile needs a C++ compiler (g++ or clang++) on the CPU; install one or leave --compile out")
+    state.objective.compile()
 
 
 def _continue(out: Path, state: TrainingState, world: World, progress: Progress | None) -> None:
