@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import signal
 from simulated import damage, rms, rng
-from test_simulate_parts import SKF_6205
+from test_simulate_rotating import SKF_6205
 
 from fisher_train.simulate import OperatingPoint, State, render
 from fisher_train.simulate import stream as streams
