@@ -15,6 +15,7 @@ from fisher_edge.dsp.frontend import FrontEnd
 from fisher_train.contrastive import Contrastive, Projector, nt_xent
 from fisher_train.data import Batches, Plan, _band_weights, loader
 from fisher_train.encoder import PRESETS, Encoder, EncoderConfig
+from fisher_train.pooled import pooled_target
 from fisher_train.schedule import learning_rate, parameter_groups
 
 FRONT_END = FrontEnd(band_width=50, top_band="pad", amplitude="standardise")
@@ -49,15 +50,21 @@ def test_projector_maps_to_the_loss_space() -> None:
 
 
 def test_contrastive_is_encoder_projector_and_loss() -> None:
-    """The module's loss is NT-Xent of the projected embeddings of both views; nothing follows a step."""
+    """The loss is NT-Xent of the last dimensions, projected, and four times what the first ones lost of the spectra.
+
+    And of the offset that the compared dimensions have in common; nothing follows a step.
+    """
     torch.manual_seed(0)
     model, views = Contrastive(MICRO), torch.randn(2, 6, 96, 50)
     state = {name: value.clone() for name, value in model.state_dict().items()}
     loss, facts = model(views)
     model.load_state_dict(state)
-    first, second = model.projector(torch.cat([model.encoder(views[0]), model.encoder(views[1])])).chunk(2)
-    expected, ranked_first = nt_xent(first, second)
-    torch.testing.assert_close(loss, expected)
+    rows = torch.cat([model.encoder(views[0]), model.encoder(views[1])])
+    preserved, compared = rows[:, :23], rows[:, 23:]
+    compare, ranked_first = nt_xent(*model.projector(compared).chunk(2))
+    lost = (preserved - pooled_target(views.flatten(0, 1), 32)).square().sum(1).mean() / 32
+    offset = compared.mean(0).square().sum() / 32
+    torch.testing.assert_close(loss, compare + 4 * (lost + offset))
     assert facts["ranked_first"] == ranked_first
     after = {name: value.clone() for name, value in model.state_dict().items()}
     model.after_step(0, 100)
@@ -88,7 +95,7 @@ distributed.destroy_process_group()
 
 
 def test_two_processes_equal_one_with_the_whole_batch(tmp_path: Path) -> None:
-    """Two real processes with half of the pairs each have the loss, gradients and batch norm of the whole batch.
+    """Two real processes with half of the pairs have, on average, loss, gradients and batch norm of the whole batch.
 
     In float64: at the start embeddings are almost alike, and batch norm magnifies the round-off of float32.
     """
@@ -104,9 +111,9 @@ def test_two_processes_equal_one_with_the_whole_batch(tmp_path: Path) -> None:
     loss, _ = model(views)
     torch.autograd.backward(loss)
     expected = {name: value.grad for name, value in model.named_parameters()}
-    for rank in range(2):
-        found = torch.load(tmp_path / f"found-{rank}.pt", weights_only=True)
-        torch.testing.assert_close(found["loss"], loss.detach(), atol=0, rtol=1e-6)
+    every = [torch.load(tmp_path / f"found-{rank}.pt", weights_only=True) for rank in range(2)]
+    torch.testing.assert_close((every[0]["loss"] + every[1]["loss"]) / 2, loss.detach(), atol=0, rtol=1e-6)
+    for found in every:
         torch.testing.assert_close(found["gradients"], expected, atol=1e-8, rtol=1e-6)
         torch.testing.assert_close(found["state"], dict(model.state_dict()), atol=1e-12, rtol=1e-9)
 

@@ -1,6 +1,7 @@
 """Contrastive pre-training: one machine state at two operating points is a pair, all else is different.
 
-Start at `Contrastive.forward`. Source of the loss: SimCLR (arXiv 2002.05709), NT-Xent.
+Start at `Contrastive.forward`. The last dimensions of the [CLS] learn by comparison, the first ones preserve what
+the spectra of the band look like (pooled.py). Source of the comparison: SimCLR (arXiv 2002.05709), NT-Xent.
 """
 
 from typing import Any
@@ -11,8 +12,12 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from fisher_train.encoder import Encoder, EncoderConfig
+from fisher_train.pooled import coefficients, pooled_target
 
 __all__ = ["Contrastive", "Projector", "nt_xent"]
+
+PRESERVED_WEIGHT = 4.0
+"""Weight of what is lost of the spectra, and of the common offset of what is compared, beside NT-Xent."""
 
 
 class Contrastive(nn.Module):
@@ -26,22 +31,31 @@ class Contrastive(nn.Module):
         super().__init__()
         self.parts = parts
         self.encoder = Encoder(config)
-        self.projector = Projector(config.embed_dim)
+        self.preserved = 2 * coefficients(config.embed_dim, config.band_width) + 1
+        self.projector = Projector(config.embed_dim - self.preserved)
         self.temperature = temperature
 
     def forward(self, views: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss of pairs (2, pairs, frames, band_width) and facts to log.
 
         Among several processes, each with the same number of pairs, the embeddings of all are gathered, and
-        every process applies the projector (whose batch norm needs the whole batch) and the loss to all of them.
+        every process applies the projector (whose batch norm needs the whole batch) and NT-Xent to all of them;
+        what is lost of the spectra is a mean over each process's own bands.
         Averaging the gradients of the processes (DistributedDataParallel) then gives those of one process
         with the whole batch: the projector's are the same everywhere; the encoder's are, on each process, `world`
         times the share of its own pairs (see `gather_pairs`), and the mean of these is the sum of the shares.
         """
-        embeddings = self._embed(views.flatten(0, 1)).view(*views.shape[:2], -1)
-        first, second = self.projector(gather_pairs(embeddings).flatten(0, 1)).float().chunk(2)
+        bands = views.flatten(0, 1)
+        embeddings = self._embed(bands)
+        preserved, compared = embeddings.tensor_split([self.preserved], dim=1)
+        dim = embeddings.shape[1]
+        lost = (preserved - pooled_target(bands, dim)).square().sum(1).mean() / dim
+        compared = gather_pairs(compared.view(*views.shape[:2], -1)).flatten(0, 1)
+        first, second = self.projector(compared).float().chunk(2)
         loss, ranked_first = nt_xent(first, second, self.temperature)
-        return loss, {"ranked_first": ranked_first}
+        offset = compared.mean(0).square().sum() / dim  # a direction that all have in common says nothing
+        facts = {"ranked_first": ranked_first, "nt_xent": loss.detach(), "lost": lost.detach()}
+        return loss + PRESERVED_WEIGHT * (lost + offset), facts
 
     def _embed(self, bands: Tensor) -> Tensor:
         if self.parts == 1:
