@@ -202,19 +202,19 @@ def test_gradient_that_is_not_finite_ends_the_run(tmp_path: Path, monkeypatch: p
 
 def test_time_drives_the_schedule(tmp_path: Path) -> None:
     """A run of so many minutes ends when they are over, at a learning rate near zero."""
-    train(Settings(minutes=0.05, warmup_steps=1), tmp_path, QUIET, plan=PLAN)
+    train(Settings(minutes=0.03, warmup_steps=1), tmp_path, QUIET, plan=PLAN)
     lines = log_of(tmp_path)
     assert len(lines) > 3
     assert lines[0]["rate"] == pytest.approx(1e-3)
     assert lines[-1]["rate"] < 0.2e-3
     facts = load_checkpoint(tmp_path / "final").facts
-    assert facts["minutes"] == pytest.approx(0.05, abs=0.06)
-    assert "--minutes 0.05" in facts["command"]
+    assert facts["minutes"] == pytest.approx(0.03, abs=0.06)
+    assert "--minutes 0.03" in facts["command"]
 
 
 def test_timed_run_continues_its_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A timed run that was ended has only the rest of its time left."""
-    settings = Settings(minutes=0.05, warmup_steps=1)
+    settings = Settings(minutes=0.03, warmup_steps=1)
     execution = Execution(workers=0, log_every=1, tensorboard=False, save_every_min=0)
     monkeypatch.setattr(batches, "loader", one_batch)
 

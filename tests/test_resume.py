@@ -26,15 +26,15 @@ def recordings(tmp_path: Path) -> Path:
 
 def test_killed_run_continues_exactly(tmp_path: Path, recordings: Path) -> None:
     """After SIGKILL and the same command again, losses and weights are those of an unbroken run, bit by bit."""
-    command = [recordings, *BOTH, "--steps", 6]
+    command = [recordings, *BOTH, "--steps", 5]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     log = train_here(whole, *command)
-    Run(killed, *command).kill_when(lambda out: (out / "step-000002").exists() and is_in_use(out))
+    Run(killed, *command).kill_when(lambda out: (out / "step-000001").exists() and is_in_use(out))
     steps_then = len(log_of(killed, torn=True))
     code, _, errors = Run(killed, *command, "--workers", "1").end()
     assert code == 0, errors
     assert "continuing" in errors
-    assert 1 <= steps_then < 6
+    assert steps_then < 5
     assert_same_run(killed, whole)
     events = EventAccumulator(str(killed / "tensorboard"))
     events.Reload()
@@ -49,7 +49,7 @@ def test_two_processes_train_as_one_and_continue_exactly(tmp_path: Path, recordi
     float32, which Adam's first steps would enlarge at a higher learning rate. After SIGKILL they agree bit by bit
     with two processes that were not killed.
     """
-    command = [recordings, *BOTH, "--peak-rate", "2e-5", "--batch", "12", "--steps", 4]
+    command = [recordings, *BOTH, "--peak-rate", "2e-5", "--batch", "12", "--steps", 4, "--no-tensorboard"]
     one, two, killed = tmp_path / "one", tmp_path / "two", tmp_path / "killed"
     expected = train_here(one, *command)
     code, output, errors = Run(two, *command, processes=2).end()
@@ -58,7 +58,7 @@ def test_two_processes_train_as_one_and_continue_exactly(tmp_path: Path, recordi
     assert load_checkpoint(two / "final").facts["processes"] == 2
     assert_close(log_of(two), expected)
 
-    Run(killed, *command, processes=2).kill_when(lambda out: (out / "step-000002").exists())
+    Run(killed, *command, processes=2).kill_when(lambda out: (out / "step-000001").exists())
     assert not (killed / "final").exists()
     code, _, errors = Run(killed, *command, processes=2).end()
     assert code == 0, errors
@@ -75,7 +75,7 @@ def assert_same_run(found: Path, expected: Path) -> None:
 
 def assert_close(found: Sequence[dict[str, float]], expected: Sequence[dict[str, float]]) -> None:
     """Check that two logs agree as far as float32 does."""
-    assert len(found) == len(expected) > 3
+    assert len(found) == len(expected) == 4
     for line, wanted in zip(found, expected, strict=True):
         for name in ("loss", "contrastive_loss", "patch_loss", "utterance_loss"):
             assert line[name] == pytest.approx(wanted[name], rel=1e-5), name

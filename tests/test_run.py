@@ -1,5 +1,6 @@
 """The folder of a run: settings, lock, checkpoints, logs, and what is damaged in it."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,11 +20,18 @@ EACH = Execution(workers=0, log_every=1, tensorboard=False, save_every_min=0)
 """A line and a checkpoint after every step."""
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a finished run of four steps, of which the last three checkpoints are kept."""
-    train(SETTINGS, tmp_path, EACH, plan=PLAN)
-    return tmp_path
+    folder = tmp_path_factory.mktemp("finished")
+    train(SETTINGS, folder, EACH, plan=PLAN)
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path: Path, finished: Path) -> Path:
+    """Return a copy of the finished run."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
 def test_newest_checkpoints_are_kept(run: Path) -> None:
