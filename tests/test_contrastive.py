@@ -15,7 +15,7 @@ from fisher_edge.dsp.frontend import FrontEnd
 from fisher_train.contrastive import Contrastive, Projector, nt_xent
 from fisher_train.data import Batches, Plan, _band_weights, loader
 from fisher_train.encoder import PRESETS, Encoder, EncoderConfig
-from fisher_train.pooled import pooled_target
+from fisher_train.pooled import pooled_target, varied
 from fisher_train.schedule import learning_rate, parameter_groups
 
 FRONT_END = FrontEnd(band_width=50, top_band="pad", amplitude="standardise")
@@ -59,10 +59,11 @@ def test_contrastive_is_encoder_projector_and_loss() -> None:
     state = {name: value.clone() for name, value in model.state_dict().items()}
     loss, facts = model(views)
     model.load_state_dict(state)
-    rows = torch.cat([model.encoder(views[0]), model.encoder(views[1])])
-    preserved, compared = rows[:, :23], rows[:, 23:]
+    bands = torch.cat([views[0], views[1], varied(views[0, ::2])])
+    rows = model.encoder(bands)
+    preserved, compared = rows[:, :23], rows[:12, 23:]
     compare, ranked_first = nt_xent(*model.projector(compared).chunk(2))
-    lost = (preserved - pooled_target(views.flatten(0, 1), 32)).square().sum(1).mean() / 32
+    lost = (preserved - pooled_target(bands, 32)).square().sum(1).mean() / 32
     offset = compared.mean(0).square().sum() / 32
     torch.testing.assert_close(loss, compare + 4 * (lost + offset))
     assert facts["ranked_first"] == ranked_first
@@ -85,7 +86,7 @@ given = torch.load(f"{folder}/given.pt", weights_only=True)
 model = Contrastive(EncoderConfig(**given["config"])).double()
 model.load_state_dict(given["state"])
 parallel = DistributedDataParallel(model)  # held: it averages the gradients only while it is alive
-loss, _ = parallel(given["views"][:, 3 * rank : 3 * rank + 3])
+loss, _ = parallel(given["views"][:, 4 * rank : 4 * rank + 4])
 torch.autograd.backward(loss)
 gradients = {name: value.grad for name, value in model.named_parameters()}
 found = {"loss": loss.detach(), "gradients": gradients, "state": model.state_dict()}
@@ -100,7 +101,7 @@ def test_two_processes_equal_one_with_the_whole_batch(tmp_path: Path) -> None:
     In float64: at the start embeddings are almost alike, and batch norm magnifies the round-off of float32.
     """
     torch.manual_seed(0)
-    model, views = Contrastive(MICRO).double(), torch.randn(2, 6, 96, 50).double()
+    model, views = Contrastive(MICRO).double(), torch.randn(2, 8, 96, 50).double()
     torch.save({"config": vars(MICRO), "state": model.state_dict(), "views": views}, tmp_path / "given.pt")
     started = [
         subprocess.Popen([sys.executable, "-c", PROCESS, str(rank), str(tmp_path)], stderr=subprocess.PIPE, text=True)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fisher_train.encoder import PRESETS
-from fisher_train.pooled import CONTRASTIVE_SHARE, KNEE, MEAN_WEIGHT, coefficients, pooled_target
+from fisher_train.pooled import CONTRASTIVE_SHARE, KNEE, MEAN_WEIGHT, coefficients, pooled_target, varied
 
 
 def test_target_is_its_definition() -> None:
@@ -51,3 +51,14 @@ def test_coefficients_fit_the_embedding(preset: str, count: int) -> None:
     config = PRESETS[preset]
     assert coefficients(config.embed_dim, config.band_width) == count
     assert 2 * count + 1 <= 0.75 * config.embed_dim
+
+
+def test_varied_band_depends_on_itself_alone() -> None:
+    """A band varies the same way wherever it stands in a batch, two bands in different ways, and the target moves."""
+    bands = torch.randn(6, 96, 50, generator=torch.Generator().manual_seed(2))
+    found = varied(bands)
+    torch.testing.assert_close(varied(bands[[4, 1]]), found[[4, 1]])
+    changes = found - bands
+    assert float((changes[0] - changes[1]).abs().mean()) > 0.1
+    moved = (pooled_target(found, 128) - pooled_target(bands, 128)).square().sum(1)
+    assert float(moved.min()) > 1

@@ -10,9 +10,9 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["CONTRASTIVE_SHARE", "coefficients", "pooled_target"]
+__all__ = ["CONTRASTIVE_SHARE", "coefficients", "pooled_target", "varied"]
 
-CONTRASTIVE_SHARE = 0.1
+CONTRASTIVE_SHARE = 0.2
 """Of the squared length of a [CLS], what is left to the contrastive part."""
 PRESERVED = 0.75
 """Of the dimensions of a [CLS], those that preserve spectra, at most."""
@@ -20,6 +20,8 @@ MEAN_WEIGHT = 0.5
 """Weight of the average frame beside the loudest."""
 KNEE = 0.33
 """Deviation of a bin (in units of the front-end) up to which the target grows with it; beyond, it saturates."""
+CURVES, BURSTS = 5, 4
+"""Cosines of a random colouring, and frames that may be struck, in a varied band."""
 
 
 def coefficients(embed_dim: int, band_width: int) -> int:
@@ -41,6 +43,31 @@ def pooled_target(bands: Tensor, embed_dim: int) -> Tensor:
     length = torch.sqrt(pooled.square().sum(1, keepdim=True) + knee**2)
     unit = torch.cat([pooled / length, knee / length], dim=1)
     return unit * math.sqrt(embed_dim * (1 - CONTRASTIVE_SHARE))
+
+
+def varied(bands: Tensor) -> Tensor:
+    """Return bands (n, frames, band_width) as no simulator makes them: mirrored in part, coloured, some frames struck.
+
+    What a spectrum looks like has to be told of any sensor's bands, not only of those that were simulated. The numbers
+    are drawn from a seed made of the band itself: it varies alike whichever process and place in the batch it has.
+    """
+    n, frames, width = bands.shape
+    drawn = torch.stack([_numbers(band) for band in bands]).to(bands)
+    mix, colours, strengths, places, shapes = drawn.split([1, CURVES, BURSTS, BURSTS, CURVES], dim=1)
+    basis = _cosines(width, CURVES).to(bands) * math.sqrt(width / 2)
+    mixed = bands + torch.sigmoid(2 * mix)[:, :, None] * (bands.flip(2) - bands)
+    struck = torch.zeros(n, frames, device=bands.device, dtype=bands.dtype)
+    at = (torch.special.ndtr(places) * frames).long().clamp(0, frames - 1)
+    struck.scatter_(1, at, strengths.abs())
+    shape = 1 + torch.tanh(shapes @ basis.T)
+    return mixed + (0.2 * colours @ basis.T)[:, None] + 0.3 * struck[:, :, None] * shape[:, None]
+
+
+def _numbers(band: Tensor) -> Tensor:
+    """Standard normal numbers that depend on the band alone."""
+    seed = int(band.double().sum().abs().item() * 1e6) % (1 << 62)
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(1 + 2 * CURVES + 2 * BURSTS, generator=generator)
 
 
 def _cosines(width: int, count: int) -> Tensor:
