@@ -12,7 +12,7 @@ from torch import Tensor
 
 __all__ = ["CONTRASTIVE_SHARE", "coefficients", "pooled_target", "varied"]
 
-CONTRASTIVE_SHARE = 0.2
+CONTRASTIVE_SHARE = 0.1
 """Of the squared length of a [CLS], what is left to the contrastive part."""
 PRESERVED = 0.75
 """Of the dimensions of a [CLS], those that preserve spectra, at most."""
