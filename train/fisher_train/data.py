@@ -19,9 +19,11 @@ from torch.utils.data import DataLoader, IterableDataset
 from fisher_edge.dsp.frontend import FrontEnd
 from fisher_train.simulate import family
 
-__all__ = ["Batches", "Plan", "loader"]
+__all__ = ["PAIR_FRAMES", "Batches", "Plan", "loader"]
 
 HalfArray = npt.NDArray[np.float16]
+PAIR_FRAMES = 96
+"""Frames (10 ms) of the windows of a pair: longer ones did not train better."""
 FAMILY_STREAM, BATCH_STREAM = 0, 2
 WORKER_NICE = 10
 
@@ -32,7 +34,7 @@ class Plan:
 
     seed: int
     front_end: FrontEnd
-    frames: int = 96
+    frames: int = PAIR_FRAMES
     rates_hz: tuple[int, int] = (1_000, 64_000)
     """Sampling rates are drawn evenly in the logarithm between these two."""
     families: int = 12

@@ -7,6 +7,7 @@ like, on a scale on which bands without structure hardly count. Start at `pooled
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -53,14 +54,16 @@ def varied(bands: Tensor) -> Tensor:
     """
     n, frames, width = bands.shape
     drawn = torch.stack([_numbers(band) for band in bands]).to(bands)
-    mix, colours, strengths, places, shapes = drawn.split([1, CURVES, BURSTS, BURSTS, CURVES], dim=1)
+    ends = np.cumsum([1, CURVES, BURSTS, BURSTS]).tolist()
+    mix, colours, strengths, places, shapes = drawn.tensor_split(ends, dim=1)
     basis = _cosines(width, CURVES).to(bands) * math.sqrt(width / 2)
     mixed = bands + torch.sigmoid(2 * mix)[:, :, None] * (bands.flip(2) - bands)
     struck = torch.zeros(n, frames, device=bands.device, dtype=bands.dtype)
     at = (torch.special.ndtr(places) * frames).long().clamp(0, frames - 1)
     struck.scatter_(1, at, strengths.abs())
     shape = 1 + torch.tanh(shapes @ basis.T)
-    return mixed + (0.2 * colours @ basis.T)[:, None] + 0.3 * struck[:, :, None] * shape[:, None]
+    varied_bands: Tensor = mixed + (0.2 * colours @ basis.T)[:, None] + 0.3 * struck[:, :, None] * shape[:, None]
+    return varied_bands
 
 
 def _numbers(band: Tensor) -> Tensor:

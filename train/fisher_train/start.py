@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from fisher_edge.dsp.frontend import FrontEnd
+from fisher_edge.dsp.views import View
 from fisher_edge.errors import UsageError
 from fisher_train.checkpoint import Checkpoint, load_checkpoint
+from fisher_train.data import PAIR_FRAMES
 from fisher_train.encoder import PRESETS, EncoderConfig
 from fisher_train.run import Settings
 
@@ -44,13 +46,24 @@ def start_of(settings: Settings) -> Start:
     """
     config = PRESETS[settings.preset]
     if settings.init is None:
-        return Start(config, FrontEnd(band_width=config.band_width, top_band="pad", amplitude="standardise"))
+        return Start(config, _front_end(settings, config))
     found = load_checkpoint(settings.init)
     if found.config != config:
         raise UsageError(
             f"{settings.init} has {found.config}, which is not preset {settings.preset} ({config}); choose its preset"
         )
     return Start(config, found.front_end, found.state, found.facts)
+
+
+def _front_end(settings: Settings, config: EncoderConfig) -> FrontEnd:
+    """Return the project's front-end: windows longer than those trained on are embedded in pieces."""
+    return FrontEnd(
+        band_width=config.band_width,
+        top_band="pad",
+        amplitude="standardise",
+        piece_frames=0 if settings.objective == "distillation" else PAIR_FRAMES,
+        views=(View("envelope"),),
+    )
 
 
 def command_of(settings: Settings) -> str:
