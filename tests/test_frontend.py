@@ -433,8 +433,10 @@ def test_pieces_cover_the_window_evenly() -> None:
     np.testing.assert_array_equal(pieces[:, 0], bands[:, :96])
     np.testing.assert_array_equal(pieces[:, 1], bands[:, 77 : 77 + 96])
     np.testing.assert_array_equal(pieces[:, 2], bands[:, -96:])
-    for whole in (front_end.pieces(bands[:, :96]), replace(front_end, piece_frames=0).pieces(bands[:, :96])):
-        np.testing.assert_array_equal(whole, bands[:, None, :96])
+    for length in (40, 96, 98, 111):
+        np.testing.assert_array_equal(front_end.pieces(bands[:, :length]), bands[:, None, :length])
+    assert front_end.pieces(bands[:, :112]).shape == (2, 2, 96, 50)
+    np.testing.assert_array_equal(replace(front_end, piece_frames=0).pieces(bands), bands[:, None])
 
 
 def test_artifact_without_pieces_or_views_is_read_as_whole_windows() -> None:

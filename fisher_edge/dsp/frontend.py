@@ -24,6 +24,8 @@ STANDARD_DEVIATION = 0.1
 """Standard deviation a window is brought to when the amplitude is standardised."""
 MIN_TOP_BINS = 8
 """Bins (half a patch) an incomplete top band must hold to be worth a pass through the encoder."""
+SPARE_FRAMES = 15
+"""Frames (one short of a patch) by which a window may exceed a piece and still be one."""
 LARGEST_COUNT = 4096
 """Of bins, frames and milliseconds: an artifact cannot make a window take all memory."""
 MAX_VIEWS = 8
@@ -220,12 +222,14 @@ class FrontEnd:
     def pieces(self, bands: FloatArray) -> FloatArray:
         """Cut sub-bands (bands, frames, band_width) into what is encoded at a time: (bands, pieces, frames, width).
 
-        As few pieces of `piece_frames` as cover the window, evenly spread, so that neighbours may overlap.
+        As few pieces of `piece_frames` as cover the window (but for a rest shorter than a patch), evenly spread, so
+        that neighbours may overlap.
         """
         frames, length = bands.shape[1], self.piece_frames
-        if not length or frames <= length:
+        count = math.ceil((frames - SPARE_FRAMES) / length) if length else 1
+        if count <= 1:
             return bands[:, None]
-        starts = np.linspace(0, frames - length, math.ceil(frames / length)).astype(int)
+        starts = np.linspace(0, frames - length, count).astype(int)
         return np.stack([bands[:, start : start + length] for start in starts], axis=1)
 
     def view_vectors(self, wave: FloatArray, rate_hz: int) -> list[FloatArray]:
