@@ -51,13 +51,13 @@ def test_embedding_equals_torch(session: EncoderSession, rate_hz: int, frames: i
 
 
 def test_long_window_is_the_mean_of_its_pieces(session: EncoderSession, tmp_path: Path) -> None:
-    """A bundle with pieces of 48 frames embeds 100 frames as the mean of three, as PyTorch does."""
+    """A bundle with pieces of 48 frames embeds 100 frames as the mean of two, as PyTorch does."""
     front_end = replace(micro.FRONT_END, piece_frames=48)
     checkpoint = micro.micro_checkpoint(front_end=front_end)
     folder = micro.save_micro(tmp_path / "micro", checkpoint)
     pieced = EncoderSession(load_bundle(export(folder, tmp_path / "out", "fp32", micro.signals()).path))
     bands = bands_of(16_000, 100)
-    by_hand = np.mean([session.embed(bands[:, start : start + 48]) for start in (0, 26, 52)], axis=0)
+    by_hand = np.mean([session.embed(bands[:, start : start + 48]) for start in (0, 52)], axis=0)
     np.testing.assert_allclose(pieced.embed(bands), by_hand, atol=1e-5, rtol=0)
     expected = embed_with_torch(build_encoder(checkpoint), front_end, bands)
     np.testing.assert_allclose(pieced.embed(bands), expected, atol=1e-5, rtol=0)
