@@ -1,5 +1,7 @@
 """The errors a user can do something about, each with the exit code of the command line."""
 
+import importlib.util
+
 
 class FisherEdgeError(Exception):
     """Base of all expected errors: the text says what is wrong with the values, then what to do."""
@@ -50,3 +52,10 @@ class BrokerError(FisherEdgeError):
     """The MQTT broker cannot be reached or refuses the connection."""
 
     exit_code = 6
+
+
+def require(extra: str, *packages: str) -> None:
+    """Say how to get the packages of an extra when one is not installed; nothing is imported."""
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError(package, extra)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from fisher_train.cost import flop_counter, main, measure
+from fisher_train.measure.cost import flop_counter, main, measure
 
 
 def test_grouped_convolution_is_counted_by_hand() -> None:

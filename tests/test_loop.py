@@ -13,12 +13,13 @@ from training import FRONT_END, PLAN, log_of, losses_of, make_recordings
 
 from fisher_edge.dsp.views import View
 from fisher_edge.errors import BadInputError, UsageError
-from fisher_train import batches, throughput
+from fisher_train import batches
 from fisher_train.checkpoint import build_encoder, load_checkpoint
 from fisher_train.data import Batches
 from fisher_train.distributed import World
 from fisher_train.encoder import PRESETS, Encoder
 from fisher_train.loop import train
+from fisher_train.measure import throughput
 from fisher_train.objective import Batch, Objective
 from fisher_train.recorder import Recorder
 from fisher_train.recordings.find import find

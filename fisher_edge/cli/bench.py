@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from fisher_edge.cli.options import AsJson, print_json, require
+from fisher_edge.cli.options import AsJson, print_json
+from fisher_edge.errors import require
 
 __all__ = ["register"]
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fisher_edge.cli.options import AsJson, RateHz, print_json, require
+from fisher_edge.cli.options import AsJson, RateHz, print_json
+from fisher_edge.errors import require
 
 if TYPE_CHECKING:
     from fisher_edge.sources.recording import Recording

@@ -1,13 +1,10 @@
 """Options that several commands share."""
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-
-from fisher_edge.errors import MissingExtraError
 
 __all__ = [
     "AsJson",
@@ -20,7 +17,6 @@ __all__ = [
     "StateDir",
     "WindowS",
     "print_json",
-    "require",
 ]
 
 Asset = Annotated[str, typer.Option("--asset", help="Machine the sensor belongs to: one level of an MQTT topic.")]
@@ -34,13 +30,6 @@ WindowS = Annotated[float, typer.Option("--window-s", help="Length of a window i
 HopS = Annotated[
     float | None, typer.Option("--hop-s", help="Seconds from window to window (default: a quarter of it, 2 at most).")
 ]
-
-
-def require(extra: str, *packages: str) -> None:
-    """Say how to get the packages of an extra when one is not installed; nothing is imported."""
-    for package in packages:
-        if importlib.util.find_spec(package) is None:
-            raise MissingExtraError(package, extra)
 
 
 def print_json(value: Any) -> None:

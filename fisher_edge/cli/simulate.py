@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fisher_edge.cli.options import AsJson, print_json, require
+from fisher_edge.cli.options import AsJson, print_json
+from fisher_edge.errors import require
 
 if TYPE_CHECKING:
     from fisher_train.simulate.source import SimulatorSource

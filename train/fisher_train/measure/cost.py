@@ -1,8 +1,8 @@
 """What self-distillation costs: one real optimiser step of each preset at full size on this processor.
 
-`python -m fisher_train.cost --preset tiny --preset small --json`. A sample is 1024 frames of one signal: its bands
-and all their clones, which is also the smallest micro-batch of a sample. Time, memory and operations are measured
-with `--samples`; what is said of the paper's batch (24, 32 or 16 samples per GPU) is extrapolated from them.
+`python -m fisher_train.measure cost --preset tiny --preset small --json`. A sample is 1024 frames of one signal: its
+bands and all their clones, which is also the smallest micro-batch of a sample. Time, memory and operations are
+measured with `--samples`; what is said of the paper's batch (24, 32 or 16 samples per GPU) is extrapolated from them.
 """
 
 import argparse
@@ -39,7 +39,7 @@ BATCH_PER_GPU = {"nano": 16, "tiny": 24, "mini": 32, "small": 16}
 GPUS = 4
 FRAMES = 1024
 Shape = Sequence[int]
-EXAMPLE = "example: python -m fisher_train.cost --preset tiny --rate-hz 16000"
+EXAMPLE = "example: python -m fisher_train.measure cost --preset tiny --rate-hz 16000"
 
 
 @dataclass(frozen=True)
@@ -233,7 +233,7 @@ def _table(costs: Sequence[Cost]) -> Table:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="fisher_train.cost", description="Measure a step of self-distillation.", epilog=EXAMPLE
+        prog="python -m fisher_train.measure cost", description="Measure a step of self-distillation.", epilog=EXAMPLE
     )
     parser.add_argument("--preset", action="append", choices=list(PRESETS), help="may be repeated; default: all")
     parser.add_argument("--rate-hz", type=int, default=16_000, help="sampling rate, which gives the number of bands")
@@ -241,7 +241,3 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--frames", type=int, default=FRAMES, help="frames of a sample (10 ms each)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

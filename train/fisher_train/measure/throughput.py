@@ -1,7 +1,7 @@
 """What feeds training and what training eats: sub-bands a second of the loader alone and of the step alone.
 
-`python -m fisher_train.throughput` takes the options of training. Both are measured in this process, on one core, in
-its processor time, so that other load does not show; a loader worker does its part beside the step.
+`python -m fisher_train.measure throughput` takes the options of training. Both are measured in this process, on one
+core, in its processor time, so that other load does not show; a loader worker does its part beside the step.
 """
 
 import argparse
@@ -63,9 +63,9 @@ def measure(settings: Settings, steps: int, world: World) -> Throughput:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; return the exit code."""
     parser = argparse.ArgumentParser(
-        prog="fisher_train.throughput",
+        prog="python -m fisher_train.measure throughput",
         description="Measure sub-bands a second of the loader and of the step, each alone on one core.",
-        epilog="example: python -m fisher_train.throughput --preset nano --steps 20",
+        epilog="example: python -m fisher_train.measure throughput --preset nano --steps 20",
     )
     add_settings(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -93,7 +93,3 @@ def _timed(work: Callable[[], _T]) -> tuple[float, _T]:
     before = time.process_time()
     result = work()
     return time.process_time() - before, result
-
-
-if __name__ == "__main__":
-    sys.exit(main())

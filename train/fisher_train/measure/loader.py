@@ -1,4 +1,4 @@
-"""Measures how many sub-bands a second the loader gives: `python -m fisher_train.recordings.throughput DATA`.
+"""Measures how many sub-bands a second the loader gives: `python -m fisher_train.measure loader DATA`.
 
 Each number of workers is run for some seconds after its first batch, with nothing but the loader at work.
 """
@@ -61,7 +61,7 @@ def measure(corpus: Corpus, plan: BatchPlan, workers: int, seconds: float) -> di
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="fisher_train.recordings.throughput",
+        prog="python -m fisher_train.measure loader",
         description="Measure the loader alone.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
@@ -73,7 +73,3 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=20.0, help="time for each")
     parser.add_argument("--seed", type=int, default=0, help="seed of the batches")
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())
