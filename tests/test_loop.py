@@ -73,7 +73,7 @@ def test_training_lowers_the_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     train(Settings(steps=30, warmup_steps=5), tmp_path, Execution(workers=0, tensorboard=False), plan=PLAN)
     lines = log_of(tmp_path)
     assert [line["step"] for line in lines] == [20, 30]
-    assert lines[1]["loss_96"] < 0.7 * lines[0]["loss_96"]
+    assert lines[1]["loss"] < 0.7 * lines[0]["loss"]
 
 
 def test_self_distillation_lowers_its_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,6 +108,18 @@ def test_read_of_a_file_cut_short_since_is_refused(tmp_path: Path) -> None:
         recording.read()
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_read_of_what_is_no_number_is_refused(tmp_path: Path, value: float) -> None:
+    """NaN and Inf end training with the name of the file, and only where they are."""
+    wave = np.zeros(4000, np.float32)
+    wave[1500] = value
+    soundfile.write(tmp_path / "hole.wav", wave, 8000, subtype="FLOAT")
+    recording = find([tmp_path]).recordings[0]
+    assert len(recording.read(0, 1500)) == 1500
+    with pytest.raises(BadInputError, match=r"hole\.wav holds NaN or Inf between samples 1000 and 2000"):
+        recording.read(1000, 1000)
+
+
 @pytest.fixture
 def corpus(tmp_path: Path) -> Corpus:
     """Return recordings of two datasets, several units, odd rates; one is too short for two crops."""

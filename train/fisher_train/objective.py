@@ -64,13 +64,6 @@ class Batch(NamedTuple):
         views = 0 if self.views is None else self.views.shape[0] * self.views.shape[1]
         return views + (0 if self.masked is None else len(self.masked.bands))
 
-    @property
-    def frames(self) -> int:
-        """Frames of the windows (of the pairs, where there are both)."""
-        if self.views is not None:
-            return self.views.shape[2]
-        return 0 if self.masked is None else self.masked.bands.shape[1]
-
 
 class Objective(nn.Module):
     """One encoder under one or both objectives; `accumulate`: parts into which a batch is divided to save memory."""

@@ -39,7 +39,7 @@ class Recorder:
     ) -> None:
         self._out, self._settings, self._execution, self._start = out, settings, execution, start
         self._state, self._world, self._log, self._progress = state, world, log, progress
-        self._recent: list[tuple[int, int, Mapping[str, Tensor]]] = []
+        self._recent: list[tuple[int, Mapping[str, Tensor]]] = []
         self._saved_step = state.step
         self._last = self._saved = self._logged = time.monotonic()
         self._cpu_last = time.process_time()
@@ -53,7 +53,7 @@ class Recorder:
         self._state.elapsed_s += now - self._last
         self._state.cpu_s += cpu_now - self._cpu_last
         self._last, self._cpu_last = now, cpu_now
-        self._recent.append((batch.frames, batch.n_bands, facts))
+        self._recent.append((batch.n_bands, facts))
         if self._state.step % self._execution.log_every:
             return
         self._write_line()
@@ -82,8 +82,8 @@ class Recorder:
 
     def _write_line(self) -> None:
         state, now = self._state, time.monotonic()
-        bands_per_s = self._world.size * sum(n for _, n, _ in self._recent) / max(1e-9, now - self._logged)
-        means = self._world.mean(_means(self._recent))
+        bands_per_s = self._world.size * sum(n for n, _ in self._recent) / max(1e-9, now - self._logged)
+        means = self._world.mean(_means([facts for _, facts in self._recent]))
         line = {"elapsed_s": round(state.elapsed_s, 3), "bands_per_s": round(bands_per_s, 1), **means}
         if self._log is not None:
             with writing(self._out):
@@ -101,16 +101,11 @@ class Recorder:
         self._saved_step, self._saved = self._state.step, time.monotonic()
 
 
-def _means(recent: list[tuple[int, int, Mapping[str, Tensor]]]) -> dict[str, float]:
-    """Average facts over steps, and over the steps of each length of window (`loss_96`: of 96 frames).
-
-    The rate of the last step stands for all.
-    """
+def _means(recent: list[Mapping[str, Tensor]]) -> dict[str, float]:
+    """Average facts over the steps that have them; the rate is that of the last step."""
     values: dict[str, list[Tensor]] = defaultdict(list)
-    for frames, _, facts in recent:
+    for facts in recent:
         for name, value in facts.items():
             values[name].append(value)
-            if name not in {"norm", "rate"}:
-                values[f"{name}_{frames}"].append(value)
     means = {name: float(torch.stack([value.double() for value in found]).mean()) for name, found in values.items()}
-    return {**means, "rate": float(recent[-1][2]["rate"])}
+    return {**means, "rate": float(recent[-1]["rate"])}

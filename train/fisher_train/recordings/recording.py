@@ -59,7 +59,7 @@ class Recording:
     def read(self, first: int = 0, count: int | None = None) -> FloatArray:
         """Return `count` samples from `first` on, in the unit of the signal; fewer where the recording ends.
 
-        Raises BadInputError when the file is damaged or is no longer as long as it was.
+        Raises BadInputError when the file is damaged, is no longer as long as it was or holds NaN or Inf there.
         """
         wanted = max(0, min(self.samples - first, self.samples if count is None else count))
         with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is found as such
@@ -67,6 +67,11 @@ class Recording:
         if len(samples) != wanted:
             raise BadInputError(
                 f"{self.path} gives {len(samples)} of {wanted} samples from {first} on; it was changed or cut short"
+            )
+        if not np.isfinite(samples).all():
+            raise BadInputError(
+                f"{self.path} holds NaN or Inf between samples {first} and {first + wanted}; mend it or leave it out "
+                "(`fisher-edge train-data pack` leaves out such pieces)"
             )
         return samples
 
