@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -87,3 +88,17 @@ def is_in_use(out: Path) -> bool:
     with pytest.raises(UsageError, match="another process"):
         train(Settings(steps=1), out)
     return True
+
+
+def test_workers_end_with_a_killed_run(tmp_path: Path, recordings: Path) -> None:
+    """SIGKILL of the process that trains alone leaves nobody behind, of either kind of batches."""
+    run = Run(tmp_path / "run", recordings, "--objective", "both", *SMALL, "--steps", "1000", "--workers", "1")
+    run.wait_until(lambda out: (out / "log.jsonl").exists())
+    children = psutil.Process(run.process.pid).children(recursive=True)
+    run.process.kill()
+    _, left = psutil.wait_procs(children, timeout=20)
+    for child in left:
+        child.kill()
+    run.process.communicate(timeout=60)
+    assert len(children) >= 3, "a fork server, and a worker of each kind"
+    assert left == []

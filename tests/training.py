@@ -50,13 +50,17 @@ class Run:
         output, errors = self.process.communicate(timeout=120)
         return self.process.returncode, output, errors
 
-    def kill_when(self, ready: Callable[[Path], bool]) -> None:
-        """End all processes with SIGKILL as soon as `ready(out)`; they must not have finished by themselves."""
+    def wait_until(self, ready: Callable[[Path], bool]) -> None:
+        """Wait until `ready(out)`; the run must not have finished by itself."""
         deadline = time.monotonic() + 60
         while not ready(self.out):
             assert self.process.poll() is None, self.process.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.005)
+
+    def kill_when(self, ready: Callable[[Path], bool]) -> None:
+        """End all processes with SIGKILL as soon as `ready(out)`; they must not have finished by themselves."""
+        self.wait_until(ready)
         processes = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
         for process in processes:
             process.send_signal(signal.SIGKILL)

@@ -4,20 +4,19 @@ Start at `loader`. Batch number s depends on the seed and on s alone, so a resum
 have seen. A family is drawn from several times while it is in the pool, because rendering costs more than reuse.
 """
 
-import os
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import IterableDataset
 
 from fisher_edge.dsp.frontend import FrontEnd
 from fisher_train.simulate import family
+from fisher_train.workers import in_workers
 
 __all__ = ["PAIR_FRAMES", "Batches", "Plan", "loader"]
 
@@ -25,7 +24,7 @@ HalfArray = npt.NDArray[np.float16]
 PAIR_FRAMES = 96
 """Frames (10 ms) of the windows of a pair: longer ones did not train better."""
 FAMILY_STREAM, BATCH_STREAM = 0, 2
-WORKER_NICE = 10
+PREFETCH = 8
 
 
 @dataclass(frozen=True)
@@ -99,21 +98,7 @@ def loader(plan: Plan, first_step: int, *, workers: int) -> Iterator[Tensor]:
     batches = Batches(plan, first_step)
     if workers == 0:
         return iter(batches)
-    return iter(
-        DataLoader(
-            batches,
-            batch_size=None,
-            num_workers=1,
-            prefetch_factor=8,
-            multiprocessing_context="forkserver",  # a spawned worker may abort in torch's threads when it exits
-            worker_init_fn=partial(_start_worker, WORKER_NICE),
-        )
-    )
-
-
-def _start_worker(nice: int, _worker: int) -> None:
-    os.nice(nice)
-    torch.set_num_threads(1)
+    return iter(in_workers(batches, 1, prefetch=PREFETCH))
 
 
 def _family_bands(plan: Plan, index: int) -> FamilyBands:

@@ -5,10 +5,8 @@ resumed run sees the batches it would have seen, with any number of workers, and
 together what one would have seen. Source: FISHER (arXiv 2507.16696), section II.
 """
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -23,12 +21,12 @@ from fisher_train.masking import clones_per_band, kept_patches
 from fisher_train.recordings.find import Corpus
 from fisher_train.recordings.resample import random_window
 from fisher_train.recordings.sampling import HIGHEST_HZ, RateGroups
+from fisher_train.workers import in_workers
 
 __all__ = ["Batch", "BatchPlan", "RecordingBatches", "loader"]
 
 RATE_STREAM, SIGNAL_STREAM = 10, 11
 """Streams of random numbers, none shared with the batches of simulated machines."""
-WORKER_NICE = 10
 PREFETCH = 4
 
 
@@ -124,19 +122,7 @@ def loader(
     """
     groups = RateGroups(corpus.recordings, plan.front_end, plan.highest_hz)
     batches = RecordingBatches(plan, groups, first_step, rank, world)
-    return _raising(batches if workers == 0 else _in_workers(batches, workers))
-
-
-def _in_workers(batches: RecordingBatches, workers: int) -> DataLoader[Batch | FisherEdgeError]:
-    """Make batches in other processes, in the same order."""
-    return DataLoader(
-        batches,
-        batch_size=None,
-        num_workers=workers,
-        prefetch_factor=PREFETCH,
-        multiprocessing_context="forkserver",  # a spawned worker may abort in torch's threads when it exits
-        worker_init_fn=partial(_start_worker, WORKER_NICE),
-    )
+    return _raising(batches if workers == 0 else in_workers(batches, workers, prefetch=PREFETCH))
 
 
 def _raising(items: "RecordingBatches | DataLoader[Batch | FisherEdgeError]") -> Iterator[Batch]:
@@ -145,8 +131,3 @@ def _raising(items: "RecordingBatches | DataLoader[Batch | FisherEdgeError]") ->
         if isinstance(item, FisherEdgeError):
             raise item
         yield item
-
-
-def _start_worker(nice: int, _worker: int) -> None:
-    os.nice(nice)
-    torch.set_num_threads(1)

@@ -1,0 +1,48 @@
+"""Processes that make batches beside training: of low priority, and gone when the process that trains is gone.
+
+Start at `in_workers`.
+"""
+
+import multiprocessing
+import multiprocessing.connection
+import os
+import threading
+from typing import TypeVar
+
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+
+__all__ = ["in_workers"]
+
+NICE = 10
+
+_T = TypeVar("_T")
+
+
+def in_workers(items: IterableDataset[_T], count: int, *, prefetch: int) -> DataLoader[_T]:
+    """Make the items of a dataset in other processes, each ahead by so many items, in their order."""
+    return DataLoader(
+        items,
+        batch_size=None,
+        num_workers=count,
+        prefetch_factor=prefetch,
+        multiprocessing_context="forkserver",  # a spawned worker may abort in torch's threads when it exits
+        worker_init_fn=_start,
+    )
+
+
+def _start(_worker: int) -> None:
+    os.nice(NICE)
+    torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Wait for the end of the process that trains, however it ends, and end this one.
+
+    Torch watches the parent in the sense of the system, which is the fork server, and that lives as long as a worker.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    multiprocessing.connection.wait([parent.sentinel])
+    os._exit(1)
