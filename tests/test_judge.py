@@ -4,11 +4,13 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from fisher_bench.judge.cli import main
 from fisher_bench.judge.corpus import MOST_WINDOWS, moments, read_dataset
 from fisher_bench.judge.judge import Result, evaluate
 from fisher_bench.judge.report import table
@@ -16,7 +18,7 @@ from fisher_bench.judge.represent import CHEAP, viewed
 from fisher_bench.judge.tasks import tasks_of
 from fisher_edge.dsp.frontend import FrontEnd
 from fisher_edge.dsp.views import View
-from fisher_edge.errors import BadInputError
+from fisher_edge.errors import BadInputError, UsageError
 
 RATE_HZ = 2000
 FRONT_END = FrontEnd(band_width=50, top_band="pad", amplitude="standardise")
@@ -131,6 +133,33 @@ def test_folder_without_recordings_is_named(tmp_path: Path) -> None:
         read_dataset(tmp_path, 1.0)
 
 
+HEADER = "file,recording,channel,class,split_unit,sample_rate_hz,scale\n"
+
+
+@pytest.mark.parametrize(
+    ("table_text", "samples", "message"),
+    [
+        (HEADER, 100, "lists no recording"),
+        (HEADER.replace("split_unit,", "") + "a.npy,r,0,normal,2000,1\n", 100, "lacks the column split_unit"),
+        (HEADER + "a.npy,r,0,normal,u,2000,1\n", 0, "a.npy has 0 samples"),
+        (HEADER + "a.npy,r,0,normal,u,fast,1\n", 100, "fast"),
+    ],
+)
+def test_damaged_dataset_is_named(tmp_path: Path, table_text: str, samples: int, message: str) -> None:
+    """An empty table, a missing column, a recording without samples and a rate that is no number are one line."""
+    (tmp_path / "meta.csv").write_text(table_text)
+    np.save(tmp_path / "a.npy", np.zeros(samples, np.float32))
+    with pytest.raises(BadInputError, match=message):
+        read_dataset(tmp_path, 1.0)
+
+
+@pytest.mark.parametrize("window_s", [0.0, -1.0, 0.001, float("nan"), float("inf")])
+def test_window_that_is_no_time_is_refused(data_dir: Path, window_s: float) -> None:
+    """A window holds a frame at least."""
+    with pytest.raises(UsageError, match=f"window_s={window_s}"):
+        read_dataset(data_dir / "uestc_bearing", window_s)
+
+
 def test_command_prints_results_of_the_default_bundle(data_dir: Path) -> None:
     """`python -m fisher_bench.judge` judges the shipped bundle and prints one JSON object a result."""
     command = [sys.executable, "-m", "fisher_bench.judge", str(data_dir), "--encoder", "default", "--dataset", "uestc"]
@@ -139,3 +168,19 @@ def test_command_prints_results_of_the_default_bundle(data_dir: Path) -> None:
     assert {row["representation"] for row in rows} == {"default", "mean + std"}
     assert all(row["mean"] == pytest.approx(np.mean(row["splits"])) for row in rows)
     assert len(rows) == 12
+
+
+def test_dataset_without_its_condition_is_named(data_dir: Path) -> None:
+    """A task that holds out a speed says which column it misses."""
+    windows = [
+        replace(window, facts={name: text for name, text in window.facts.items() if name != "speed_rpm"})
+        for window in read_dataset(data_dir / "uestc_bearing", 1.0)
+    ]
+    with pytest.raises(BadInputError, match="lacks the column speed_rpm"):
+        tasks_of("uestc", windows)
+
+
+def test_nothing_to_judge_is_refused(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a representation there is no empty table but an error."""
+    assert main([str(data_dir), "--dataset", "uestc", "--cheap"]) == 2
+    assert "nothing to judge" in capsys.readouterr().err

@@ -32,7 +32,7 @@ from fisher_edge.dsp.frontend import FrontEnd
 from fisher_edge.dsp.views import View
 from fisher_edge.encoder.bundle import load_bundle
 from fisher_edge.encoder.ort import EncoderSession
-from fisher_edge.errors import FisherEdgeError
+from fisher_edge.errors import FisherEdgeError, UsageError
 from fisher_train.checkpoint import build_encoder, load_checkpoint
 from fisher_train.encoder import PRESETS
 
@@ -49,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     started = time.monotonic()
     try:
         representations, seeds = _representations(options)
+        if not representations or not options.dataset:
+            raise UsageError("there is nothing to judge; name an --encoder or --cheap spectra, and a --dataset")
         results = []
         views = {name: viewed(View(name)) for name in options.view}
         for result in evaluate(

@@ -5,6 +5,7 @@ what the dataset knows of speed and load). Start at `read_dataset`.
 """
 
 import csv
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -13,10 +14,14 @@ from pathlib import Path
 import numpy as np
 
 from fisher_edge.dsp.blocks import FloatArray
-from fisher_edge.errors import BadInputError
+from fisher_edge.errors import BadInputError, UsageError
 
 __all__ = ["MOST_WINDOWS", "Window", "moments", "read_dataset"]
 
+COLUMNS = ("file", "recording", "channel", "class", "split_unit", "sample_rate_hz", "scale")
+"""Of every dataset; some tasks need speed or load too."""
+SHORTEST_S = 0.025
+"""One frame of the front-end."""
 MOST_WINDOWS = 8
 """Windows taken of one recording, evenly spread: long recordings must not outvote short ones."""
 
@@ -49,18 +54,32 @@ class Window:
 def read_dataset(folder: Path, window_s: float) -> list[Window]:
     """Cut every recording of a dataset into windows of `window_s` seconds (or of its own length, if shorter).
 
-    Raises BadInputError when the folder holds no dataset.
+    Raises BadInputError when the folder holds no dataset, UsageError for a length that is no time.
     """
+    if not SHORTEST_S <= window_s < math.inf:
+        raise UsageError(f"window_s={window_s} is no window; give {SHORTEST_S} seconds (a frame) or more")
     try:
         with (folder / "meta.csv").open(newline="", encoding="utf-8") as handle:
             rows = list(csv.DictReader(handle))
+        _check_columns(rows)
         by_recording = sorted(rows, key=lambda row: (row["class"], row["recording"]))
         groups = groupby(by_recording, lambda row: (row["class"], row["recording"]))
-        return [window for _, group in groups for window in _windows(folder, list(group), window_s)]
+        windows = [window for _, group in groups for window in _windows(folder, list(group), window_s)]
     except (OSError, KeyError, ValueError) as error:
         raise BadInputError(
-            f"{folder} is not a dataset ({error}); give a folder with meta.csv and .npy files"
+            f"{folder} is not a dataset ({error}); give a folder with .npy files and a meta.csv "
+            f"of the columns {', '.join(COLUMNS)}, or name the datasets that are there with --dataset"
         ) from None
+    if not windows:
+        raise BadInputError(f"{folder / 'meta.csv'} lists no recording; mend it or leave the dataset out")
+    return windows
+
+
+def _check_columns(rows: Sequence[dict[str, str]]) -> None:
+    """Refuse a table without the columns that every task needs."""
+    lacking = [name for name in COLUMNS if rows and name not in rows[0]]
+    if lacking:
+        raise ValueError(f"meta.csv lacks the column {', '.join(lacking)}")
 
 
 def moments(windows: Sequence[Window]) -> list[list[int]]:
@@ -76,6 +95,8 @@ def _windows(folder: Path, rows: list[dict[str, str]], window_s: float) -> Itera
     waves = [np.load(folder / row["file"], mmap_mode="r", allow_pickle=False) for row in rows]
     rate_hz = int(rows[0]["sample_rate_hz"])
     available = min(len(wave) for wave in waves)
+    if available < SHORTEST_S * rate_hz:
+        raise ValueError(f"{rows[0]['file']} has {available} samples, less than a frame of {SHORTEST_S} s")
     length = min(available, round(window_s * rate_hz))
     count = min(MOST_WINDOWS, available // length)
     for start in np.linspace(0, available - length, count).astype(int):

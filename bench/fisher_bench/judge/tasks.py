@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from fisher_bench.judge.corpus import Window
 from fisher_bench.protocol import FIRST_SEED, sealed_splits
+from fisher_edge.errors import BadInputError
 
 __all__ = ["DATASETS", "HEALTHY", "JOINT", "Split", "Task", "tasks_of"]
 
@@ -63,7 +64,7 @@ class Task:
 
 
 def tasks_of(dataset: str, windows: Sequence[Window]) -> list[Task]:
-    """Return the tasks of a dataset."""
+    """Return the tasks of a dataset. Raises BadInputError when its table lacks what it is split by."""
     labels = np.asarray([window.label for window in windows])
     units = np.asarray([window.unit for window in windows])
     one_each = dataset.startswith(ONE_SPECIMEN_A_CLASS)
@@ -76,9 +77,9 @@ def tasks_of(dataset: str, windows: Sequence[Window]) -> list[Task]:
     if dataset in {"cwru_12k_de", "cwru_12k_fe"}:
         tasks.append(_unseen_size(whole, dataset))
     if dataset in {"uestc", "hit_self", "hit_mfs"}:
-        tasks.append(_leaving_out(whole, f"{dataset}, unseen speed", [window.facts["speed_rpm"] for window in windows]))
+        tasks.append(_leaving_out(whole, f"{dataset}, unseen speed", _known(windows, "speed_rpm")))
     if dataset == "spectraquest":
-        heavy = [str(int(window.facts["load"].rstrip("%")) >= 50) for window in windows]
+        heavy = [str(int(load.rstrip("%")) >= 50) for load in _known(windows, "load")]
         tasks.append(_leaving_out(whole, f"{dataset}, unseen load", heavy))
     if dataset == "air_compressor":
         days = [window.unit[4:12] for window in windows]
@@ -89,6 +90,13 @@ def tasks_of(dataset: str, windows: Sequence[Window]) -> list[Task]:
     if healthy:
         tasks.append(replace(whole, name=f"{dataset}, healthy", kind="area", splits=healthy))
     return tasks
+
+
+def _known(windows: Sequence[Window], name: str) -> list[str]:
+    """Return what the dataset says of every window; raises BadInputError when it does not."""
+    if any(name not in window.facts for window in windows):
+        raise BadInputError(f"meta.csv lacks the column {name}, by which this dataset is split; mend the table")
+    return [window.facts[name] for window in windows]
 
 
 def _halves(labels: npt.NDArray[np.str_], units: npt.NDArray[np.str_]) -> tuple[Split, ...]:
@@ -136,7 +144,7 @@ def _unseen_size(task: Task, dataset: str) -> Task:
 
 def _cross_rig(task: Task, windows: Sequence[Window]) -> list[Task]:
     """Enrol one rig and ask about the other."""
-    rig = np.asarray([window.facts["dataset"] for window in windows])
+    rig = np.asarray(_known(windows, "dataset"))
     first, second = np.flatnonzero(rig == "hit_sm_self"), np.flatnonzero(rig == "hit_sm_mfs")
     specimens = np.char.add(rig, task.labels)
     return [
