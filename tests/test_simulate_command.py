@@ -129,3 +129,11 @@ def test_wrong_order_is_one_line(
     assert error in printed
     assert printed.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_file_that_cannot_be_written_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where the file cannot be opened, the command says so and ends with 2."""
+    (tmp_path / "o.wav").mkdir()
+    printed = said(capsys, str(tmp_path / "o.wav"), "--machine", "gear", code=2)
+    assert "o.wav cannot be written" in printed
+    assert printed.count("\n") == 1

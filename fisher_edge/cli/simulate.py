@@ -111,7 +111,13 @@ def _write(out: Path, source: "SimulatorSource", samples: int) -> None:
 
     import soundfile
 
-    with soundfile.SoundFile(out, "w", samplerate=source.rate_hz, channels=1, subtype="FLOAT") as file:
+    from fisher_edge.errors import UsageError
+
+    try:
+        file = soundfile.SoundFile(out, "w", samplerate=source.rate_hz, channels=1, subtype="FLOAT")
+    except soundfile.SoundFileError as error:
+        raise UsageError(f"{out} cannot be written ({error}); choose another name or folder") from error
+    with file:
         for block in source.blocks(threading.Event()):
             file.write(block.samples[: samples - block.index])
             if block.index + len(block.samples) >= samples:
