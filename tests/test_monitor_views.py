@@ -9,9 +9,11 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import micro
 import numpy as np
 import pytest
 from command import run
@@ -25,13 +27,16 @@ from fisher_edge.decision.monitor import FAR, UNLIKE_ANYTHING, load_monitor
 from fisher_edge.decision.score import score_recording
 from fisher_edge.dsp.blocks import FloatArray
 from fisher_edge.dsp.views import View, view_vector
-from fisher_edge.encoder.bundle import DEFAULT_BUNDLE, load_bundle
+from fisher_edge.encoder.bundle import load_bundle
 from fisher_edge.encoder.ort import EncoderSession
 from fisher_edge.errors import BadInputError, UsageError
 from fisher_edge.publish.message import channel_message, encode
 from fisher_edge.sources.recording import Recording
 from fisher_edge.store import Store
+from fisher_export.pipeline import export
+from fisher_train.checkpoint import load_checkpoint, save_checkpoint
 
+CHECKPOINT = Path(__file__).parents[1] / "train" / "checkpoints" / "nano"
 PLACE: dict[str, Any] = {"asset": "pump-1", "channel": "vib-de"}
 WINDOW: dict[str, Any] = {"window_s": 0.96, "hop_s": 0.96}
 VIEWS = (View("envelope"), View("slow", 200, 400))
@@ -40,9 +45,18 @@ RINGS_HZ = (2600.0, 4200.0, 5800.0, 3400.0)
 """Resonance of each specimen: what the signal sees first."""
 
 
-def changed_bundle(folder: Path, change: dict[str, Any]) -> Path:
-    """Copy the bundle that ships with the package and change the front-end in its manifest."""
-    shutil.copytree(DEFAULT_BUNDLE, folder)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a bundle of the shipped weights as the first versions were: windows are embedded whole."""
+    folder = tmp_path_factory.mktemp("bundle")
+    shipped = load_checkpoint(CHECKPOINT)
+    save_checkpoint(folder / "nano", replace(shipped, front_end=replace(shipped.front_end, piece_frames=0)))
+    return export(folder / "nano", folder / "whole", "fp32", micro.signals()).path
+
+
+def changed_bundle(base: Path, folder: Path, change: dict[str, Any]) -> Path:
+    """Copy a bundle and change the front-end in its manifest."""
+    shutil.copytree(base, folder)
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["front_end"].update(change)
     (folder / "manifest.json").write_text(json.dumps(manifest))
@@ -50,10 +64,10 @@ def changed_bundle(folder: Path, change: dict[str, Any]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a bundle whose manifest lists two views."""
     folder = tmp_path_factory.mktemp("bundle") / "viewed"
-    return changed_bundle(folder, {"views": [view.to_dict() for view in VIEWS]})
+    return changed_bundle(whole, folder, {"views": [view.to_dict() for view in VIEWS]})
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +77,10 @@ def viewed(bundle: Path) -> EncoderSession:
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> EncoderSession:
+def plain(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> EncoderSession:
     """Return the same encoder without views."""
     folder = tmp_path_factory.mktemp("bundle") / "plain"
-    return EncoderSession(load_bundle(changed_bundle(folder, {"views": []})))
+    return EncoderSession(load_bundle(changed_bundle(whole, folder, {"views": []})))
 
 
 def bearing(label: str | None, specimen: int, take: int = 0, seconds: float = 4.0) -> Recording:
@@ -324,18 +338,22 @@ def test_database_of_the_first_schema_serves_on(tmp_path: Path, viewed: EncoderS
     assert scored(tmp_path, viewed, taken)[0]["fault"]["k"] == 5
 
 
-def test_bundle_that_lost_a_view_uses_the_others(enrolled: Path, tmp_path: Path, viewed: EncoderSession) -> None:
+def test_bundle_that_lost_a_view_uses_the_others(
+    enrolled: Path, whole: Path, tmp_path: Path, viewed: EncoderSession
+) -> None:
     """A bundle that lists one of the enrolled views gives that one, and the vote goes without the other."""
-    one = EncoderSession(load_bundle(changed_bundle(tmp_path / "one", {"views": [VIEWS[1].to_dict()]})))
+    one = EncoderSession(load_bundle(changed_bundle(whole, tmp_path / "one", {"views": [VIEWS[1].to_dict()]})))
     (result, *_), (full, *_) = (scored(enrolled, session, bearing("inner race", 3)) for session in (one, viewed))
     assert result["views"] == full["views"][1:]
     assert result["distance"] == full["distance"]
     assert result["fault"] is not None
 
 
-def test_other_cut_of_the_top_band_is_another_front_end(enrolled: Path, tmp_path: Path, plain: EncoderSession) -> None:
+def test_other_cut_of_the_top_band_is_another_front_end(
+    enrolled: Path, whole: Path, tmp_path: Path, plain: EncoderSession
+) -> None:
     """The same weights behind other bands give embeddings that cannot be compared: refused, for old baselines too."""
-    overlapping = EncoderSession(load_bundle(changed_bundle(tmp_path / "b", {"top_band": "overlap"})))
+    overlapping = EncoderSession(load_bundle(changed_bundle(whole, tmp_path / "b", {"top_band": "overlap"})))
     with Store(enrolled) as store, pytest.raises(BadInputError, match="with another front-end than that of") as caught:
         load_monitor(store, overlapping, **PLACE)
     assert "\n" not in str(caught.value)
@@ -347,9 +365,9 @@ def test_other_cut_of_the_top_band_is_another_front_end(enrolled: Path, tmp_path
         load_monitor(store, overlapping, **PLACE)
 
 
-def test_shares_of_overlapping_bands_add_up(tmp_path: Path) -> None:
+def test_shares_of_overlapping_bands_add_up(whole: Path, tmp_path: Path) -> None:
     """At 12.8 kHz the top band overlaps with the one below; Hz ranges say so, and the shares are the distance."""
-    session = EncoderSession(load_bundle(changed_bundle(tmp_path / "b", {"top_band": "overlap"})))
+    session = EncoderSession(load_bundle(changed_bundle(whole, tmp_path / "b", {"top_band": "overlap"})))
     waves: list[FloatArray] = [
         np.random.default_rng(seed).standard_normal(30_000).astype(np.float32) for seed in range(3)
     ]
