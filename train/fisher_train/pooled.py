@@ -53,7 +53,8 @@ def varied(bands: Tensor) -> Tensor:
     are drawn from a seed made of the band itself: it varies alike whichever process and place in the batch it has.
     """
     n, frames, width = bands.shape
-    drawn = torch.stack([_numbers(band) for band in bands]).to(bands)
+    seeds = bands.double().sum((1, 2)).abs().mul(1e6).long().tolist()
+    drawn = torch.stack([_numbers(seed) for seed in seeds]).to(bands)
     ends = np.cumsum([1, CURVES, BURSTS, BURSTS]).tolist()
     mix, colours, strengths, places, shapes = drawn.tensor_split(ends, dim=1)
     basis = _cosines(width, CURVES).to(bands) * math.sqrt(width / 2)
@@ -66,9 +67,8 @@ def varied(bands: Tensor) -> Tensor:
     return varied_bands
 
 
-def _numbers(band: Tensor) -> Tensor:
-    """Standard normal numbers that depend on the band alone."""
-    seed = int(band.double().sum().abs().item() * 1e6) % (1 << 62)
+def _numbers(seed: int) -> Tensor:
+    """Standard normal numbers of one band."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(1 + 2 * CURVES + 2 * BURSTS, generator=generator)
 

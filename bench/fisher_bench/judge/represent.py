@@ -1,4 +1,4 @@
-"""Representations: one vector a window, from an encoder or from a plain spectrum. Start at `Representation`.
+"""Representations: one vector a window, from an encoder or from a plain spectrum. Start at `encoded`.
 
 All of them see the same amplitude, standardised by the standard deviation that simultaneous channels share, or raw.
 """
