@@ -184,3 +184,12 @@ def test_nothing_to_judge_is_refused(data_dir: Path, capsys: pytest.CaptureFixtu
     """Without a representation there is no empty table but an error."""
     assert main([str(data_dir), "--dataset", "uestc", "--cheap"]) == 2
     assert "nothing to judge" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", [["--piece-frames", "3"], ["--piece-frames", "0"], ["--random", "-1"]])
+def test_numbers_that_cannot_be_judged_are_refused(
+    data_dir: Path, capsys: pytest.CaptureFixture[str], option: list[str]
+) -> None:
+    """A piece shorter than a patch and fewer than no seeds are one line and exit code 2."""
+    assert main([str(data_dir), "--encoder", "default", "--dataset", "uestc", *option]) == 2
+    assert "cannot be judged" in capsys.readouterr().err

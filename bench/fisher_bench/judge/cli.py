@@ -31,7 +31,7 @@ from fisher_bench.judge.tasks import DATASETS
 from fisher_edge.dsp.frontend import FrontEnd
 from fisher_edge.dsp.views import View
 from fisher_edge.encoder.bundle import load_bundle
-from fisher_edge.encoder.ort import EncoderSession
+from fisher_edge.encoder.ort import MIN_FRAMES, EncoderSession
 from fisher_edge.errors import FisherEdgeError, UsageError
 from fisher_train.checkpoint import build_encoder, load_checkpoint
 from fisher_train.encoder import PRESETS
@@ -51,6 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         representations, seeds = _representations(options)
         if not representations or not options.dataset:
             raise UsageError("there is nothing to judge; name an --encoder or --cheap spectra, and a --dataset")
+        if options.random < 0 or (options.piece_frames is not None and options.piece_frames < MIN_FRAMES):
+            raise UsageError(
+                f"random={options.random}, piece_frames={options.piece_frames} cannot be judged; give a number of "
+                f"seeds from 0 and pieces of {MIN_FRAMES} frames or more"
+            )
         results = []
         views = {name: viewed(View(name)) for name in options.view}
         for result in evaluate(
