@@ -14,7 +14,8 @@ from fisher_edge.dsp.frontend import FrontEnd
 from fisher_train.distillation import Distillation, fill_noise
 from fisher_train.encoder import Encoder, EncoderConfig
 from fisher_train.masking import kept_patches
-from fisher_train.schedule import learning_rate, parameter_groups
+from fisher_train.optimizer import parameter_groups
+from fisher_train.schedule import learning_rate
 from fisher_train.teacher import distillation_targets, ema_decay
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

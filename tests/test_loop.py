@@ -202,7 +202,7 @@ def test_time_drives_the_schedule(tmp_path: Path) -> None:
     train(Settings(minutes=0.03, warmup_steps=1), tmp_path, QUIET, plan=PLAN)
     lines = log_of(tmp_path)
     assert len(lines) > 3
-    assert lines[0]["rate"] == pytest.approx(1e-3)
+    assert lines[0]["rate"] == pytest.approx(5e-4)
     assert lines[-1]["rate"] < 0.2e-3
     facts = load_checkpoint(tmp_path / "final").facts
     assert facts["minutes"] == pytest.approx(0.03, abs=0.06)

@@ -50,7 +50,7 @@ def test_two_processes_train_as_one_and_continue_exactly(tmp_path: Path, recordi
     float32, which Adam's first steps would enlarge at a higher learning rate. After SIGKILL they agree bit by bit
     with two processes that were not killed.
     """
-    command = [recordings, *BOTH, "--peak-rate", "2e-5", "--batch", "12", "--steps", 4, "--no-tensorboard"]
+    command = [recordings, *BOTH, "--peak-rate", "2e-5", "--batch", "16", "--steps", 4, "--no-tensorboard"]
     one, two, killed = tmp_path / "one", tmp_path / "two", tmp_path / "killed"
     expected = train_here(one, *command)
     code, output, errors = Run(two, *command, processes=2).end()

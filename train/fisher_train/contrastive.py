@@ -12,7 +12,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from fisher_train.encoder import Encoder, EncoderConfig
-from fisher_train.pooled import coefficients, pooled_target, varied
+from fisher_train.pooled import DIFFERENCE_WEIGHT, coefficients, lost_of, pooled_target, varied
 
 __all__ = ["Contrastive", "Projector", "nt_xent"]
 
@@ -31,7 +31,7 @@ class Contrastive(nn.Module):
         super().__init__()
         self.parts = parts
         self.encoder = Encoder(config)
-        self.preserved = 2 * coefficients(config.embed_dim, config.band_width) + 1
+        self.preserved = 2 * coefficients(config) + 1
         self.projector = Projector(config.embed_dim - self.preserved)
         self.temperature = temperature
 
@@ -40,8 +40,8 @@ class Contrastive(nn.Module):
 
         Among several processes, each with the same number of pairs, the embeddings of all are gathered, and
         every process applies the projector (whose batch norm needs the whole batch) and NT-Xent to all of them;
-        what is lost of the spectra is a mean over each process's own bands (every second pair has a varied one, so
-        each process should have an even number of pairs).
+        what is lost of the spectra is a mean over each process's own bands (every second pair has a varied one, and
+        groups of neighbours are cut from these, so each process should have a multiple of 8 pairs).
         Averaging the gradients of the processes (DistributedDataParallel) then gives those of one process
         with the whole batch: the projector's are the same everywhere; the encoder's are, on each process, `world`
         times the share of its own pairs (see `gather_pairs`), and the mean of these is the sum of the shares.
@@ -49,15 +49,20 @@ class Contrastive(nn.Module):
         bands = torch.cat([views.flatten(0, 1), varied(views[0, ::2])])
         embeddings = self._embed(bands)
         preserved, compared = embeddings.tensor_split([self.preserved], dim=1)
-        dim = embeddings.shape[1]
-        lost = (preserved - pooled_target(bands, dim)).square().sum(1).mean() / dim
+        config = self.encoder.config
+        lost, differences_lost = lost_of(preserved, pooled_target(bands, config), config.embed_dim)
         pairs = compared[: 2 * views.shape[1]].view(*views.shape[:2], -1)
         compared = gather_pairs(pairs).flatten(0, 1)
         first, second = self.projector(compared).float().chunk(2)
         loss, ranked_first = nt_xent(first, second, self.temperature)
-        offset = compared.mean(0).square().sum() / dim  # a direction that all have in common says nothing
-        facts = {"ranked_first": ranked_first, "nt_xent": loss.detach(), "lost": lost.detach()}
-        return loss + PRESERVED_WEIGHT * (lost + offset), facts
+        offset = compared.mean(0).square().sum() / config.embed_dim  # a direction that all have in common says nothing
+        facts = {
+            "ranked_first": ranked_first,
+            "nt_xent": loss.detach(),
+            "lost": lost.detach(),
+            "differences_lost": differences_lost.detach(),
+        }
+        return loss + PRESERVED_WEIGHT * (lost + DIFFERENCE_WEIGHT * differences_lost + offset), facts
 
     def _embed(self, bands: Tensor) -> Tensor:
         if self.parts == 1:

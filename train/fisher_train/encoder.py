@@ -80,6 +80,11 @@ class EncoderConfig:
         """Frames of the longest sub-band for which the positions table has rows."""
         return self.max_length * self.max_freq // (self.band_width // self.patch_size) * self.patch_size
 
+    @property
+    def used_bins(self) -> int:
+        """Bins of a sub-band that patches cover; those above them are not used."""
+        return self.band_width // self.patch_size * self.patch_size
+
     def patch_grid(self, frames: int) -> tuple[int, int]:
         """Patches (in time, in frequency) of a sub-band of so many frames."""
         return frames // self.patch_size, self.band_width // self.patch_size

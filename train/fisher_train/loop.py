@@ -21,6 +21,7 @@ from fisher_train.data import Plan
 from fisher_train.distributed import World, wrap
 from fisher_train.logs import open_log
 from fisher_train.objective import Batch
+from fisher_train.optimizer import set_rate
 from fisher_train.progress import Progress, watch
 from fisher_train.recorder import Recorder
 from fisher_train.recordings.find import Corpus, find
@@ -84,8 +85,7 @@ def _steps(
         total_steps = settings.total_steps(state.step, done)
         warmup_steps = max(recipe.warmup_steps, round(recipe.warmup_share * total_steps))
         rate = learning_rate(recipe.peak_rate, state.step, done, warmup_steps=warmup_steps)
-        for group in state.optimizer.param_groups:
-            group["lr"] = rate
+        set_rate(state.optimizers, rate)
         torch.manual_seed(_step_seed(settings.seed, state.step, world.rank))
         batch = next(feed).to(world.device)
         facts = optimise(model, batch, state, settings)

@@ -1,7 +1,7 @@
 """What a band was like over time, as a target: the part of the [CLS] that keeps what the contrastive loss throws away.
 
 Contrastive training on simulated machines leaves a dozen directions in the embedding; real faults also differ in
-others. Three quarters of the [CLS] therefore learn to say what the loudest and the average frame of the band look
+others. Three quarters of the [CLS] therefore learn to say what the peaks and the average frame of the band look
 like, on a scale on which bands without structure hardly count. Start at `pooled_target`. Source: LOG.md.
 """
 
@@ -11,39 +11,72 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["CONTRASTIVE_SHARE", "coefficients", "pooled_target", "varied"]
+from fisher_train.encoder import EncoderConfig
+
+__all__ = ["CONTRASTIVE_SHARE", "coefficients", "lost_of", "pooled_target", "varied"]
 
 CONTRASTIVE_SHARE = 0.1
 """Of the squared length of a [CLS], what is left to the contrastive part."""
 PRESERVED = 0.75
 """Of the dimensions of a [CLS], those that preserve spectra, at most."""
+ORDER = 17.0
+"""Of the power mean over time, in the logarithmic units of the front-end: the fourth power of the amplitude."""
 MEAN_WEIGHT = 0.5
-"""Weight of the average frame beside the loudest."""
+"""Weight of the average frame beside the power mean."""
 KNEE = 0.33
 """Deviation of a bin (in units of the front-end) up to which the target grows with it; beyond, it saturates."""
+DIFFERENCE_WEIGHT = 0.1
+"""Weight of what is lost of the differences between neighbouring bands, as a share of these differences."""
+SMALLEST_DIFFERENCE = 1e-3
+"""Of a target's mean square: differences below it may be lost."""
+NEIGHBOURS = 4
+"""Consecutive bands whose differences count: the four states of one machine, where a batch holds families."""
 CURVES, BURSTS = 5, 4
 """Cosines of a random colouring, and frames that may be struck, in a varied band."""
 
 
-def coefficients(embed_dim: int, band_width: int) -> int:
+def coefficients(config: EncoderConfig) -> int:
     """Number of cosine coefficients of a spectrum that fit, twice, into the preserved part beside one constant."""
-    return min(band_width - 1, (int(PRESERVED * embed_dim) - 1) // 2)
+    return min(config.used_bins - 1, (int(PRESERVED * config.embed_dim) - 1) // 2)
 
 
-def pooled_target(bands: Tensor, embed_dim: int) -> Tensor:
+def pooled_target(bands: Tensor, config: EncoderConfig) -> Tensor:
     """Return what the first `2 K + 1` dimensions of the [CLS] of bands (n, frames, band_width) should be.
 
-    K cosine coefficients, without the mean, of the loudest frame of every bin and K of the average frame; their
-    length grows with the structure of the spectrum up to saturation, and one more dimension completes it, so that
-    all targets are equally long and bands without structure are alike.
+    K cosine coefficients, without the mean, of the power mean over time of every bin that the encoder sees, which
+    the loudest frames make, and K of the average frame; their length grows with the structure of the spectrum up
+    to saturation, and one more dimension completes it, so that all targets are equally long and bands without
+    structure are alike.
     """
-    width = bands.shape[2]
-    basis = _cosines(width, coefficients(embed_dim, width)).to(bands)
-    pooled = torch.cat([bands.amax(1) @ basis, MEAN_WEIGHT * bands.mean(1) @ basis], dim=1)
-    knee = KNEE * math.sqrt(width)
+    seen = bands[:, :, : config.used_bins]
+    basis = _cosines(config.used_bins, coefficients(config)).to(bands)
+    peaks = torch.logsumexp(ORDER * seen, dim=1) / ORDER  # but for a constant, which the basis leaves out
+    pooled = torch.cat([peaks @ basis, MEAN_WEIGHT * seen.mean(1) @ basis], dim=1)
+    knee = KNEE * math.sqrt(config.used_bins)
     length = torch.sqrt(pooled.square().sum(1, keepdim=True) + knee**2)
     unit = torch.cat([pooled / length, knee / length], dim=1)
-    return unit * math.sqrt(embed_dim * (1 - CONTRASTIVE_SHARE))
+    return unit * math.sqrt(config.embed_dim * (1 - CONTRASTIVE_SHARE))
+
+
+def lost_of(preserved: Tensor, target: Tensor, embed_dim: int) -> tuple[Tensor, Tensor]:
+    """Return what is lost of targets (n, length), and of the differences between neighbouring ones as a share of these.
+
+    Faults of one machine differ by less than machines do: the second number is what keeps them apart. Rows past the
+    last whole group of neighbours count in the first number only.
+    """
+    error = preserved - target
+    lost = error.square().sum(1).mean() / embed_dim
+    whole = len(target) - len(target) % NEIGHBOURS
+    if not whole:
+        return lost, torch.zeros_like(lost)
+    wrong, apart = (_spread(rows[:whole]) / embed_dim for rows in (error, target))
+    return lost, (wrong / (apart + SMALLEST_DIFFERENCE)).mean()
+
+
+def _spread(rows: Tensor) -> Tensor:
+    """Mean squared distance of neighbouring rows from their mean, one number a group."""
+    groups = rows.view(-1, NEIGHBOURS, rows.shape[1])
+    return (groups - groups.mean(1, keepdim=True)).square().sum(2).mean(1)
 
 
 def varied(bands: Tensor) -> Tensor:

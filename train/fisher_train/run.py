@@ -36,13 +36,15 @@ class Recipe:
     warmup_share: float = 0.0
     """Warm-up as a share of the run, where that is longer than `warmup_steps`."""
     weight_decay: float = 0.05
+    optimizer: str = "adamw"
+    """`adamw`, or `muon` for the matrices of the blocks (optimizer.py)."""
 
 
 RECIPES = {
-    "contrastive": Recipe(batch=96, peak_rate=1e-3, betas=(0.9, 0.98), clip=3.0, warmup_steps=100),
+    "contrastive": Recipe(batch=96, peak_rate=5e-4, betas=(0.9, 0.98), clip=3.0, warmup_steps=100, optimizer="muon"),
     # FISHER (arXiv 2507.16696), section III: 40 k of 400 k steps of warm-up.
     "distillation": Recipe(batch=16, peak_rate=5e-4, betas=(0.9, 0.95), clip=4.0, warmup_share=0.1),
-    "both": Recipe(batch=96, peak_rate=1e-3, betas=(0.9, 0.98), clip=3.0, warmup_steps=100),
+    "both": Recipe(batch=96, peak_rate=5e-4, betas=(0.9, 0.98), clip=3.0, warmup_steps=100, optimizer="muon"),
 }
 OBJECTIVES = tuple(RECIPES)
 

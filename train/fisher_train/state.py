@@ -30,6 +30,11 @@ FOLDER = re.compile(r"step-(\d{6,})")
 HASHED = ("config.json", "model.safetensors", "training.safetensors")
 ENCODERS = ("distillation.encoder.", "contrastive.encoder.")
 """Where the encoder is in an objective's state; it is kept once, in `model.safetensors`."""
+MOMENTS: dict[type[torch.optim.Optimizer], tuple[str, ...]] = {
+    torch.optim.AdamW: ("step", "exp_avg", "exp_avg_sq"),
+    torch.optim.Muon: ("momentum_buffer",),
+}
+"""What an optimiser keeps of each parameter."""
 
 
 @dataclass
@@ -37,7 +42,7 @@ class TrainingState:
     """All that changes while training runs."""
 
     objective: Objective
-    optimizer: torch.optim.Optimizer
+    optimizers: list[torch.optim.Optimizer]
     scaler: torch.amp.GradScaler
     device: torch.device
     step: int = 0
@@ -140,8 +145,9 @@ def _tensors(state: TrainingState) -> dict[str, Tensor]:
     heads = {key: value for key, value in state.objective.state_dict().items() if not key.startswith(ENCODERS)}
     tensors = {f"objective.{key}": value for key, value in heads.items()}
     for name, parameter in state.objective.named_parameters():
-        for key, value in state.optimizer.state.get(parameter, {}).items():
-            tensors[f"optimizer.{key}.{name}"] = value
+        for optimizer in state.optimizers:
+            for key, value in optimizer.state.get(parameter, {}).items():
+                tensors[f"optimizer.{key}.{name}"] = value
     return {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
 
 
@@ -152,14 +158,14 @@ def _load_tensors(state: TrainingState, tensors: dict[str, Tensor]) -> None:
     absent = [key for key in missing.missing_keys if not key.startswith(ENCODERS)]
     if absent or missing.unexpected_keys:
         raise KeyError(f"{absent + missing.unexpected_keys} too many or too few")
-    content = state.optimizer.state_dict()
     names = {parameter: name for name, parameter in state.objective.named_parameters()}
-    ordered = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
-    content["state"] = {
-        index: {key: tensors[f"optimizer.{key}.{names[parameter]}"] for key in ("step", "exp_avg", "exp_avg_sq")}
-        for index, parameter in enumerate(ordered)
-    }
-    state.optimizer.load_state_dict(content)
+    for optimizer in state.optimizers:
+        content, moments = optimizer.state_dict(), MOMENTS[type(optimizer)]
+        ordered = [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
+        content["state"] = {
+            index: {key: tensors[f"optimizer.{key}.{name}"] for key in moments} for index, name in enumerate(ordered)
+        }
+        optimizer.load_state_dict(content)
 
 
 def _unused(path: Path) -> Path:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from fisher_edge.errors import BadInputError, UsageError
 from fisher_train.distributed import World, local_gradients
 from fisher_train.objective import Batch, Objective
+from fisher_train.optimizer import make_optimizers
 from fisher_train.run import Settings
-from fisher_train.schedule import parameter_groups
 from fisher_train.start import Start
 from fisher_train.state import TrainingState
 
@@ -29,11 +29,9 @@ def new_state(settings: Settings, start: Start, world: World) -> TrainingState:
     if start.weights is not None:
         objective.start_from(start.weights)
     objective.to(world.device)
-    recipe = settings.recipe
-    groups = parameter_groups([objective], recipe.weight_decay)
-    optimizer = torch.optim.AdamW(groups, recipe.peak_rate, betas=recipe.betas)
+    optimizers = make_optimizers(objective, settings.recipe)
     scaler = torch.amp.GradScaler(world.device.type, enabled=settings.precision == "fp16")
-    return TrainingState(objective, optimizer, scaler, world.device)
+    return TrainingState(objective, optimizers, scaler, world.device)
 
 
 def optimise(model: nn.Module, batch: Batch, state: TrainingState, settings: Settings) -> dict[str, Tensor]:
@@ -42,12 +40,14 @@ def optimise(model: nn.Module, batch: Batch, state: TrainingState, settings: Set
     Raises BadInputError, before the weights are touched, when the gradient is not finite.
     """
     facts = _backward(model, batch, state, settings)
-    state.scaler.unscale_(state.optimizer)
+    for optimizer in state.optimizers:
+        state.scaler.unscale_(optimizer)
     norm = nn.utils.clip_grad_norm_(state.objective.parameters(), settings.recipe.clip)
     # A scale that is too large for float16 overflows now and then: the scaler leaves that step out and halves it.
     if not torch.isfinite(norm) and not (state.scaler.is_enabled() and state.scaler.get_scale() > 1):
         raise BadInputError(f"gradient is not finite at step {state.step}; start again with a lower --peak-rate")
-    state.scaler.step(state.optimizer)
+    for optimizer in state.optimizers:
+        state.scaler.step(optimizer)
     state.scaler.update()
     return {**facts, "norm": norm}
 
@@ -57,7 +57,7 @@ def _backward(model: nn.Module, batch: Batch, state: TrainingState, settings: Se
     kind, mixed = state.device.type, settings.precision != "fp32"
     parts = state.objective.parts(batch)
     facts: list[dict[str, Tensor]] = []
-    state.optimizer.zero_grad()
+    state.objective.zero_grad()
     for part in range(parts):
         with local_gradients(model) if part < parts - 1 else nullcontext():
             with torch.autocast(kind, TYPES.get(settings.precision), enabled=mixed):

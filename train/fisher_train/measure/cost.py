@@ -29,7 +29,7 @@ from fisher_edge.errors import BadInputError, FisherEdgeError
 from fisher_train.distillation import Distillation
 from fisher_train.encoder import PRESETS
 from fisher_train.masking import MAX_CLONED_BANDS, clones_per_band, kept_patches
-from fisher_train.schedule import parameter_groups
+from fisher_train.optimizer import parameter_groups
 from fisher_train.teacher import PAPER_STEPS
 
 __all__ = ["Cost", "main", "measure"]
