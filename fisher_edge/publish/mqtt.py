@@ -20,7 +20,7 @@ from fisher_edge.store import Store
 __all__ = ["Condition", "Publisher", "Timing"]
 
 WINDOW = 20
-"""Messages that may be on their way at once."""
+"""Messages that may be on their way at once, on a connection that has begun with one and proved itself."""
 
 SUSPECT_AFTER = 3
 """Connections in a row that end with the same message unacknowledged before that message is named."""
@@ -237,13 +237,18 @@ class Publisher:
 
 
 class Delivery:
-    """What one connection has sent and not yet seen acknowledged."""
+    """What one connection has sent and not yet seen acknowledged.
+
+    It starts with one row on its way and takes one more for each acknowledged, up to `WINDOW`: a row that the broker
+    hangs up on ends up alone, so that it, and no message sent beside it, is the one that was not acknowledged.
+    """
 
     def __init__(self, session: Session, outbox: Outbox, acknowledge_s: float) -> None:
         self._session = session
         self._outbox = outbox
         self._acknowledge_s = acknowledge_s
         self._in_flight: dict[int, Row | None] = {}  # by message number, None for what is not from the outbox
+        self._window = 1
         self._last_id = 0
         self._progress_s = time.monotonic()
 
@@ -268,7 +273,7 @@ class Delivery:
 
     def step(self, timeout_s: float) -> int:
         """Send as many rows as may be on their way, take in acknowledgements, return how many rows are done."""
-        room = WINDOW - len(self._in_flight)
+        room = self._window - len(self._in_flight)
         for row in self._outbox.next_rows(self._last_id, room) if room > 0 else ():
             payload = with_replay(row.payload, replay=self._outbox.is_late(row))
             self._send(row.topic, payload, row, retain=row.retain)
@@ -281,6 +286,7 @@ class Delivery:
         rows = [row.id for row in map(self._in_flight.pop, acknowledged) if row is not None]
         if rows:
             self._outbox.delete(rows)
+            self._window = min(WINDOW, self._window + len(rows))
         now_s = time.monotonic()
         if acknowledged:
             self._progress_s = now_s
