@@ -62,7 +62,7 @@ def test_contrastive_is_encoder_projector_and_loss() -> None:
     model.load_state_dict(state)
     bands = torch.cat([views[0], views[1], varied(views[0, ::2])])
     rows = model.encoder(bands)
-    preserved, compared = rows[:, :23], rows[:12, 23:]
+    preserved, compared = rows[:, :24], rows[:12, 24:]
     compare, ranked_first = nt_xent(*model.projector(compared).chunk(2))
     lost, differences_lost = lost_of(preserved, pooled_target(bands, MICRO), 32)
     offset = compared.mean(0).square().sum() / 32

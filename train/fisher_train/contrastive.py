@@ -31,7 +31,7 @@ class Contrastive(nn.Module):
         super().__init__()
         self.parts = parts
         self.encoder = Encoder(config)
-        self.preserved = 2 * coefficients(config) + 1
+        self.preserved = coefficients(config) + 2
         self.projector = Projector(config.embed_dim - self.preserved)
         self.temperature = temperature
 

@@ -1,8 +1,9 @@
 """What a band was like over time, as a target: the part of the [CLS] that keeps what the contrastive loss throws away.
 
 Contrastive training on simulated machines leaves a dozen directions in the embedding; real faults also differ in
-others. Three quarters of the [CLS] therefore learn to say what the peaks and the average frame of the band look
-like, on a scale on which bands without structure hardly count. Start at `pooled_target`. Source: LOG.md.
+others. The first dimensions of the [CLS] therefore learn to say what the peaks of the band look like and how loud it
+is beside the whole signal, on a scale on which bands without structure hardly count. Start at `pooled_target`.
+Source: LOG.md.
 """
 
 import math
@@ -15,14 +16,14 @@ from fisher_train.encoder import EncoderConfig
 
 __all__ = ["CONTRASTIVE_SHARE", "coefficients", "lost_of", "pooled_target", "varied"]
 
-CONTRASTIVE_SHARE = 0.1
+CONTRASTIVE_SHARE = 0.03
 """Of the squared length of a [CLS], what is left to the contrastive part."""
 PRESERVED = 0.75
 """Of the dimensions of a [CLS], those that preserve spectra, at most."""
 ORDER = 17.0
 """Of the power mean over time, in the logarithmic units of the front-end: the fourth power of the amplitude."""
-MEAN_WEIGHT = 0.5
-"""Weight of the average frame beside the power mean."""
+LEVEL_WEIGHT = 2.0
+"""Weight of the mean of the whole band beside the shape of its peaks."""
 KNEE = 0.33
 """Deviation of a bin (in units of the front-end) up to which the target grows with it; beyond, it saturates."""
 DIFFERENCE_WEIGHT = 0.1
@@ -36,22 +37,22 @@ CURVES, BURSTS = 5, 4
 
 
 def coefficients(config: EncoderConfig) -> int:
-    """Number of cosine coefficients of a spectrum that fit, twice, into the preserved part beside one constant."""
-    return min(config.used_bins - 1, (int(PRESERVED * config.embed_dim) - 1) // 2)
+    """Number of cosine coefficients of a spectrum that fit into the preserved part beside level and constant."""
+    return min(config.used_bins - 1, int(PRESERVED * config.embed_dim) - 2)
 
 
 def pooled_target(bands: Tensor, config: EncoderConfig) -> Tensor:
-    """Return what the first `2 K + 1` dimensions of the [CLS] of bands (n, frames, band_width) should be.
+    """Return what the first `K + 2` dimensions of the [CLS] of bands (n, frames, band_width) should be.
 
     K cosine coefficients, without the mean, of the power mean over time of every bin that the encoder sees, which
-    the loudest frames make, and K of the average frame; their length grows with the structure of the spectrum up
-    to saturation, and one more dimension completes it, so that all targets are equally long and bands without
-    structure are alike.
+    the loudest frames make, and the mean of all bins and frames; their length grows with the structure of the
+    spectrum up to saturation, and one more dimension completes it, so that all targets are equally long and bands
+    without structure are alike.
     """
     seen = bands[:, :, : config.used_bins]
     basis = _cosines(config.used_bins, coefficients(config)).to(bands)
     peaks = torch.logsumexp(ORDER * seen, dim=1) / ORDER  # but for a constant, which the basis leaves out
-    pooled = torch.cat([peaks @ basis, MEAN_WEIGHT * seen.mean(1) @ basis], dim=1)
+    pooled = torch.cat([peaks @ basis, LEVEL_WEIGHT * seen.mean((1, 2))[:, None]], dim=1)
     knee = KNEE * math.sqrt(config.used_bins)
     length = torch.sqrt(pooled.square().sum(1, keepdim=True) + knee**2)
     unit = torch.cat([pooled / length, knee / length], dim=1)
@@ -80,7 +81,7 @@ def _spread(rows: Tensor) -> Tensor:
 
 
 def varied(bands: Tensor) -> Tensor:
-    """Return bands (n, frames, band_width) as no simulator makes them: mirrored in part, coloured, some frames struck.
+    """Return bands (n, frames, band_width) as no simulator makes them: mirrored in part, at another level, coloured, struck.
 
     What a spectrum looks like has to be told of any sensor's bands, not only of those that were simulated. The numbers
     are drawn from a seed made of the band itself: it varies alike whichever process and place in the batch it has.
@@ -88,22 +89,23 @@ def varied(bands: Tensor) -> Tensor:
     n, frames, width = bands.shape
     seeds = bands.double().sum((1, 2)).abs().mul(1e6).long().tolist()
     drawn = torch.stack([_numbers(seed) for seed in seeds]).to(bands)
-    ends = np.cumsum([1, CURVES, BURSTS, BURSTS]).tolist()
-    mix, colours, strengths, places, shapes = drawn.tensor_split(ends, dim=1)
+    ends = np.cumsum([1, 1, CURVES, BURSTS, BURSTS]).tolist()
+    mix, louder, colours, strengths, places, shapes = drawn.tensor_split(ends, dim=1)
     basis = _cosines(width, CURVES).to(bands) * math.sqrt(width / 2)
     mixed = bands + torch.sigmoid(2 * mix)[:, :, None] * (bands.flip(2) - bands)
     struck = torch.zeros(n, frames, device=bands.device, dtype=bands.dtype)
     at = (torch.special.ndtr(places) * frames).long().clamp(0, frames - 1)
     struck.scatter_(1, at, strengths.abs())
     shape = 1 + torch.tanh(shapes @ basis.T)
-    varied_bands: Tensor = mixed + (0.2 * colours @ basis.T)[:, None] + 0.3 * struck[:, :, None] * shape[:, None]
+    coloured = mixed + 0.2 * (louder + colours @ basis.T)[:, None]
+    varied_bands: Tensor = coloured + 0.3 * struck[:, :, None] * shape[:, None]
     return varied_bands
 
 
 def _numbers(seed: int) -> Tensor:
     """Standard normal numbers of one band."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(1 + 2 * CURVES + 2 * BURSTS, generator=generator)
+    return torch.randn(2 + 2 * CURVES + 2 * BURSTS, generator=generator)
 
 
 def _cosines(width: int, count: int) -> Tensor:
