@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from fisher_edge.dsp.blocks import FloatArray
-from fisher_edge.dsp.frontend import FrontEnd, hann, short_time_spectra
+from fisher_edge.dsp.frontend import FrontEnd
+from fisher_edge.dsp.spectra import hann, short_time_spectra
 from fisher_edge.dsp.views import View, view_vector
 from fisher_edge.errors import BadArtifactError, BadInputError
 

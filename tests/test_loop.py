@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from training import FRONT_END, PLAN, log_of, losses_of, make_recordings
 
-from fisher_edge.dsp.views import View
+from fisher_edge.dsp.views import ENVELOPE, MODULATION
 from fisher_edge.errors import BadInputError, UsageError
 from fisher_train import batches
 from fisher_train.checkpoint import build_encoder, load_checkpoint
@@ -45,7 +45,7 @@ def test_training_makes_a_checkpoint(tmp_path: Path) -> None:
     """A run ends with a checkpoint that loads, with the front-end and the facts of its training."""
     final = train(SETTINGS, tmp_path / "run", QUIET, plan=PLAN)
     found = load_checkpoint(final)
-    assert found.front_end == replace(FRONT_END, piece_frames=96, views=(View("envelope"),))
+    assert found.front_end == replace(FRONT_END, piece_frames=96, views=(ENVELOPE, MODULATION))
     assert found.config == PRESETS["nano"]
     assert found.facts["steps"] == 4
     assert found.facts["licence"] == "Apache-2.0"

@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from fisher_edge.dsp.blocks import FloatArray
+from fisher_edge.dsp.spectra import short_time_spectra
 from fisher_edge.dsp.views import View, view_vector
 from fisher_edge.errors import BadArtifactError, BadInputError
 
-__all__ = ["MAX_RATE_HZ", "MIN_RATE_HZ", "FrontEnd", "Spectra", "hann", "short_time_spectra"]
+__all__ = ["MAX_RATE_HZ", "MIN_RATE_HZ", "FrontEnd"]
 
 MIN_RATE_HZ = 100
 MAX_RATE_HZ = 1_000_000
@@ -29,28 +29,6 @@ SPARE_FRAMES = 15
 LARGEST_COUNT = 4096
 """Of bins, frames and milliseconds: an artifact cannot make a window take all memory."""
 MAX_VIEWS = 8
-CHUNK_FRAMES = 64
-
-Complex = npt.NDArray[np.complex128]
-
-
-@dataclass(frozen=True, eq=False)
-class Spectra:
-    """Amplitude spectra of frames before centring: `magnitude` (frames, bins), `low` (frames, 2) complex.
-
-    A periodic Hann window has a spectrum in bins 0 and 1 only, so a constant that is subtracted later
-    changes nothing but these two: they are kept complex, and frames can be centred after the fact, exactly.
-    """
-
-    magnitude: FloatArray
-    low: Complex
-
-    def centred(self, mean: float, n_fft: int) -> FloatArray:
-        """Return the amplitude (frames, bins) as if `mean` had been subtracted from every sample."""
-        magnitude = self.magnitude.copy()
-        low = self.low - mean * np.fft.rfft(hann(n_fft))[:2]
-        magnitude[:, :2] = np.abs(low)[:, : magnitude.shape[1]]
-        return magnitude
 
 
 @dataclass(frozen=True)
@@ -235,26 +213,3 @@ class FrontEnd:
     def view_vectors(self, wave: FloatArray, rate_hz: int) -> list[FloatArray]:
         """Return the vector of every view of a window of signal (n,), in their order (see `view_vector`)."""
         return [view_vector(view, wave, rate_hz) for view in self.views]
-
-
-def hann(n: int) -> npt.NDArray[np.float64]:
-    """Periodic Hann window of n samples: 0.5 - 0.5 cos(2 pi k / n)."""
-    return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / n)
-
-
-def short_time_spectra(wave: npt.NDArray[np.floating], n_fft: int, hop: int) -> Spectra:
-    """Transform every whole frame of a signal (n,), without centring or scaling.
-
-    The transform runs in float64 over a few frames at a time: a constant far above the signal costs no
-    accuracy, and memory stays small at 1 MHz.
-    """
-    frames = np.lib.stride_tricks.sliding_window_view(wave, n_fft)[::hop]
-    window = hann(n_fft)
-    magnitude = np.empty((len(frames), n_fft // 2 + 1), np.float32)
-    low = np.zeros((len(frames), 2), np.complex128)
-    for start in range(0, len(frames), CHUNK_FRAMES):
-        part = slice(start, start + CHUNK_FRAMES)
-        spectrum = np.fft.rfft(frames[part] * window)
-        magnitude[part] = np.abs(spectrum)
-        low[part, : spectrum.shape[1]] = spectrum[:, :2]
-    return Spectra(magnitude, low)

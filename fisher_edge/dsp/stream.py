@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fisher_edge.dsp.blocks import Block, FloatArray
-from fisher_edge.dsp.frontend import FrontEnd, Spectra, short_time_spectra
+from fisher_edge.dsp.frontend import FrontEnd
+from fisher_edge.dsp.spectra import Spectra, short_time_spectra
 from fisher_edge.errors import BadInputError
 
 __all__ = ["Window", "WindowStream"]

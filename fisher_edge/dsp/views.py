@@ -1,9 +1,9 @@
 """Views: further representations of a window that need no encoder. Start at `view_vector`.
 
 A frame of 25 ms cannot resolve the rate at which a bearing fault strikes, nor what goes on slower than 40 Hz. A view
-is the time mean of a log amplitude spectrum with longer frames, of the signal's envelope or of its lowest
-frequencies. Filters are zero-phase on the segment they are given, so that the same segment has the same view whether
-it comes from a stream or from a file.
+is the time mean of an amplitude spectrum with longer frames: of the signal's envelope, of its lowest frequencies, or
+of how its sub-bands swell and fade (modulation.py). Filters are zero-phase on the segment they are given, so that
+the same segment has the same view whether it comes from a stream or from a file.
 """
 
 import math
@@ -12,11 +12,14 @@ from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from fisher_edge.dsp.blocks import FloatArray
+from fisher_edge.dsp.modulation import BANDS, FRAMES_PER_S, modulation_spectrum
+from fisher_edge.dsp.spectra import hann
 from fisher_edge.errors import BadArtifactError, BadInputError
 
-__all__ = ["View", "view_vector"]
+__all__ = ["ENVELOPE", "MODULATION", "View", "view_vector"]
 
 OVERSAMPLING = 10 / 3
 """Rate that a view is decimated to, over its top frequency: 2 kHz for 600 Hz."""
@@ -29,6 +32,8 @@ FAINTEST = 1e-6
 """A modulation this small beside its carrier, or a signal beside its offset, is rounding and has no view."""
 LARGEST_MS, LARGEST_HZ = 20_000, 100_000
 MIN_BINS, MAX_BINS = 8, 4096
+POINTS_PER_OCTAVE = 24
+"""Of a logarithmic frequency axis: 3 % apart."""
 
 
 @dataclass(frozen=True)
@@ -36,47 +41,63 @@ class View:
     """Description of one view; `kind` says what is transformed.
 
     `envelope`: Hilbert envelope of the upper three quarters of the band. `slow`: the signal itself, low-passed.
+    `modulation`: the level of each of twelve half-octave bands, frame by frame.
     """
 
-    kind: Literal["envelope", "slow"]
+    kind: Literal["envelope", "slow", "modulation"]
     top_hz: int = 600
-    """Bins go from 0 up to this frequency."""
+    """Bins go up to this frequency; for `modulation` half the rate of the frames (50 Hz) at most."""
     window_ms: int = 500
     """Length of a frame: bins are 1000 / window_ms Hz wide."""
     hop_ms: int = 40
+    lowest_hz: int = 0
+    """0: bins evenly spaced from 0. Else a logarithmic axis from here, 24 points an octave, on which a machine that
+    runs a little faster has the same spectrum, moved; not for `modulation`."""
 
     def __post_init__(self) -> None:
         """Refuse values that no view can have."""
-        if self.kind not in {"envelope", "slow"}:
+        if self.kind not in {"envelope", "slow", "modulation"}:
             raise BadArtifactError(f"view of kind {self.kind!r} is not known to this version; update fisher-edge")
-        for name, largest in (("top_hz", LARGEST_HZ), ("window_ms", LARGEST_MS), ("hop_ms", LARGEST_MS)):
+        for name, lowest, largest in (
+            ("top_hz", 1, LARGEST_HZ),
+            ("window_ms", 1, LARGEST_MS),
+            ("hop_ms", 1, LARGEST_MS),
+            ("lowest_hz", 0, LARGEST_HZ),
+        ):
             value = getattr(self, name)
-            if type(value) is not int or not 1 <= value <= largest:
+            if type(value) is not int or not lowest <= value <= largest:
                 raise BadArtifactError(
-                    f"view {self.kind} has {name}={value!r}, not a whole number from 1 to {largest}; use a bundle from "
-                    "this project"
+                    f"view {self.kind} has {name}={value!r}, not a whole number from {lowest} to {largest}; use a "
+                    "bundle from this project"
                 )
+        if self.kind == "modulation" and (self.lowest_hz or self.top_hz > FRAMES_PER_S // 2):
+            raise BadArtifactError(
+                f"view modulation has top_hz={self.top_hz}, lowest_hz={self.lowest_hz}, not up to {FRAMES_PER_S // 2} "
+                "and 0; use a bundle from this project"
+            )
         if not MIN_BINS <= self.bins <= MAX_BINS:
             raise BadArtifactError(
-                f"view {self.kind} with top_hz={self.top_hz} and window_ms={self.window_ms} has {self.bins} bins, not "
-                f"{MIN_BINS} to {MAX_BINS}; use a bundle from this project"
+                f"view {self.kind} from {self.lowest_hz} to {self.top_hz} Hz with window_ms={self.window_ms} has "
+                f"{self.bins} bins, not {MIN_BINS} to {MAX_BINS}; use a bundle from this project"
             )
 
     @property
     def name(self) -> str:
-        """What the view is called in results: envelope-600hz."""
+        """What the view is called in results: envelope-1000hz."""
         return f"{self.kind}-{self.top_hz}hz"
 
     @property
     def bins(self) -> int:
         """Numbers in the vector of this view."""
-        return self.top_hz * self.window_ms // 1000
+        if self.lowest_hz:
+            return round(POINTS_PER_OCTAVE * math.log2(self.top_hz / self.lowest_hz)) + 1
+        return (BANDS if self.kind == "modulation" else 1) * (self.top_hz * self.window_ms // 1000)
 
     @classmethod
     def from_dict(cls, values: Any) -> "View":
-        """Rebuild a view from what `to_dict` wrote; no field may be missing or unknown."""
+        """Rebuild a view from what `to_dict` wrote; no field but `lowest_hz` may be missing, none unknown."""
         known = {field.name for field in fields(cls)}
-        if not isinstance(values, dict) or values.keys() != known:
+        if not isinstance(values, dict) or values.keys() | {"lowest_hz"} != known:
             raise BadArtifactError(
                 f"view {values!r:.80} does not have the fields {', '.join(sorted(known))} and no others; update "
                 "fisher-edge or export the bundle again"
@@ -88,22 +109,29 @@ class View:
         return asdict(self)
 
 
-def view_vector(view: View, wave: FloatArray, rate_hz: int) -> FloatArray:
-    """Return the view of a segment of signal (n,), at any level, as a vector (bins,) of unit length and mean 0.
+ENVELOPE = View("envelope", top_hz=1000, lowest_hz=10)
+MODULATION = View("modulation", top_hz=40, window_ms=1000, hop_ms=500)
 
-    Up to 3 % of the segment are left out at its end, so that its length has small factors. At a rate below twice
-    `top_hz` the bins above half the rate are 0. A segment shorter than one frame makes one frame, padded with zeros:
-    its resolution is that of its length. A segment without a view (constant, or for `envelope` a carrier without
-    modulation) has a vector of zeros, which is similar to nothing.
+
+def view_vector(view: View, wave: FloatArray, rate_hz: int) -> FloatArray:
+    """Return the view of a segment of signal (n,), at any level, as a vector (bins,) of unit length.
+
+    Its mean is 0, but for `modulation`, which has no negative numbers. Up to 3 % of the segment are left out at its
+    end, so that its length has small factors. At a rate below twice `top_hz` the bins above half the rate are 0. A
+    segment shorter than one frame makes one frame, padded with zeros: its resolution is that of its length. A segment
+    without a view (constant, or a carrier without modulation) has a vector of zeros, which is similar to nothing.
     Raises BadInputError for other shapes, fewer than two samples, a rate below 2 Hz, NaN and Inf.
     """
     if wave.ndim != 1 or len(wave) < 2 or rate_hz < 2:
         raise BadInputError(f"signal of shape {wave.shape} at {rate_hz} Hz has no view; give samples of one channel")
     if not np.isfinite(wave).all():
         raise BadInputError("signal holds NaN or Inf and has no view; check the sensor")
-    source = _scaled(wave[: _fast_length(len(wave))])
+    kept = wave if view.kind == "modulation" else wave[: _fast_length(len(wave))]
+    source = _scaled(kept)
     if source is None:
         return np.zeros(view.bins, np.float32)
+    if view.kind == "modulation":
+        return _unit(modulation_spectrum(source, rate_hz, view.top_hz, view.window_ms, view.hop_ms).ravel())
     if view.kind == "envelope":
         _demodulate(source)
     largest = float(np.max(source))
@@ -112,7 +140,7 @@ def view_vector(view: View, wave: FloatArray, rate_hz: int) -> FloatArray:
     deviation = float(np.std(slow, dtype=np.float64))
     if deviation <= FAINTEST * largest:
         return np.zeros(view.bins, np.float32)
-    return _unit_spectrum(view, slow * np.float32(UNIT_DEVIATION / deviation), len(slow) * rate_hz / len(source))
+    return _log_spectrum(view, slow * np.float32(UNIT_DEVIATION / deviation), len(slow) * rate_hz / len(source))
 
 
 @lru_cache(maxsize=64)
@@ -167,15 +195,32 @@ def _decimated(wave: FloatArray, samples: int) -> FloatArray:
     return decimated.astype(np.float32)
 
 
-def _unit_spectrum(view: View, wave: FloatArray, rate_hz: float) -> FloatArray:
+def _log_spectrum(view: View, wave: FloatArray, rate_hz: float) -> FloatArray:
     """Time mean of the log amplitude spectrum (bins,), its own mean removed, of unit length."""
     length = max(2, round(view.window_ms * rate_hz / 1000))
     frame = min(length, len(wave))
     hop = max(1, round(view.hop_ms * rate_hz / 1000))
     frames = np.lib.stride_tricks.sliding_window_view(wave, frame)[::hop]
-    hann = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(frame) / frame)).astype(np.float32)
-    magnitude = np.abs(np.fft.rfft(frames * hann, length)[:, : view.bins])
+    window = hann(frame).astype(np.float32)
+    bins = math.ceil(view.top_hz * view.window_ms / 1000) + (1 if view.lowest_hz else 0)
+    magnitude = np.abs(np.fft.rfft(frames * window, length)[:, :bins])
     log = np.log(magnitude + LOG_FLOOR).mean(axis=0, dtype=np.float64)
+    if view.lowest_hz:
+        log = _on_log_axis(view, log, np.arange(len(log)) * rate_hz / length)
     vector = np.zeros(view.bins, np.float32)
-    vector[: len(log)] = (log - log.mean()) / max(float(np.linalg.norm(log - log.mean())), 1e-12)
-    return vector
+    vector[: len(log)] = log - log.mean()
+    return _unit(vector)
+
+
+def _on_log_axis(
+    view: View, log: npt.NDArray[np.float64], frequencies_hz: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Values of a spectrum on the view's logarithmic axis, as far as the spectrum goes."""
+    axis = np.geomspace(view.lowest_hz, view.top_hz, view.bins)
+    reached = axis[axis <= max(frequencies_hz[-1], view.lowest_hz)]
+    return np.asarray(np.interp(reached, frequencies_hz, log))
+
+
+def _unit(vector: FloatArray) -> FloatArray:
+    """Scale a vector to unit length; zeros stay zeros."""
+    return (vector / max(float(np.linalg.norm(vector.astype(np.float64))), 1e-12)).astype(np.float32)

@@ -81,7 +81,7 @@ def _spread(rows: Tensor) -> Tensor:
 
 
 def varied(bands: Tensor) -> Tensor:
-    """Return bands (n, frames, band_width) as no simulator makes them: mirrored in part, at another level, coloured, struck.
+    """Return bands (n, frames, band_width) as no simulator makes them: mirrored, louder, coloured, struck.
 
     What a spectrum looks like has to be told of any sensor's bands, not only of those that were simulated. The numbers
     are drawn from a seed made of the band itself: it varies alike whichever process and place in the batch it has.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fisher_edge.dsp.frontend import FrontEnd
-from fisher_edge.dsp.views import View
+from fisher_edge.dsp.views import ENVELOPE, MODULATION
 from fisher_edge.errors import UsageError
 from fisher_train.checkpoint import Checkpoint, load_checkpoint
 from fisher_train.data import PAIR_FRAMES
@@ -62,7 +62,7 @@ def _front_end(settings: Settings, config: EncoderConfig) -> FrontEnd:
         top_band="pad",
         amplitude="standardise",
         piece_frames=0 if settings.objective == "distillation" else PAIR_FRAMES,
-        views=(View("envelope"),),
+        views=(ENVELOPE, MODULATION),
     )
 
 

@@ -29,7 +29,7 @@ from fisher_bench.judge.represent import (
 )
 from fisher_bench.judge.tasks import DATASETS
 from fisher_edge.dsp.frontend import FrontEnd
-from fisher_edge.dsp.views import View
+from fisher_edge.dsp.views import ENVELOPE, MODULATION, View
 from fisher_edge.encoder.bundle import load_bundle
 from fisher_edge.encoder.ort import MIN_FRAMES, EncoderSession
 from fisher_edge.errors import FisherEdgeError, UsageError
@@ -39,6 +39,7 @@ from fisher_train.encoder import PRESETS
 __all__ = ["main"]
 
 BEST_CHEAP = "mean + std"
+VIEWS = {"envelope": ENVELOPE, "modulation": MODULATION, "slow": View("slow")}
 OUR_FRONT_END = FrontEnd(band_width=50, top_band="pad", amplitude="standardise")
 
 
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"seeds from 0 and pieces of {MIN_FRAMES} frames or more"
             )
         results = []
-        views = {name: viewed(View(name)) for name in options.view}
+        views = {name: viewed(VIEWS[name]) for name in options.view}
         for result in evaluate(
             options.data_dir, representations, views, window_s=options.window_s, datasets=tuple(options.dataset)
         ):
@@ -122,7 +123,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--concatenate", action="store_true", help=f"also each encoder beside {BEST_CHEAP}")
     parser.add_argument("--random", type=int, default=0, metavar="SEEDS", help="random weights of so many seeds")
     parser.add_argument("--random-preset", default="nano", choices=list(PRESETS))
-    parser.add_argument("--view", nargs="*", default=["envelope"], help="views to fuse; none: alone only")
+    parser.add_argument(
+        "--view",
+        nargs="*",
+        default=["envelope", "modulation"],
+        choices=list(VIEWS),
+        help="views to fuse; none: alone only",
+    )
     parser.add_argument("--window-s", type=float, default=1.0, help="seconds of a window")
     parser.add_argument("--piece-frames", type=int, help="frames of a piece, instead of the encoder's own")
     parser.add_argument("--amplitude", default="standardise", choices=["standardise", "raw"])

@@ -12,8 +12,9 @@ import torch
 
 from fisher_bench.judge.corpus import Window
 from fisher_edge.dsp.blocks import FloatArray
-from fisher_edge.dsp.frontend import STANDARD_DEVIATION, FrontEnd, short_time_spectra
-from fisher_edge.dsp.views import View, view_vector
+from fisher_edge.dsp.frontend import STANDARD_DEVIATION, FrontEnd
+from fisher_edge.dsp.spectra import short_time_spectra
+from fisher_edge.dsp.views import ENVELOPE, View, view_vector
 from fisher_export.verify import embed_with_torch
 from fisher_train.encoder import Encoder, EncoderConfig
 
@@ -110,7 +111,7 @@ def _log_mel(front_end: FrontEnd) -> Represent:
 
 def _envelope_spectrum(_front_end: FrontEnd) -> Represent:
     """The demodulated view by itself."""
-    return viewed(View("envelope"))
+    return viewed(ENVELOPE)
 
 
 CHEAP: dict[str, Callable[[FrontEnd], Represent]] = {

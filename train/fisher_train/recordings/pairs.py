@@ -11,7 +11,8 @@ from functools import lru_cache
 import numpy as np
 
 from fisher_edge.dsp.blocks import FloatArray
-from fisher_edge.dsp.frontend import FrontEnd, Spectra, short_time_spectra
+from fisher_edge.dsp.frontend import FrontEnd
+from fisher_edge.dsp.spectra import Spectra, short_time_spectra
 from fisher_edge.errors import BadInputError
 from fisher_train.recordings.find import Corpus
 from fisher_train.recordings.recording import Recording
