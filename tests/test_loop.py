@@ -102,15 +102,19 @@ def test_same_settings_give_the_same_losses(tmp_path: Path, objective: str) -> N
 
 @pytest.mark.parametrize("objective", ["contrastive", "distillation", "both"])
 def test_accumulation_equals_the_whole_batch(tmp_path: Path, objective: str) -> None:
-    """A batch in two parts gives the loss and the norm of the gradient of the whole (to 1e-5 and 1e-4)."""
+    """A batch in two parts gives the loss and the norm of the gradient of the whole (to 1e-6 and 1e-5).
+
+    At a rate so low that rounding stays rounding: Muon gives every direction of a gradient the same length, the
+    smallest ones, which are nothing but rounding, too.
+    """
     for parts in (1, 2):
-        settings = Settings(objective=objective, steps=3, peak_rate=1e-4, warmup_steps=1, accumulate=parts)
+        settings = Settings(objective=objective, steps=3, peak_rate=1e-6, warmup_steps=1, accumulate=parts)
         train(settings, tmp_path / str(parts), QUIET, plan=PLAN)
     whole, divided = log_of(tmp_path / "1"), log_of(tmp_path / "2")
     assert len(whole) == 3
     for one, other in zip(whole, divided, strict=True):
-        assert other["loss"] == pytest.approx(one["loss"], rel=1e-5)
-        assert other["norm"] == pytest.approx(one["norm"], rel=1e-4)
+        assert other["loss"] == pytest.approx(one["loss"], rel=1e-6)
+        assert other["norm"] == pytest.approx(one["norm"], rel=1e-5)
 
 
 def test_bfloat16_trains_near_float32(tmp_path: Path) -> None:
@@ -219,7 +223,7 @@ def test_timed_run_continues_its_clock(tmp_path: Path, monkeypatch: pytest.Monke
 
     def interrupted(recorder: Recorder, batch: Batch, facts: Mapping[str, Tensor]) -> None:
         after_step(recorder, batch, facts)
-        if log_of(tmp_path)[-1]["step"] == 5:
+        if log_of(tmp_path)[-1]["step"] == 2:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -229,8 +233,8 @@ def test_timed_run_continues_its_clock(tmp_path: Path, monkeypatch: pytest.Monke
     rate = log_of(tmp_path)[-1]["rate"]
     train(settings, tmp_path, execution, plan=PLAN)
     lines = log_of(tmp_path)
-    assert lines[5]["step"] == 6
-    assert 0 < lines[5]["rate"] < rate
+    assert lines[2]["step"] == 3
+    assert 0 < lines[2]["rate"] < rate
 
 
 def test_contrastive_batches_take_a_quarter_of_pairs_from_recordings(tmp_path: Path) -> None:

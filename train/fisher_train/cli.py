@@ -120,7 +120,7 @@ def add_settings(group: argparse._ActionsContainer) -> None:
         help="parts into which each process divides its share of a batch, to save memory; the result is the same (1)",
     )
     group.add_argument("--precision", default="fp32", choices=PRECISIONS, help="of activations; weights stay fp32")
-    group.add_argument("--peak-rate", type=float, metavar="R", help="highest learning rate (1e-3; distillation 5e-4)")
+    group.add_argument("--peak-rate", type=float, metavar="R", help="highest learning rate (5e-4)")
     group.add_argument(
         "--warmup-steps", type=int, metavar="N", help="steps of warm-up (100; distillation a tenth of the run)"
     )

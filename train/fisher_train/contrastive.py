@@ -16,7 +16,7 @@ from fisher_train.pooled import DIFFERENCE_WEIGHT, coefficients, lost_of, pooled
 
 __all__ = ["Contrastive", "Projector", "nt_xent"]
 
-PRESERVED_WEIGHT = 4.0
+PRESERVED_WEIGHT = 40.0
 """Weight of what is lost of the spectra, and of the common offset of what is compared, beside NT-Xent."""
 
 
