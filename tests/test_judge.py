@@ -163,11 +163,14 @@ def test_window_that_is_no_time_is_refused(data_dir: Path, window_s: float) -> N
 def test_command_prints_results_of_the_default_bundle(data_dir: Path) -> None:
     """`python -m fisher_bench.judge` judges the shipped bundle and prints one JSON object a result."""
     command = [sys.executable, "-m", "fisher_bench.judge", str(data_dir), "--encoder", "default", "--dataset", "uestc"]
-    run = subprocess.run([*command, "--cheap", "mean + std", "--json"], capture_output=True, text=True, check=True)
+    options = ["--cheap", "mean + std", "--target", "--json"]
+    run = subprocess.run([*command, *options], capture_output=True, text=True, check=True)
     rows = [json.loads(line) for line in run.stdout.splitlines()]
-    assert {row["representation"] for row in rows} == {"default", "mean + std"}
+    assert {row["representation"] for row in rows} == {"default", "mean + std", "exact target"}
     assert all(row["mean"] == pytest.approx(np.mean(row["splits"])) for row in rows)
-    assert len(rows) == 12
+    assert len(rows) == 18
+    exact = [row for row in rows if (row["representation"], row["task"]) == ("exact target", "uestc, other recordings")]
+    assert [row["mean"] for row in exact] == [100, 100]  # alone and fused: the peaks lie where the noise does
 
 
 def test_dataset_without_its_condition_is_named(data_dir: Path) -> None:

@@ -24,6 +24,7 @@ from fisher_bench.judge.represent import (
     concatenated,
     embedder,
     encoded,
+    exact_target,
     random_encoder,
     viewed,
 )
@@ -39,6 +40,7 @@ from fisher_train.encoder import PRESETS
 __all__ = ["main"]
 
 BEST_CHEAP = "mean + std"
+TARGET = "exact target"
 VIEWS = {"envelope": ENVELOPE, "modulation": MODULATION, "slow": View("slow")}
 OUR_FRONT_END = FrontEnd(band_width=50, top_band="pad", amplitude="standardise")
 
@@ -81,6 +83,9 @@ def _representations(options: argparse.Namespace) -> tuple[dict[str, Represent],
     front_end = replace(OUR_FRONT_END, amplitude=options.amplitude)
     for name in options.cheap:
         representations[name], seeds[name] = CHEAP[name](front_end), name
+    if options.target:
+        representations[TARGET] = encoded(exact_target(PRESETS["nano"]), front_end)
+        seeds[TARGET] = TARGET
     for seed in range(options.random):
         name = f"random {options.random_preset} {seed}"
         encoder = random_encoder(PRESETS[options.random_preset], seed)
@@ -121,6 +126,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--encoder", action="append", default=[], metavar="[NAME=]PATH[,PATH...]")
     parser.add_argument("--cheap", nargs="*", default=list(CHEAP), choices=list(CHEAP), help="cheap representations")
     parser.add_argument("--concatenate", action="store_true", help=f"also each encoder beside {BEST_CHEAP}")
+    parser.add_argument(
+        "--target", action="store_true", help="also what encoders are trained to preserve, computed exactly"
+    )
     parser.add_argument("--random", type=int, default=0, metavar="SEEDS", help="random weights of so many seeds")
     parser.add_argument("--random-preset", default="nano", choices=list(PRESETS))
     parser.add_argument(

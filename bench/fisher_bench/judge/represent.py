@@ -17,8 +17,9 @@ from fisher_edge.dsp.spectra import short_time_spectra
 from fisher_edge.dsp.views import ENVELOPE, View, view_vector
 from fisher_export.verify import embed_with_torch
 from fisher_train.encoder import Encoder, EncoderConfig
+from fisher_train.pooled import pooled_target
 
-__all__ = ["CHEAP", "Represent", "concatenated", "embedder", "encoded", "random_encoder", "viewed"]
+__all__ = ["CHEAP", "Represent", "concatenated", "embedder", "encoded", "exact_target", "random_encoder", "viewed"]
 
 Represent = Callable[[Sequence[Window]], FloatArray]
 """Windows of one dataset to vectors (n, length), float32."""
@@ -48,6 +49,16 @@ def random_encoder(config: EncoderConfig, seed: int) -> Encoder:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Encoder(config).eval()
+
+
+def exact_target(config: EncoderConfig) -> Embed:
+    """Compute what the preserved part of a [CLS] is trained to be: how much is lost because it is only predicted."""
+
+    def target(bands: FloatArray) -> FloatArray:
+        computed: FloatArray = pooled_target(torch.from_numpy(bands), config).numpy()
+        return computed
+
+    return target
 
 
 def viewed(view: View) -> Represent:
