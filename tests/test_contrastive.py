@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 from fisher_edge.dsp.frontend import FrontEnd
-from fisher_train.contrastive import Contrastive, Projector, nt_xent
-from fisher_train.data import Batches, Plan, _band_weights, loader
+from fisher_train.data.simulated import Batches, Plan, _band_weights, loader
 from fisher_train.encoder import EncoderConfig
-from fisher_train.pooled import lost_of, pooled_target, varied
-from fisher_train.schedule import learning_rate
+from fisher_train.objectives.contrastive import Contrastive, Projector, nt_xent
+from fisher_train.objectives.pooled import lost_of, pooled_target, varied
+from fisher_train.run.schedule import learning_rate
 
 FRONT_END = FrontEnd(band_width=50, top_band="pad", amplitude="standardise")
 PLAN = Plan(0, FRONT_END, rates_hz=(1000, 4000), families=2, singles=2, held=5, first=4, new_per_step=1)
@@ -77,7 +77,7 @@ PROCESS = """
 import sys, torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
-from fisher_train.contrastive import Contrastive
+from fisher_train.objectives.contrastive import Contrastive
 from fisher_train.encoder import EncoderConfig
 
 torch.set_num_threads(1)

@@ -3,7 +3,7 @@
 import pytest
 
 from fisher_edge.errors import UsageError
-from fisher_train.distributed import World, join
+from fisher_train.run.distributed import World, join
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from fisher_train.decoder import Decoder
 from fisher_train.encoder import PRESETS
+from fisher_train.objectives.decoder import Decoder
 
 
 def test_decoder_is_its_definition() -> None:

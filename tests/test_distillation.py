@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from fisher_edge.dsp.frontend import FrontEnd
-from fisher_train.distillation import Distillation, fill_noise
 from fisher_train.encoder import Encoder, EncoderConfig
-from fisher_train.masking import kept_patches
-from fisher_train.optimizer import parameter_groups
-from fisher_train.schedule import learning_rate
-from fisher_train.teacher import distillation_targets, ema_decay
+from fisher_train.objectives.distillation import Distillation, fill_noise
+from fisher_train.objectives.masking import kept_patches
+from fisher_train.objectives.teacher import distillation_targets, ema_decay
+from fisher_train.run.optimizer import parameter_groups
+from fisher_train.run.schedule import learning_rate
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CONFIG = EncoderConfig(embed_dim=32, depth=2, num_heads=2, band_width=50, max_length=64, max_freq=3)

@@ -13,20 +13,20 @@ from training import FRONT_END, PLAN, log_of, losses_of, make_recordings
 
 from fisher_edge.dsp.views import ENVELOPE, MODULATION
 from fisher_edge.errors import BadInputError, UsageError
-from fisher_train import batches
 from fisher_train.checkpoint import build_encoder, load_checkpoint
-from fisher_train.data import Batches
-from fisher_train.distributed import World
+from fisher_train.data import batches
+from fisher_train.data.simulated import Batches
 from fisher_train.encoder import PRESETS, Encoder
 from fisher_train.loop import train
 from fisher_train.measure import throughput
-from fisher_train.objective import Batch, Objective
-from fisher_train.recorder import Recorder
+from fisher_train.objectives.objective import Batch, Objective
 from fisher_train.recordings.find import find
-from fisher_train.run import Execution, Settings
-from fisher_train.start import checkpoint_of, start_of
-from fisher_train.state import checkpoints, resume, save
-from fisher_train.step import new_state, optimise
+from fisher_train.run.distributed import World
+from fisher_train.run.recorder import Recorder
+from fisher_train.run.settings import Execution, Settings
+from fisher_train.run.start import checkpoint_of, start_of
+from fisher_train.run.state import checkpoints, resume, save
+from fisher_train.run.step import new_state, optimise
 
 TRAINED = Path(__file__).parents[1] / "train" / "checkpoints" / "nano"
 SETTINGS = Settings(steps=4, warmup_steps=2)

@@ -6,7 +6,7 @@ import pytest
 from fisher_edge.dsp.frontend import FrontEnd
 from fisher_edge.errors import BadInputError
 from fisher_train.encoder import PRESETS
-from fisher_train.masking import MAX_CLONED_BANDS, clones_per_band, kept_patches
+from fisher_train.objectives.masking import MAX_CLONED_BANDS, clones_per_band, kept_patches
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from fisher_train.distillation import Distillation
 from fisher_train.encoder import PRESETS, Encoder, EncoderConfig
-from fisher_train.objective import Objective
-from fisher_train.optimizer import MUON_RATE, make_optimizers, parameter_groups, set_rate
-from fisher_train.run import RECIPES, Recipe
+from fisher_train.objectives.distillation import Distillation
+from fisher_train.objectives.objective import Objective
+from fisher_train.run.optimizer import MUON_RATE, make_optimizers, parameter_groups, set_rate
+from fisher_train.run.settings import RECIPES, Recipe
 
 MICRO = EncoderConfig(embed_dim=32, depth=2, num_heads=2, band_width=50, max_length=64, max_freq=3)
 

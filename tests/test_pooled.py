@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fisher_train.encoder import PRESETS
-from fisher_train.pooled import CONTRASTIVE_SHARE, coefficients, lost_of, pooled_target, varied
+from fisher_train.objectives.pooled import CONTRASTIVE_SHARE, coefficients, lost_of, pooled_target, varied
 
 NANO = PRESETS["nano"]
 

@@ -12,7 +12,7 @@ from training import SMALL, Run, log_of, make_recordings, train_here
 from fisher_edge.errors import UsageError
 from fisher_train.checkpoint import load_checkpoint
 from fisher_train.loop import train
-from fisher_train.run import Settings
+from fisher_train.run.settings import Settings
 
 NANO = Path(__file__).parents[1] / "train" / "checkpoints" / "nano"
 BOTH = [*SMALL, "--objective", "both", "--warmup-steps", "1", "--init", str(NANO)]

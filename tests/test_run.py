@@ -12,8 +12,8 @@ from training import PLAN, log_of
 from fisher_edge.errors import BadArtifactError, UsageError
 from fisher_train.checkpoint import load_checkpoint
 from fisher_train.loop import train
-from fisher_train.run import Execution, Settings
-from fisher_train.state import checkpoints
+from fisher_train.run.settings import Execution, Settings
+from fisher_train.run.state import checkpoints
 
 SETTINGS = Settings(steps=4, warmup_steps=2)
 EACH = Execution(workers=0, log_every=1, tensorboard=False, save_every_min=0)

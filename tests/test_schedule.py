@@ -2,7 +2,7 @@
 
 import pytest
 
-from fisher_train.schedule import learning_rate
+from fisher_train.run.schedule import learning_rate
 
 
 def test_paper_schedule() -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fisher_train.encoder import Encoder, EncoderConfig
-from fisher_train.teacher import distillation_targets, ema_decay, make_teacher, update_teacher
+from fisher_train.objectives.teacher import distillation_targets, ema_decay, make_teacher, update_teacher
 
 CONFIG = EncoderConfig(embed_dim=16, depth=3, num_heads=2, band_width=50, max_length=64, max_freq=3)
 

@@ -12,9 +12,10 @@ from rich.console import Console
 from torch import Tensor
 from training import SMALL, make_recordings, train_here
 
-from fisher_train import batches, progress
 from fisher_train.checkpoint import load_checkpoint
 from fisher_train.cli import main
+from fisher_train.data import batches
+from fisher_train.run import progress
 
 QUICK = [*SMALL, "--no-tensorboard"]
 

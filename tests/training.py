@@ -16,7 +16,7 @@ import soundfile
 
 from fisher_edge.dsp.frontend import FrontEnd
 from fisher_train.cli import main
-from fisher_train.data import Plan
+from fisher_train.data.simulated import Plan
 
 __all__ = ["FRONT_END", "PLAN", "SMALL", "Run", "log_of", "losses_of", "make_recordings", "train_here"]
 

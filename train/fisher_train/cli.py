@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fisher_edge.errors import FisherEdgeError, UsageError
-from fisher_train.distributed import join
 from fisher_train.encoder import PRESETS
 from fisher_train.loop import train
-from fisher_train.run import OBJECTIVES, PRECISIONS, Execution, Settings
+from fisher_train.run.distributed import join
+from fisher_train.run.settings import OBJECTIVES, PRECISIONS, Execution, Settings
 
 __all__ = ["add_settings", "main", "settings_of"]
 

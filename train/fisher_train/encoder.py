@@ -127,7 +127,7 @@ class Encoder(nn.Module):
         """Encode clones of sub-bands of which only some patches are kept: (n * clones, 1 + n_kept, dim), [CLS] first.
 
         `bands` are (n, frames, band_width); `kept` (n, clones, n_kept), int64, holds indices in token order (see
-        masking.py). Masked patches are dropped before the first block, so they cost nothing.
+        objectives/masking.py). Masked patches are dropped before the first block, so they cost nothing.
         """
         embed: BandTokens = cast("BandTokens", self.modality_encoders["IMAGE"])
         patches = embed.patches(bands)

@@ -1,7 +1,7 @@
 """The training loop: one straight line from batches to a checkpoint, resumable at any moment.
 
-Start at `train`. A step is in step.py, objectives in objective.py, batches in batches.py; what a run writes in
-recorder.py, with its files in run.py (settings), logs.py and state.py (checkpoints).
+Start at `train`. Objectives are in objectives/, batches in data/, and what a run is made of in run/: a step in step.py,
+settings in settings.py, what is written in recorder.py.
 """
 
 import os
@@ -15,21 +15,21 @@ import torch
 from torch import nn
 
 from fisher_edge.errors import UsageError
-from fisher_train.batches import batches, plan_for
 from fisher_train.checkpoint import save_checkpoint
-from fisher_train.data import Plan
-from fisher_train.distributed import World, wrap
-from fisher_train.logs import open_log
-from fisher_train.objective import Batch
-from fisher_train.optimizer import set_rate
-from fisher_train.progress import Progress, watch
-from fisher_train.recorder import Recorder
+from fisher_train.data.batches import batches, plan_for
+from fisher_train.data.simulated import Plan
+from fisher_train.objectives.objective import Batch
 from fisher_train.recordings.find import Corpus, find
-from fisher_train.run import Execution, Settings, open_run, writing
-from fisher_train.schedule import learning_rate
-from fisher_train.start import start_of
-from fisher_train.state import TrainingState, newest, resume
-from fisher_train.step import new_state, optimise
+from fisher_train.run.distributed import World, wrap
+from fisher_train.run.logs import open_log
+from fisher_train.run.optimizer import set_rate
+from fisher_train.run.progress import Progress, watch
+from fisher_train.run.recorder import Recorder
+from fisher_train.run.schedule import learning_rate
+from fisher_train.run.settings import Execution, Settings, open_run, writing
+from fisher_train.run.start import start_of
+from fisher_train.run.state import TrainingState, newest, resume
+from fisher_train.run.step import new_state, optimise
 
 __all__ = ["train"]
 

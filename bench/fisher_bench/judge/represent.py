@@ -17,7 +17,7 @@ from fisher_edge.dsp.spectra import short_time_spectra
 from fisher_edge.dsp.views import ENVELOPE, View, view_vector
 from fisher_export.verify import embed_with_torch
 from fisher_train.encoder import Encoder, EncoderConfig
-from fisher_train.pooled import pooled_target
+from fisher_train.objectives.pooled import pooled_target
 
 __all__ = ["CHEAP", "Represent", "concatenated", "embedder", "encoded", "exact_target", "random_encoder", "viewed"]
 

@@ -26,11 +26,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fisher_edge.dsp.frontend import FrontEnd
 from fisher_edge.errors import BadInputError, FisherEdgeError
-from fisher_train.distillation import Distillation
 from fisher_train.encoder import PRESETS
-from fisher_train.masking import MAX_CLONED_BANDS, clones_per_band, kept_patches
-from fisher_train.optimizer import parameter_groups
-from fisher_train.teacher import PAPER_STEPS
+from fisher_train.objectives.distillation import Distillation
+from fisher_train.objectives.masking import MAX_CLONED_BANDS, clones_per_band, kept_patches
+from fisher_train.objectives.teacher import PAPER_STEPS
+from fisher_train.run.optimizer import parameter_groups
 
 __all__ = ["Cost", "main", "measure"]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from fisher_edge.dsp.frontend import FrontEnd
 from fisher_edge.errors import FisherEdgeError
 from fisher_train.encoder import PRESETS
-from fisher_train.masking import MAX_CLONED_BANDS
+from fisher_train.objectives.masking import MAX_CLONED_BANDS
 from fisher_train.recordings.batches import BatchPlan, loader
 from fisher_train.recordings.find import Corpus, find
 

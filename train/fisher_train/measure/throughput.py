@@ -17,13 +17,13 @@ from typing import TypeVar
 import torch
 
 from fisher_edge.errors import FisherEdgeError
-from fisher_train.batches import batches, plan_for
 from fisher_train.cli import add_settings, settings_of
-from fisher_train.distributed import World, join
+from fisher_train.data.batches import batches, plan_for
 from fisher_train.recordings.find import find
-from fisher_train.run import Settings
-from fisher_train.start import start_of
-from fisher_train.step import new_state, optimise
+from fisher_train.run.distributed import World, join
+from fisher_train.run.settings import Settings
+from fisher_train.run.start import start_of
+from fisher_train.run.step import new_state, optimise
 
 __all__ = ["Throughput", "main", "measure"]
 

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from fisher_edge.dsp.frontend import FrontEnd
 from fisher_edge.errors import FisherEdgeError, UsageError
 from fisher_train.encoder import EncoderConfig
-from fisher_train.masking import clones_per_band, kept_patches
+from fisher_train.objectives.masking import clones_per_band, kept_patches
 from fisher_train.recordings.find import Corpus
 from fisher_train.recordings.resample import random_window
 from fisher_train.recordings.sampling import HIGHEST_HZ, RateGroups

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from fisher_edge.dsp.frontend import FrontEnd
-from fisher_train.data import Plan, loader
-from fisher_train.distributed import World
+from fisher_train.data.simulated import Plan, loader
 from fisher_train.encoder import EncoderConfig
-from fisher_train.masking import MAX_CLONED_BANDS, clones_per_band, kept_patches
-from fisher_train.objective import Batch, MaskedBands
+from fisher_train.objectives.masking import MAX_CLONED_BANDS, clones_per_band, kept_patches
+from fisher_train.objectives.objective import Batch, MaskedBands
 from fisher_train.recordings import batches as recordings
 from fisher_train.recordings.find import Corpus
 from fisher_train.recordings.pairs import SIBLINGS, crop_pairs
-from fisher_train.run import Settings
+from fisher_train.run.distributed import World
+from fisher_train.run.settings import Settings
 
 __all__ = ["batches", "plan_for"]
 

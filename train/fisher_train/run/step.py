@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from fisher_edge.errors import BadInputError, UsageError
-from fisher_train.distributed import World, local_gradients
-from fisher_train.objective import Batch, Objective
-from fisher_train.optimizer import make_optimizers
-from fisher_train.run import Settings
-from fisher_train.start import Start
-from fisher_train.state import TrainingState
+from fisher_train.objectives.objective import Batch, Objective
+from fisher_train.run.distributed import World, local_gradients
+from fisher_train.run.optimizer import make_optimizers
+from fisher_train.run.settings import Settings
+from fisher_train.run.start import Start
+from fisher_train.run.state import TrainingState
 
 __all__ = ["new_state", "optimise"]
 

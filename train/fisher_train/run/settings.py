@@ -17,9 +17,21 @@ from typing import Any
 from fisher_edge.errors import BadArtifactError, StateError, UsageError
 from fisher_train.encoder import PRESETS
 
-__all__ = ["OBJECTIVES", "PRECISIONS", "Execution", "Recipe", "Settings", "open_run", "replace_file", "writing"]
+__all__ = [
+    "OBJECTIVES",
+    "PAIR_FRAMES",
+    "PRECISIONS",
+    "Execution",
+    "Recipe",
+    "Settings",
+    "open_run",
+    "replace_file",
+    "writing",
+]
 
 PRECISIONS = ("fp32", "bf16", "fp16")
+PAIR_FRAMES = 96
+"""Frames (10 ms) of the windows of a contrastive pair: longer ones did not train better."""
 
 
 @dataclass(frozen=True)

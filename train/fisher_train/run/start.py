@@ -14,9 +14,8 @@ from fisher_edge.dsp.frontend import FrontEnd
 from fisher_edge.dsp.views import ENVELOPE, MODULATION
 from fisher_edge.errors import UsageError
 from fisher_train.checkpoint import Checkpoint, load_checkpoint
-from fisher_train.data import PAIR_FRAMES
 from fisher_train.encoder import PRESETS, EncoderConfig
-from fisher_train.run import Settings
+from fisher_train.run.settings import PAIR_FRAMES, Settings
 
 __all__ = ["Start", "checkpoint_of", "command_of", "start_of"]
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from fisher_train.encoder import Encoder, EncoderConfig
-from fisher_train.pooled import DIFFERENCE_WEIGHT, coefficients, lost_of, pooled_target, varied
+from fisher_train.objectives.pooled import DIFFERENCE_WEIGHT, coefficients, lost_of, pooled_target, varied
 
 __all__ = ["Contrastive", "Projector", "nt_xent"]
 

@@ -15,14 +15,13 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from fisher_edge.dsp.frontend import FrontEnd
+from fisher_train.run.settings import PAIR_FRAMES
 from fisher_train.simulate import family
 from fisher_train.workers import in_workers
 
-__all__ = ["PAIR_FRAMES", "Batches", "Plan", "loader"]
+__all__ = ["Batches", "Plan", "loader"]
 
 HalfArray = npt.NDArray[np.float16]
-PAIR_FRAMES = 96
-"""Frames (10 ms) of the windows of a pair: longer ones did not train better."""
 FAMILY_STREAM, BATCH_STREAM = 0, 2
 PREFETCH = 8
 

@@ -9,9 +9,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from fisher_train.decoder import Decoder
 from fisher_train.encoder import Encoder, EncoderConfig
-from fisher_train.teacher import distillation_targets, ema_decay, make_teacher, update_teacher
+from fisher_train.objectives.decoder import Decoder
+from fisher_train.objectives.teacher import distillation_targets, ema_decay, make_teacher, update_teacher
 
 __all__ = ["Distillation"]
 

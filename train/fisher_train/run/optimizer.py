@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from fisher_train.run import Recipe
+from fisher_train.run.settings import Recipe
 
 __all__ = ["make_optimizers", "parameter_groups", "set_rate"]
 

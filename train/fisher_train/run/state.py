@@ -21,7 +21,7 @@ from torch import Tensor
 
 from fisher_edge.errors import BadArtifactError
 from fisher_train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from fisher_train.objective import Objective
+from fisher_train.objectives.objective import Objective
 
 __all__ = ["TrainingState", "checkpoints", "newest", "resume", "save"]
 

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from fisher_train.checkpoint import Checkpoint
-from fisher_train.distributed import World
-from fisher_train.logs import Log
-from fisher_train.objective import Batch
-from fisher_train.progress import Progress
-from fisher_train.run import Execution, Settings, writing
-from fisher_train.start import Start, checkpoint_of
-from fisher_train.state import TrainingState, save
+from fisher_train.objectives.objective import Batch
+from fisher_train.run.distributed import World
+from fisher_train.run.logs import Log
+from fisher_train.run.progress import Progress
+from fisher_train.run.settings import Execution, Settings, writing
+from fisher_train.run.start import Start, checkpoint_of
+from fisher_train.run.state import TrainingState, save
 
 __all__ = ["Recorder"]
 

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fisher_train.contrastive import Contrastive
-from fisher_train.distillation import Distillation
 from fisher_train.encoder import Encoder, EncoderConfig
+from fisher_train.objectives.contrastive import Contrastive
+from fisher_train.objectives.distillation import Distillation
 
 __all__ = ["Batch", "MaskedBands", "Objective"]
 
