@@ -43,6 +43,9 @@ def enroll(
         list[str] | None,
         typer.Option("--specimen", help="What was recorded (a bearing, a pump): once for all files, or once for each."),
     ] = None,
+    add: Annotated[
+        bool, typer.Option("--add", help="Keep the examples of this fault that are enrolled already.")
+    ] = False,
     model: Model = "default",
     state_dir: StateDir = Path("state"),
     window_s: WindowS = 10.24,
@@ -71,6 +74,7 @@ def enroll(
             channel=channel,
             label=label,
             specimens=specimen or (),
+            extend=add,
             window_s=window_s,
             hop_s=hop_s,
         )
@@ -114,9 +118,10 @@ def score(
 def _print_enrolled(enrolled: Any) -> None:
     """Say what was learnt and what it means."""
     what = f"examples of {enrolled.label!r}" if enrolled.label else "normal"
+    beside = f" beside the {enrolled.windows_before} there were" if enrolled.windows_before else ""
     print(
         f"{enrolled.asset}/{enrolled.channel}: {enrolled.windows} windows of {enrolled.window_s:g} s enrolled as "
-        f"{what}, version {enrolled.version}"
+        f"{what}{beside}, version {enrolled.version}"
     )
     if enrolled.thresholds:
         often, seldom = enrolled.thresholds.values()

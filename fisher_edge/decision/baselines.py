@@ -5,7 +5,7 @@ Start at `add`. Whatever adds, activates or removes a baseline learns the weight
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -16,15 +16,18 @@ from fisher_edge.decision.evidence import SIGNAL, Fusion, weigh
 from fisher_edge.dsp.blocks import FloatArray
 from fisher_edge.dsp.frontend import FrontEnd
 from fisher_edge.dsp.views import View
+from fisher_edge.errors import BadInputError
 from fisher_edge.store import Baseline, Store
 
 __all__ = [
     "NORMAL",
+    "Added",
     "activate",
     "add",
     "bank_of",
     "comparable",
     "front_end_facts",
+    "joined",
     "remove",
     "same_front_end",
     "shared_views",
@@ -39,11 +42,65 @@ FIRST_FIELDS = ("band_width", "win_ms", "hop_ms", "max_frames", "mean", "std", "
 """Of the front-end, in the first version."""
 
 
-def add(store: Store, baseline: Baseline) -> tuple[int, Fusion | None]:
-    """Store a baseline as the newest of its channel and label; return its version and the weights learnt."""
+@dataclass(frozen=True)
+class Added:
+    """What storing a baseline has led to."""
+
+    version: int
+    windows_before: int
+    """Windows of the version before that it holds, too."""
+    fusion: Fusion | None
+    """The weights learnt from all that is enrolled now."""
+
+
+def add(store: Store, baseline: Baseline, *, extend: bool = False) -> Added:
+    """Store a baseline as the newest of its channel and label.
+
+    With `extend` it holds the windows of the active version as well. Raises BadInputError when these were made in
+    another way or are among the new ones.
+    """
     with store.transaction(durable=True):
-        version = store.add_baseline(baseline)
-        return version, _learn(store, baseline.asset, baseline.channel)
+        before = _active(store, baseline) if extend else None
+        version = store.add_baseline(joined(before, baseline) if before else baseline)
+        fusion = _learn(store, baseline.asset, baseline.channel)
+    return Added(version, len(before.vectors) if before else 0, fusion)
+
+
+def joined(first: Baseline, second: Baseline) -> Baseline:
+    """Return the windows of two enrolments of one label as one baseline, later recordings after earlier ones.
+
+    Raises BadInputError when they were made in different ways, or when both hold the same window.
+    """
+    label = second.label or NORMAL
+    same_length = first.facts["window_frames"] == second.facts["window_frames"]
+    if not (_made_alike(first, second) and same_length and views_of(first) == views_of(second)):
+        raise BadInputError(
+            f"the examples of {label!r} that are enrolled were made with another model, rate or window; enrol all of "
+            "them again, without --add"
+        )
+    if {row.tobytes() for row in first.vectors} & {row.tobytes() for row in second.vectors}:
+        raise BadInputError(
+            f"some of these windows are among the examples of {label!r} already; leave out the recording they are from"
+        )
+    earlier, later = first.facts, second.facts
+    owners = [number + len(earlier["sources"]) for number in later["source_of_window"]]
+    facts = {
+        **later,
+        "sources": earlier["sources"] + later["sources"],
+        "specimens": _specimens(earlier) + _specimens(later),
+        "source_of_window": earlier["source_of_window"] + owners,
+        "level": _pooled_level(first, second),
+    }
+    views = None
+    if first.views is not None and second.views is not None:
+        views = np.concatenate([first.views, second.views])
+    return replace(
+        second,
+        vectors=np.concatenate([first.vectors, second.vectors]),
+        times=np.concatenate([first.times, second.times]),
+        facts=facts,
+        views=views,
+    )
 
 
 def activate(store: Store, asset: str, channel: str, label: str | None, version: int) -> None:
@@ -154,13 +211,33 @@ def _weigh(baselines: Sequence[Baseline]) -> Fusion:
     return weigh(vectors, _labels(baselines), list(chain.from_iterable(map(_units, baselines))))
 
 
+def _active(store: Store, baseline: Baseline) -> Baseline | None:
+    """Return the active version of the same channel and label."""
+    enrolled = store.baselines(baseline.asset, baseline.channel, active_only=True)
+    return next((each for each in enrolled if each.label == baseline.label), None)
+
+
+def _pooled_level(first: Baseline, second: Baseline) -> dict[str, Any]:
+    """Level of the windows of both: mean and standard deviation of all, deviations as they were measured."""
+    levels = [baseline.facts["level"] for baseline in (first, second)]
+    counts = [len(baseline.vectors) for baseline in (first, second)]
+    mean = float(np.average([level["mean"] for level in levels], weights=counts))
+    squares = [level["std"] ** 2 + (level["mean"] - mean) ** 2 for level in levels]
+    held_out = [deviation for level in levels for deviation in level["held_out"]]
+    return {"mean": mean, "std": float(np.sqrt(np.average(squares, weights=counts))), "held_out": held_out}
+
+
+def _specimens(facts: dict[str, Any]) -> list[str | None]:
+    """Specimen of each recording; older baselines do not name any."""
+    return facts.get("specimens") or [None] * len(facts["sources"])
+
+
 def _units(baseline: Baseline) -> list[str]:
     """What each window was recorded from: its specimen, or its recording where none was named."""
     facts = baseline.facts
-    specimens = facts.get("specimens") or [None] * len(facts["sources"])
     names = [
         f"specimen {specimen}" if specimen else f"recording {number} of {baseline.label or NORMAL}"
-        for number, specimen in enumerate(specimens)
+        for number, specimen in enumerate(_specimens(facts))
     ]
     return [names[number] for number in facts["source_of_window"]]
 

@@ -39,6 +39,8 @@ class Enrolled:
     label: str | None
     version: int
     windows: int
+    windows_before: int
+    """Windows enrolled earlier that were kept beside these."""
     window_s: float
     hop_s: float
     spread: float
@@ -108,18 +110,25 @@ def enroll(
     channel: str,
     label: str | None = None,
     specimens: Sequence[str] = (),
+    extend: bool = False,
     window_s: float = DEFAULT_WINDOW_S,
     hop_s: float | None = None,
 ) -> Enrolled:
     """Embed recordings and store them as the newest baseline of a channel, in one transaction.
 
     Without `label` they are its normal state; with one, examples of a fault. `specimens` names what was recorded (a
-    bearing, a pump): one for all recordings or one for each. Raises BadInputError for recordings that differ in rate,
-    are too short, constant, copies of each other or too few to calibrate a threshold.
+    bearing, a pump): one for all recordings or one for each. `extend` keeps the examples of this fault that are
+    enrolled already. Raises BadInputError for recordings that differ in rate, are too short, constant, copies of each
+    other or too few to calibrate a threshold, UsageError for a normal state that is to be extended.
     """
     check_topic_level("asset", asset)
     check_topic_level("channel", channel)
     _check_label(label)
+    if extend and not label:
+        raise UsageError(
+            "--add is for examples of a fault; a normal state is calibrated as a whole: enrol all of its recordings "
+            "together"
+        )
     specimen_of = _specimens(specimens, len(recordings))
     _check_rates(recordings)
     _check_copies(recordings)
@@ -139,22 +148,22 @@ def enroll(
         **_facts(session.bundle, cut, calibration),
     }
     vectors = cut.embeddings.reshape(len(cut.owner), -1)
-    version, fusion = add(
-        store, Baseline(asset, channel, label, vectors, time.time() + cut.end_s, facts, cut.views_side_by_side)
-    )
+    baseline = Baseline(asset, channel, label, vectors, time.time() + cut.end_s, facts, cut.views_side_by_side)
+    added = add(store, baseline, extend=extend)
     tail = fit_tail(held_out) if len(held_out) else None
     return Enrolled(
         asset=asset,
         channel=channel,
         label=label,
-        version=version,
+        version=added.version,
         windows=len(cut.owner),
+        windows_before=added.windows_before,
         window_s=window_s,
         hop_s=hop_s,
         spread=float(np.median(held_out)) if len(held_out) else 0.0,
         thresholds={f"{rate:g}": tail.threshold(rate, hop_s) for rate in (1.0, 0.1)} if tail else {},
         alone=tuple(recordings[index].path.name for index in calibration.alone),
-        fusion=fusion,
+        fusion=added.fusion,
     )
 
 
