@@ -54,6 +54,7 @@ def list_baselines(state_dir: StateDir = Path("state"), as_json: AsJson = False)
 
 def _facts(row: "Baseline") -> dict[str, Any]:
     """What is told about a baseline."""
+    from fisher_edge.decision.baselines import specimens_of
     from fisher_edge.dsp.blocks import rfc3339
 
     return {
@@ -67,7 +68,7 @@ def _facts(row: "Baseline") -> dict[str, Any]:
         "rate_hz": row.facts["rate_hz"],
         "model": row.facts["model"]["name"],
         "recordings": row.facts["sources"],
-        "specimens": row.facts.get("specimens") or [None] * len(row.facts["sources"]),
+        "specimens": specimens_of(row),
     }
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "NORMAL",
     "Added",
     "activate",
+    "active_of",
     "add",
     "bank_of",
     "comparable",
@@ -31,6 +32,7 @@ __all__ = [
     "remove",
     "same_front_end",
     "shared_views",
+    "specimens_of",
     "view_bank",
     "views_of",
 ]
@@ -60,7 +62,8 @@ def add(store: Store, baseline: Baseline, *, extend: bool = False) -> Added:
     another way or are among the new ones.
     """
     with store.transaction(durable=True):
-        before = _active(store, baseline) if extend else None
+        enrolled = store.baselines(baseline.asset, baseline.channel, active_only=True) if extend else []
+        before = active_of(enrolled, baseline.label)
         version = store.add_baseline(joined(before, baseline) if before else baseline)
         fusion = _learn(store, baseline.asset, baseline.channel)
     return Added(version, len(before.vectors) if before else 0, fusion)
@@ -87,7 +90,7 @@ def joined(first: Baseline, second: Baseline) -> Baseline:
     facts = {
         **later,
         "sources": earlier["sources"] + later["sources"],
-        "specimens": _specimens(earlier) + _specimens(later),
+        "specimens": specimens_of(first) + specimens_of(second),
         "source_of_window": earlier["source_of_window"] + owners,
         "level": _pooled_level(first, second),
     }
@@ -116,6 +119,16 @@ def remove(store: Store, asset: str, channel: str, label: str | None) -> int:
         count = store.remove(asset, channel, label)
         _learn(store, asset, channel)
         return count
+
+
+def active_of(enrolled: Sequence[Baseline], label: str | None) -> Baseline | None:
+    """Return the one of a channel's active baselines that has this label (None: its normal state), if there is one."""
+    return next((baseline for baseline in enrolled if baseline.label == label), None)
+
+
+def specimens_of(baseline: Baseline) -> list[str | None]:
+    """Specimen of each recording; older baselines do not name any."""
+    return baseline.facts.get("specimens") or [None] * len(baseline.facts["sources"])
 
 
 def comparable(baselines: Sequence[Baseline], normal: Baseline) -> list[Baseline]:
@@ -196,7 +209,7 @@ def _view_vectors(baseline: Baseline, view: View) -> FloatArray:
 def _learn(store: Store, asset: str, channel: str) -> Fusion | None:
     """Learn the weights from all active baselines of a channel and keep them; None without examples of faults."""
     enrolled = store.baselines(asset, channel, active_only=True)
-    normal = next((baseline for baseline in enrolled if baseline.label is None), None)
+    normal = active_of(enrolled, None)
     faults = comparable(enrolled, normal) if normal else []
     fusion = _weigh([normal, *faults]) if normal and faults else None
     store.set_fusion(asset, channel, fusion.to_dict() if fusion else None)
@@ -211,12 +224,6 @@ def _weigh(baselines: Sequence[Baseline]) -> Fusion:
     return weigh(vectors, _labels(baselines), list(chain.from_iterable(map(_units, baselines))))
 
 
-def _active(store: Store, baseline: Baseline) -> Baseline | None:
-    """Return the active version of the same channel and label."""
-    enrolled = store.baselines(baseline.asset, baseline.channel, active_only=True)
-    return next((each for each in enrolled if each.label == baseline.label), None)
-
-
 def _pooled_level(first: Baseline, second: Baseline) -> dict[str, Any]:
     """Level of the windows of both: mean and standard deviation of all, deviations as they were measured."""
     levels = [baseline.facts["level"] for baseline in (first, second)]
@@ -227,17 +234,12 @@ def _pooled_level(first: Baseline, second: Baseline) -> dict[str, Any]:
     return {"mean": mean, "std": float(np.sqrt(np.average(squares, weights=counts))), "held_out": held_out}
 
 
-def _specimens(facts: dict[str, Any]) -> list[str | None]:
-    """Specimen of each recording; older baselines do not name any."""
-    return facts.get("specimens") or [None] * len(facts["sources"])
-
-
 def _units(baseline: Baseline) -> list[str]:
     """What each window was recorded from: its specimen, or its recording where none was named."""
     facts = baseline.facts
     names = [
         f"specimen {specimen}" if specimen else f"recording {number} of {baseline.label or NORMAL}"
-        for number, specimen in enumerate(_specimens(facts))
+        for number, specimen in enumerate(specimens_of(baseline))
     ]
     return [names[number] for number in facts["source_of_window"]]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fisher_edge.decision.baselines import add, front_end_facts
+from fisher_edge.decision.baselines import Added, active_of, add, front_end_facts
 from fisher_edge.decision.cut import Calibration, Cut, calibrate, embed_all, level_facts
 from fisher_edge.decision.evidence import Fusion
 from fisher_edge.decision.threshold import fit_tail
@@ -123,12 +123,7 @@ def enroll(
     """
     check_topic_level("asset", asset)
     check_topic_level("channel", channel)
-    _check_label(label)
-    if extend and not label:
-        raise UsageError(
-            "--add is for examples of a fault; a normal state is calibrated as a whole: enrol all of its recordings "
-            "together"
-        )
+    _check_label(label, extend=extend)
     specimen_of = _specimens(specimens, len(recordings))
     _check_rates(recordings)
     _check_copies(recordings)
@@ -139,7 +134,6 @@ def enroll(
     cut = embed_all(session, recordings, [windows_of(each, front_end, window_s, hop_s) for each in recordings])
     window_frames, hop_frames = front_end.frames_of(window_s), front_end.frames_of(hop_s)
     calibration = Calibration.none(front_end.views) if label else calibrate(cut, front_end, window_frames)
-    held_out = calibration.distances
     facts = {
         "sources": [recording.path.name for recording in recordings],
         "specimens": specimen_of,
@@ -149,20 +143,25 @@ def enroll(
     }
     vectors = cut.embeddings.reshape(len(cut.owner), -1)
     baseline = Baseline(asset, channel, label, vectors, time.time() + cut.end_s, facts, cut.views_side_by_side)
-    added = add(store, baseline, extend=extend)
+    return _enrolled(baseline, add(store, baseline, extend=extend), calibration, window_s, hop_s)
+
+
+def _enrolled(baseline: Baseline, added: Added, calibration: Calibration, window_s: float, hop_s: float) -> Enrolled:
+    """Say what was stored, and what its calibration means."""
+    held_out = calibration.distances
     tail = fit_tail(held_out) if len(held_out) else None
     return Enrolled(
-        asset=asset,
-        channel=channel,
-        label=label,
+        asset=baseline.asset,
+        channel=baseline.channel,
+        label=baseline.label,
         version=added.version,
-        windows=len(cut.owner),
+        windows=len(baseline.vectors),
         windows_before=added.windows_before,
         window_s=window_s,
         hop_s=hop_s,
         spread=float(np.median(held_out)) if len(held_out) else 0.0,
         thresholds={f"{rate:g}": tail.threshold(rate, hop_s) for rate in (1.0, 0.1)} if tail else {},
-        alone=tuple(recordings[index].path.name for index in calibration.alone),
+        alone=tuple(baseline.facts["sources"][index] for index in calibration.alone),
         fusion=added.fusion,
     )
 
@@ -187,7 +186,7 @@ def _facts(bundle: Bundle, cut: Cut, calibration: Calibration) -> dict[str, Any]
 def _check_fits(store: Store, asset: str, channel: str, rate_hz: int, window_s: float, front_end: FrontEnd) -> None:
     """Refuse examples of a fault that the normal state of the channel cannot be compared with."""
     enrolled = store.baselines(asset, channel, active_only=True)
-    normal = next((baseline for baseline in enrolled if baseline.label is None), None)
+    normal = active_of(enrolled, None)
     if normal is None:
         raise BadInputError(
             f"the normal state of {asset}/{channel} is not enrolled yet; enrol it first, then examples of faults"
@@ -220,8 +219,13 @@ def _specimens(specimens: Sequence[str], recordings: int) -> list[str | None]:
     return [*specimens] * recordings if len(specimens) == 1 else [*specimens]
 
 
-def _check_label(label: str | None) -> None:
-    """Refuse names of a fault that say nothing."""
+def _check_label(label: str | None, *, extend: bool) -> None:
+    """Refuse names of a fault that say nothing, and a normal state that is to be extended."""
+    if extend and label is None:
+        raise UsageError(
+            "--add is for examples of a fault; a normal state is calibrated as a whole: enrol all of its recordings "
+            "together"
+        )
     if label is not None and (label.strip() in {"", "normal"} or not label.isprintable()):
         raise BadInputError(
             f"label {label!r} names no fault; give the fault the recordings show, or none for the normal state"

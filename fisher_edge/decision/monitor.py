@@ -21,7 +21,7 @@ from fisher_edge.decision.alarm import (
     worse,
 )
 from fisher_edge.decision.bank import Match
-from fisher_edge.decision.baselines import bank_of, comparable, same_front_end
+from fisher_edge.decision.baselines import active_of, bank_of, comparable, same_front_end
 from fisher_edge.decision.evidence import Fusion
 from fisher_edge.decision.examples import examples_of
 from fisher_edge.decision.threshold import Tail, fit_tail, probability
@@ -248,7 +248,7 @@ def load_monitor(
     Raises BadInputError when no normal state is enrolled, or it was enrolled with another model.
     """
     baselines = store.baselines(asset, channel, active_only=True)
-    normal = next((baseline for baseline in baselines if baseline.label is None), None)
+    normal = active_of(baselines, None)
     if normal is None:
         raise BadInputError(
             f"nothing is enrolled for asset {asset!r}, channel {channel!r} in {store.path}; run: fisher-edge enroll "

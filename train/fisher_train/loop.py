@@ -21,12 +21,13 @@ from fisher_train.data.simulated import Plan
 from fisher_train.objectives.objective import Batch
 from fisher_train.recordings.find import Corpus, find
 from fisher_train.run.distributed import World, wrap
+from fisher_train.run.folder import open_run, writing
 from fisher_train.run.logs import open_log
 from fisher_train.run.optimizer import set_rate
 from fisher_train.run.progress import Progress, watch
 from fisher_train.run.recorder import Recorder
 from fisher_train.run.schedule import learning_rate
-from fisher_train.run.settings import Execution, Settings, open_run, writing
+from fisher_train.run.settings import Execution, Settings
 from fisher_train.run.start import start_of
 from fisher_train.run.state import TrainingState, newest, resume
 from fisher_train.run.step import new_state, optimise

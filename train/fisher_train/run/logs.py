@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fisher_edge.errors import MissingExtraError
-from fisher_train.run.settings import replace_file
+from fisher_train.run.folder import replace_file
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -14,9 +14,10 @@ from torch import Tensor
 from fisher_train.checkpoint import Checkpoint
 from fisher_train.objectives.objective import Batch
 from fisher_train.run.distributed import World
+from fisher_train.run.folder import writing
 from fisher_train.run.logs import Log
 from fisher_train.run.progress import Progress
-from fisher_train.run.settings import Execution, Settings, writing
+from fisher_train.run.settings import Execution, Settings
 from fisher_train.run.start import Start, checkpoint_of
 from fisher_train.run.state import TrainingState, save
 
