@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
 
 from fisher_edge.dsp.frontend import FrontEnd
@@ -11,10 +12,12 @@ from fisher_export.verify import Signal
 from fisher_train.checkpoint import Checkpoint, save_checkpoint
 from fisher_train.encoder import Encoder, EncoderConfig
 
-__all__ = ["CONFIG", "FRONT_END", "micro_checkpoint", "save_micro", "signals"]
+__all__ = ["CONFIG", "FRONT_END", "PRODUCTS_OF_A_BLOCK", "micro_checkpoint", "node_kinds", "save_micro", "signals"]
 
 CONFIG = EncoderConfig(embed_dim=32, depth=2, num_heads=2, band_width=50, max_length=128, max_freq=3)
 FRONT_END = FrontEnd(band_width=50, top_band="pad", amplitude="standardise")
+PRODUCTS_OF_A_BLOCK = 6
+"""Query, key, value, projection and the two of the MLP; attention has two more without constant weights."""
 
 
 def micro_checkpoint(config: EncoderConfig = CONFIG, front_end: FrontEnd = FRONT_END) -> Checkpoint:
@@ -43,3 +46,9 @@ def signals(rates_hz: Sequence[int] = (8000, 16_000), seconds: float = 12.0) -> 
         tones = np.sin(2 * np.pi * (100 + 60 * time_s) * time_s) * np.exp(np.sin(time_s))
         found.append(Signal(f"micro-{number}.wav", (tones + 0.1 * noise).astype(np.float32), rate_hz))
     return found
+
+
+def node_kinds(model: onnx.ModelProto) -> dict[str, int]:
+    """Count the nodes of each kind in an exported graph."""
+    names = [node.op_type for node in model.graph.node]
+    return {name: names.count(name) for name in set(names)}

@@ -129,6 +129,26 @@ def test_score_speaks_to_people(state: Path) -> None:
     assert summary.startswith("7 windows: 7 normal; median ")
 
 
+def test_enroll_add_keeps_the_examples_there_are(tmp_path: Path) -> None:
+    """`--add` says how many it joined; a normal state, for which it is not, is a usage error, and nothing changes."""
+    options = (*PLACE, "--window-s", "0.64", "--state-dir", tmp_path)
+    assert run("enroll", *HEALTHY, *options).returncode == 0
+    for number, count in (("inner-5-900rpm", "7 windows"), ("outer-5-1200rpm", "7 windows")):
+        told = run("enroll", BEARING / f"{number}.flac", *options, "--hop-s", "0.64", "--label", "worn", "--add")
+        assert (told.returncode, told.stderr) == (0, "")
+        assert count in told.stdout
+    assert "enrolled as examples of 'worn' beside the 7 there were, version 2" in told.stdout
+    refused = run("enroll", HEALTHY[0], *options, "--add")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.count("\n") == 1
+    rows = json.loads(run("baseline", "list", "--state-dir", tmp_path, "--json").stdout)
+    assert [(row["label"], row["windows"], row["active"]) for row in rows] == [
+        (None, 42, True),
+        ("worn", 7, False),
+        ("worn", 14, True),
+    ]
+
+
 def test_baseline_list_shows_versions(state: Path, tmp_path: Path) -> None:
     """The list names channel, label, version and model, as JSON and as text; an empty one says what to run."""
     listed = run("baseline", "list", "--state-dir", state, "--json")

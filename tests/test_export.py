@@ -24,7 +24,6 @@ from fisher_edge.errors import BadArtifactError, BadInputError, UsageError
 from fisher_export import pipeline
 from fisher_export.graph import build_graph
 from fisher_export.pipeline import Exported, Precision, Signal, export
-from fisher_export.quantise import quantise_dynamic_int8
 from fisher_export.verify import cut_windows, neighbour_agreement
 from fisher_train.checkpoint import Checkpoint, build_encoder, load_checkpoint
 
@@ -32,10 +31,6 @@ DATA = Path(__file__).parent / "data"
 SHARED = Path(__file__).parents[2] / "shared" / "reference" / "model"
 NANO = Path(__file__).parents[1] / "train" / "checkpoints" / "nano"
 TOLERANCE = 1e-4
-PRODUCTS_OF_A_BLOCK = 6
-"""Query, key, value, projection and the two of the MLP; attention has two more without constant weights."""
-INT8_PRODUCTS = 6
-"""Of micro: five of the first block, the keys of the last."""
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +49,6 @@ def run(model: onnx.ModelProto, bands: np.ndarray) -> np.ndarray:
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     found: np.ndarray = session.run(None, {"bands": bands})[0]
     return found
-
-
-def kinds(model: onnx.ModelProto) -> dict[str, int]:
-    """Count the nodes of each kind."""
-    names = [node.op_type for node in model.graph.node]
-    return {name: names.count(name) for name in set(names)}
 
 
 @pytest.mark.parametrize(
@@ -143,9 +132,9 @@ def test_graph_is_what_old_runtimes_read() -> None:
 
 def test_graph_has_the_nodes_it_should() -> None:
     """LayerNorms are one node each, products those of the blocks, and nothing is quantised in float32."""
-    found = kinds(build_graph(micro.micro_checkpoint()))
+    found = micro.node_kinds(build_graph(micro.micro_checkpoint()))
     assert found["LayerNormalization"] == 1 + 2 * micro.CONFIG.depth
-    assert found["MatMul"] == (PRODUCTS_OF_A_BLOCK + 2) * micro.CONFIG.depth
+    assert found["MatMul"] == (micro.PRODUCTS_OF_A_BLOCK + 2) * micro.CONFIG.depth
     assert (found["Conv"], found["Softmax"], found["Erf"]) == (1, micro.CONFIG.depth, micro.CONFIG.depth)
     assert not found.keys() & {"Pow", "ReduceMean", "MatMulInteger", "QuantizeLinear"}
 
@@ -160,50 +149,6 @@ def test_last_block_computes_the_cls_token_alone() -> None:
     first, last = session.run(names, {"bands": np.zeros((3, 64, 50), np.float32)})
     assert first.shape == (3, 1 + 4 * 3, 128)
     assert last.shape == (3, 1, 128)
-
-
-def test_int8_quantises_the_weight_products_and_nothing_else() -> None:
-    """Products with constant weights are int8, a scale a channel, but for values and what [CLS] alone goes through."""
-    before = build_graph(micro.micro_checkpoint())
-    products = {node.input[1] for node in before.graph.node if node.op_type == "MatMul" and "blocks" in node.input[1]}
-    depth = micro.CONFIG.depth
-    wanted = {name for name in products if "value" not in name and f".{depth - 1}." not in name}
-    wanted.add(f"blocks.{depth - 1}.attn.key.weight")
-    after = quantise_dynamic_int8(build_graph(micro.micro_checkpoint()))
-    found = kinds(after)
-    assert len(products) == PRODUCTS_OF_A_BLOCK * depth
-    assert found["MatMulInteger"] == len(wanted) == INT8_PRODUCTS
-    assert found["MatMul"] == 2 * depth + len(products) - len(wanted)
-    for kind in ("Conv", "LayerNormalization", "Softmax", "Erf"):
-        assert found[kind] == kinds(before)[kind]
-    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in after.graph.initializer}
-    int8 = {name.removesuffix("_quantized") for name, value in weights.items() if name.endswith("_quantized")}
-    assert int8 == wanted
-    for name in wanted:
-        value = weights[f"{name}_quantized"]
-        assert value.dtype == np.int8
-        assert weights[f"{name}_scale"].shape == (value.shape[1],)
-        assert not weights[f"{name}_zero_point"].any()
-    assert [opset.version for opset in after.opset_import if opset.domain == ""] == [17]
-    assert after.ir_version == 8
-
-
-def test_int8_products_all_run_in_int8_kernels(checkpoint_path: Path, tmp_path: Path) -> None:
-    """After ONNX Runtime's fusions every int8 product is one int8 kernel: a silent fallback is much slower."""
-    export(checkpoint_path, tmp_path / "out", "int8", micro.signals(), force=True)
-    options = onnxruntime.SessionOptions()
-    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
-    options.log_severity_level = 3
-    onnxruntime.InferenceSession(
-        tmp_path / "out" / "encoder.onnx",
-        options,
-        providers=["CPUExecutionProvider"],
-        disabled_optimizers=["SkipLayerNormFusion"],
-    )
-    found = kinds(onnx.load(tmp_path / "optimised.onnx"))
-    fused = found.get("MatMulIntegerToFloat", 0) + found.get("DynamicQuantizeMatMul", 0)
-    assert fused == INT8_PRODUCTS
-    assert "MatMulInteger" not in found
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
@@ -239,13 +184,6 @@ def test_manifest_says_what_the_bundle_is(checkpoint_path: Path, tmp_path: Path,
     assert exported.model_bytes == (exported.path / "encoder.onnx").stat().st_size
     assert [path.name for path in tmp_path.iterdir()] == ["deep"]
     assert [path.name for path in exported.path.parent.iterdir()] == ["out"]
-
-
-def test_int8_is_smaller(tmp_path: Path) -> None:
-    """int8 stores most weights in a byte."""
-    config = replace(micro.CONFIG, embed_dim=128, num_heads=4, depth=6)
-    model = build_graph(micro.micro_checkpoint(config))
-    assert len(quantise_dynamic_int8(model).SerializeToString()) < 0.5 * len(model.SerializeToString())
 
 
 @pytest.fixture
