@@ -32,6 +32,10 @@ class BadInputError(FisherEdgeError):
     exit_code = 4
 
 
+class SensorError(BadInputError):
+    """A sensor delivers, but what it delivers cannot be trusted: its channel becomes check_function."""
+
+
 class StateError(FisherEdgeError):
     """The state directory or its database cannot be used."""
 

@@ -87,6 +87,11 @@ def error(fields: dict[str, Any]) -> bytes:
     return bytes([fields["code"], 0, 0, 0]) + little(fields["sequence"], 4) + text(fields["text"], 48)
 
 
+def nothing(_: dict[str, Any]) -> bytes:
+    """Body of a command that needs none."""
+    return b""
+
+
 PONG = (("token", 8), ("ticks_received", 4), ("ticks_sent", 4))
 STATS = (("dropped", 8), ("overruns", 4), ("frames_sent", 4), ("bad_frames", 4))
 KINDS = {
@@ -95,9 +100,9 @@ KINDS = {
     "PONG": (3, lambda fields: integers(fields, PONG)),
     "STATS": (4, lambda fields: integers(fields, STATS)),
     "ERROR": (5, error),
-    "WHO": (129, lambda fields: b""),
-    "START": (130, lambda fields: b""),
-    "STOP": (131, lambda fields: b""),
+    "WHO": (129, nothing),
+    "START": (130, nothing),
+    "STOP": (131, nothing),
     "SET_RATE": (132, lambda fields: integers(fields, (("rate_mhz", 4),))),
     "PING": (133, lambda fields: integers(fields, (("token", 8),))),
 }
@@ -180,7 +185,7 @@ def streams_of_bytes() -> list[dict[str, Any]]:
     """Bytes as a link may bring them, with the numbers of the golden frames a receiver finds in them."""
     frames = [bytes.fromhex(one["frame"]) for one in golden()]
     flipped = bytearray(frames[3])
-    flipped[9] ^= 4
+    flipped[9] ^= 2
     split = bytearray(frames[3])
     split[12] = 0
     full = cobs_of_254()
@@ -192,11 +197,21 @@ def streams_of_bytes() -> list[dict[str, Any]]:
         {"name": "one bit", "bytes": (frames[2] + bytes(flipped) + frames[4]).hex(), "found": [2, 4], "damaged": 1},
         {"name": "a zero inside", "bytes": (bytes(split) + frames[4]).hex(), "found": [4], "damaged": 2},
         {"name": "its end is lost", "bytes": (frames[3][:-1] + frames[4]).hex(), "found": [3, 4], "damaged": 0},
-        {"name": "its end is not zero", "bytes": (frames[3][:-1] + b"\1" + frames[4]).hex(), "found": [4], "damaged": 1},
+        {
+            "name": "its end is not zero",
+            "bytes": (frames[3][:-1] + b"\1" + frames[4]).hex(),
+            "found": [4],
+            "damaged": 1,
+        },
         {"name": "nothing but delimiters", "bytes": bytes(9).hex(), "found": [], "damaged": 0},
         {"name": "too long", "bytes": (b"\0" + b"\xff" * 3000 + frames[2]).hex(), "found": [2], "damaged": 1},
         {"name": "too short", "bytes": (frame(b"\1\x81" + bytes(5)) + frames[13]).hex(), "found": [13], "damaged": 1},
-        {"name": "an empty last group", "bytes": (b"\0" + full + b"\1\0" + frames[2]).hex(), "found": [2], "damaged": 1},
+        {
+            "name": "an empty last group",
+            "bytes": (b"\0" + full + b"\1\0" + frames[2]).hex(),
+            "found": [2],
+            "damaged": 1,
+        },
     ]
 
 

@@ -12,7 +12,7 @@ from fisher_edge.decision.alarm import Interruption
 from fisher_edge.decision.monitor import Monitor, Unenrolled
 from fisher_edge.dsp.frontend import FrontEnd
 from fisher_edge.dsp.stream import WindowStream
-from fisher_edge.errors import FisherEdgeError
+from fisher_edge.errors import FisherEdgeError, SensorError
 from fisher_edge.sources.open import Source
 
 __all__ = ["Channel"]
@@ -63,7 +63,8 @@ class Channel:
                 if failures == 0:
                     expected = isinstance(error, FisherEdgeError | OSError)
                     reason = str(error) if expected else f"internal error, {type(error).__name__}: {error}"
-                    self._interrupt("no_data", reason, stop, None if expected else error)
+                    state: Interruption = "check_function" if isinstance(error, SensorError) else "no_data"
+                    self._interrupt(state, reason, stop, None if expected else error)
                 failures += 1
                 stop.wait(random.uniform(0.5, 1) * min(LONGEST_PAUSE_S, 2.0**failures))  # noqa: S311 -- jitter
         self.ended.set()

@@ -4,6 +4,8 @@
 deliver them.
 """
 
+import json
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -77,7 +79,8 @@ def read_recording(
     """Open one channel of a recording, and read it once to check every sample.
 
     `rate_hz` is needed for .npy files, which carry none, and must agree with the file's own otherwise;
-    `channel` counts from 0 and is needed when there are several. Raises BadInputError with one line.
+    `channel` counts from 0 and is needed when there are several. A file that `fisher-edge bridge record` wrote says
+    what its full scale is: its samples are in the unit of the sensor. Raises BadInputError with one line.
     """
     if not path.is_file():
         raise BadInputError(f"no file at {path}; check the path")
@@ -85,6 +88,7 @@ def read_recording(
         raise BadInputError(f"{path} is empty; record it again")
     frames, channels, rate = (_open_npy if _is_npy(path) else _open_sound)(path, rate_hz)
     _check_channel(path, frames, channels, channel)
+    scale *= 1.0 if _is_npy(path) else _full_scale(path)
     unscaled = Recording(path, None, rate, channel or 0)
     read, bad, largest = 0, 0, 0.0
     for samples in unscaled.blocks():
@@ -130,6 +134,22 @@ def _npy_blocks(path: Path, channel: int, step: int) -> Iterator[npt.NDArray[Any
         file.seek(array.offset + (0 if in_rows else channel * frames * array.itemsize))
         for done in range(0, frames, step):
             yield np.fromfile(file, array.dtype, width * min(step, frames - done))[first::width]
+
+
+def _full_scale(path: Path) -> float:
+    """Return what 1.0 of a sound file stands for: what its comment says when we wrote it, else 1."""
+    with _refusing(path), soundfile.SoundFile(path) as sound:
+        comment = sound.comment
+    try:
+        facts = json.loads(comment)["fisher-edge"]
+    except (ValueError, KeyError, TypeError):  # the comment of somebody else
+        return 1.0
+    full_scale = facts.get("full_scale") if isinstance(facts, dict) else None
+    if not isinstance(full_scale, int | float) or not math.isfinite(full_scale) or full_scale == 0:
+        raise BadInputError(
+            f"{path}: its comment gives full_scale = {full_scale!r}, which is no scale; record it again"
+        )
+    return float(full_scale)
 
 
 def _open_sound(path: Path, rate_hz: int | None) -> tuple[int, int, int]:

@@ -1,0 +1,243 @@
+"""A port on a thread of its own, shared by everybody who wants samples of its device. See `shared_reader`."""
+
+import os
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import serial
+
+from fisher_bridge.continuity import Samples
+from fisher_bridge.port import PortSettings, open_port
+from fisher_bridge.session import CLOCK_S, Session
+from fisher_edge.errors import BadInputError, FisherEdgeError, UsageError
+
+__all__ = ["PortReader", "Subscription", "shared_reader"]
+
+READ_BYTES = 1 << 16
+TICK_S = 0.1
+DELIVER_S = 0.05
+"""Samples are handed on so often, many frames at once."""
+GREETING_S = 5.0
+"""A board that is reset when its port is opened says HELLO within so long."""
+SILENCE_S = 3.0
+"""A device that answers no ping for so long is not there."""
+LONGEST_QUEUE = 600
+"""Deliveries, of DELIVER_S each, that wait for a consumer: half a minute; then the oldest are dropped."""
+JOIN_S = 2.0
+
+
+class Subscription:
+    """The samples of one stream for one consumer, in order; `dropped` counts what it did not take in time."""
+
+    def __init__(self, stream: int) -> None:
+        self.stream = stream
+        self.dropped = 0
+        self._waiting: deque[Samples] = deque()
+        self._ready = threading.Condition()
+        self._failure: Exception | None = None
+
+    def put(self, samples: Samples) -> None:
+        """Add samples; the oldest leave when the consumer is far behind, and are missing from the index."""
+        with self._ready:
+            if len(self._waiting) >= LONGEST_QUEUE:
+                self.dropped += len(self._waiting.popleft().raw)
+            self._waiting.append(samples)
+            self._ready.notify()
+
+    def fail(self, failure: Exception) -> None:
+        """End the subscription with an error, after what waits has been taken."""
+        with self._ready:
+            self._failure = failure
+            self._ready.notify()
+
+    def take(self, timeout_s: float) -> list[Samples]:
+        """Return what waits, after at most `timeout_s`; raises the error that ended the reading."""
+        with self._ready:
+            if not self._waiting and self._failure is None:
+                self._ready.wait(timeout_s)
+            taken = list(self._waiting)
+            self._waiting.clear()
+            if not taken and self._failure is not None:
+                raise self._failure
+            return taken
+
+
+class PortReader:
+    """Reads one port until it fails or is closed; a reader that has failed is not started again."""
+
+    def __init__(self, settings: PortSettings) -> None:
+        self.settings = settings
+        self.session = Session(settings.baud, time.monotonic())
+        self.failure: Exception | None = None
+        self.received_bytes = 0
+        self._port = open_port(settings)
+        self._opened_s = time.monotonic()
+        self._heard_s = self._opened_s
+        self._delivered_s = self._opened_s
+        self._lock = threading.Lock()
+        self._subscriptions: list[Subscription] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"port {settings.path}", daemon=True)
+
+    def start(self) -> None:
+        """Begin reading."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop the device's streams, and close the port."""
+        self._stop.set()
+        self._thread.join(JOIN_S)
+
+    @contextmanager
+    def subscribe(self, stream: int, rate_hz: float | None = None) -> Iterator[Subscription]:
+        """Give the samples of a stream, which runs as long as somebody wants it.
+
+        Raises UsageError when others want it at another rate.
+        """
+        subscription = Subscription(stream)
+        with self._lock:
+            if self.session.wanted.get(stream, rate_hz) != rate_hz:
+                raise UsageError(
+                    f"stream {stream} of {self.settings.path} is asked for at {self.session.wanted[stream]} and at "
+                    f"{rate_hz} Hz; give all channels of a stream one rate_hz"
+                )
+            self.session.want(stream, rate_hz, time.monotonic())
+            self._subscriptions.append(subscription)
+        try:
+            yield subscription
+        finally:
+            with self._lock:
+                self._subscriptions.remove(subscription)
+                if stream not in {other.stream for other in self._subscriptions} and self.failure is None:
+                    self._write(self.session.unwant(stream))
+
+    def raise_failure(self) -> None:
+        """Raise what ended the reading, if anything has."""
+        if self.failure is not None:
+            raise self.failure
+
+    def _run(self) -> None:
+        """Serve the port; whatever ends that is handed to everybody who waits."""
+        try:
+            while not self._stop.is_set():
+                self._serve()
+        except Exception as error:  # noqa: BLE001 -- handed on to every consumer
+            failure = error if isinstance(error, FisherEdgeError) else self._gone(error)
+            with self._lock:
+                self.failure = failure
+                for subscription in self._subscriptions:
+                    subscription.fail(failure)
+        finally:
+            with suppress(OSError):  # a device that is gone cannot be closed politely
+                self._port.close()
+
+    def _serve(self) -> None:
+        """Send what is due, wait for bytes, take them."""
+        now_s = time.monotonic()
+        with self._lock:
+            self._write(self.session.due(now_s))
+            wait_s = min(TICK_S, max(0.0, self.session.next_due_s() - now_s))
+        if select.select([self._port.fileno()], [], [], wait_s)[0]:
+            data = os.read(self._port.fileno(), READ_BYTES)
+            if not data:
+                raise BadInputError(f"{self.settings.path} is gone; plug the device in again")
+            now_s = time.monotonic()
+            with self._lock:
+                self._heard_s = now_s
+                self.received_bytes += len(data)
+                self.session.receive(data, now_s)
+        if time.monotonic() - self._delivered_s >= DELIVER_S:
+            self._deliver()
+
+    def _deliver(self) -> None:
+        """Hand on what has arrived, and check that the device is there and does as it is told."""
+        self._delivered_s = time.monotonic()
+        with self._lock:
+            for samples in self.session.take(self._delivered_s):
+                for subscription in self._subscriptions:
+                    if subscription.stream == samples.stream.number:
+                        subscription.put(samples)
+            self._check(self._delivered_s)
+
+    def _check(self, now_s: float) -> None:
+        """Raise BadInputError when there is no device, it is not what was asked for, or it refuses."""
+        session, path = self.session, self.settings.path
+        if session.hello is None:
+            if now_s - max(self._opened_s, session.met_s) > GREETING_S:
+                raise BadInputError(self._no_greeting())
+            return
+        if now_s - self._heard_s > SILENCE_S:
+            raise BadInputError(f"{path} has been silent for {SILENCE_S:g} s; check the cable and the device")
+        for stream in session.wanted:
+            if session.hello.stream(stream) is None:
+                there = ", ".join(str(info.number) for info in session.hello.streams)
+                raise BadInputError(f"{path} has no stream {stream}; it has {there}")
+        if session.clock is None and now_s - session.met_s > CLOCK_S:
+            raise BadInputError(f"{path} answers no pings, so that its clock is not known; check its firmware")
+        if session.refusal is not None:
+            raise BadInputError(f"{path}: the device says {session.refusal.text!r}; ask for what it can do")
+
+    def _no_greeting(self) -> str:
+        """Say what came instead of a HELLO."""
+        path, baud, decoder = self.settings.path, self.settings.baud, self.session.decoder
+        if decoder.other_versions:
+            versions = ", ".join(str(version) for version in sorted(decoder.other_versions))
+            return f"{path} speaks version {versions} of the protocol, this bridge version 1; update the older one"
+        if not self.received_bytes:
+            return f"{path}: nothing came in {GREETING_S:g} s; check the cable, the power and the baud rate ({baud})"
+        said = f" (it says {decoder.text!r})" if decoder.text else ""
+        return (
+            f"{path}: {self.received_bytes} bytes came in {GREETING_S:g} s, and no HELLO{said}; "
+            f"check the baud rate ({baud}) and the firmware"
+        )
+
+    def _write(self, data: bytes) -> None:
+        """Send what the port takes now: every question is asked again, and a ping that is lost is one of many."""
+        if data:
+            with suppress(BlockingIOError):
+                os.write(self._port.fileno(), data)
+
+    def _gone(self, error: Exception) -> Exception:
+        """Say in our words that a port cannot be read any more."""
+        if not isinstance(error, OSError | serial.SerialException):
+            return error
+        reason = os.strerror(error.errno).lower() if error.errno else str(error)
+        return BadInputError(f"{self.settings.path} is gone ({reason}); plug the device in again")
+
+
+_readers: dict[str, tuple[PortReader, int]] = {}
+_readers_lock = threading.Lock()
+
+
+@contextmanager
+def shared_reader(settings: PortSettings) -> Iterator[PortReader]:
+    """Give the reader of a port, the same to everybody while it works: a port can be opened only once.
+
+    Raises BadInputError when the port cannot be opened, UsageError when it is open with other settings.
+    """
+    key = os.path.realpath(settings.path)
+    with _readers_lock:
+        reader, users = _readers.get(key, (None, 0))
+        if reader is None or reader.failure is not None:
+            reader, users = PortReader(settings), 0
+            reader.start()
+        elif (reader.settings.baud, reader.settings.rtscts) != (settings.baud, settings.rtscts):
+            raise UsageError(
+                f"{settings.path} is asked for with two settings; give all its channels one baud and rtscts"
+            )
+        _readers[key] = reader, users + 1
+    try:
+        yield reader
+    finally:
+        with _readers_lock:
+            known, users = _readers.get(key, (None, 0))
+            if known is reader and users > 1:
+                _readers[key] = reader, users - 1
+            else:
+                if known is reader:
+                    del _readers[key]
+                reader.close()
