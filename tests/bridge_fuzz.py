@@ -15,11 +15,11 @@ from pathlib import Path
 from bridge_reference import golden
 
 from fisher_bridge.emulator import C_FOLDER
-from fisher_bridge.framing import FrameDecoder, Message, encode_frame
+from fisher_bridge.framing import MAX_MESSAGE, FrameDecoder, Message, encode_frame
 from fisher_bridge.messages import Kind, parse_data, parse_error, parse_hello, parse_pong, parse_stats
 
 BATCH = 2000
-HEADER_BYTES = 8
+LONGEST_BODY = MAX_MESSAGE - 12
 PARSERS: dict[int, Callable[[bytes], object]] = {
     Kind.HELLO: parse_hello,
     Kind.DATA: parse_data,
@@ -103,7 +103,7 @@ def random_message(chance: random.Random, sequence: int) -> Message:
         alphabet = chance.choice([b"\0\1\xff", None])
         length = chance.choice([0, 1, 5, 40, 241, 242, 243, 244, chance.randrange(700)])
         body = bytes(chance.choices(alphabet, k=length)) if alphabet else chance.randbytes(length)
-    return Message(kind, chance.randrange(256), chance.randrange(256), sequence, body)
+    return Message(kind, chance.randrange(256), chance.randrange(256), sequence, body[:LONGEST_BODY])
 
 
 def mutated(chance: random.Random, frame: bytes) -> bytes:

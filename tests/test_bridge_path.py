@@ -77,10 +77,10 @@ def test_bad_line_does_not_move_the_state(gateway: Path, mosquitto: Mosquitto, t
     with Subscriber(mosquitto.port) as subscriber:
         healthy = replayed(GEARBOX / "healthy-load50.flac", tmp_path)
         damage = ["--loss", "1e-4", "--bitflip", "1e-6", "--seed", "2"]
-        with device_options(healthy, None, 1) as options:
-            with emulated([*options, *damage, "--frame", "16", "--link", str(gateway)]) as board:
-                wait_until(lambda: len(subscriber.of("result")) >= 30, "results", 60)
-                sent = board.stop()
+        damage += ["--frame", "16", "--link", str(gateway)]
+        with device_options(healthy, None, 1) as options, emulated([*options, *damage]) as board:
+            wait_until(lambda: len(subscriber.of("result")) >= 30, "results", 60)
+            sent = board.stop()
         results = [message.fields for message in subscriber.of("result")]
     assert sent["frames_lost"] + sent["frames_flipped"] > 0
     assert {result["state"] for result in results[:30]} == {"normal"}

@@ -106,11 +106,14 @@ def device_options(file: Path | None, rate_hz: float | None, channels: int) -> I
 @contextmanager
 def emulated(options: Sequence[str] = ()) -> Iterator[Emulator]:
     """Run an emulated device with options of the C program until the block is left."""
-    with subprocess.Popen([str(build_emulator()), *options], stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+    command = [str(build_emulator()), *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603
         assert process.stdout is not None
+        assert process.stderr is not None
         first = process.stdout.readline()
         if not first:
-            raise BadInputError(f"the emulator refuses {' '.join(options)}; see: fisher-edge bridge emulate --help")
+            said = process.stderr.read().strip().removeprefix("error: ")
+            raise UsageError(f"the emulator says: {said}; choose another value")
         try:
             yield Emulator(process, json.loads(first)["port"])
         finally:

@@ -96,7 +96,9 @@ def record(
     from fisher_edge.dsp.blocks import rfc3339
 
     files: dict[Path, Any] = {}
-    with _stopped_by_signals() as stop, Progress(console=Console(stderr=True), transient=True) as progress:
+    screen = Console(stderr=True)
+    bar_options: dict[str, Any] = {"console": screen, "transient": True, "disable": not screen.is_terminal}
+    with _stopped_by_signals() as stop, Progress(**bar_options) as progress:
         bar = progress.add_task("recording", total=None)
         for piece in pieces(PortSettings(port, baud, rtscts), out, stream, rate_hz, seconds, stop):
             files[piece.path] = piece

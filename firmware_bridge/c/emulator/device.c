@@ -234,16 +234,18 @@ static void send_samples(struct device *device, uint8_t number, int64_t now_ns) 
     struct fisher_data data = {device->options.format, (uint8_t)device->options.channels, (uint16_t)count,
                                ticks_at(taken_ns), stream->index};
     struct fisher_writer writer;
+    bool last = device->options.count > 0 && stream->index + count == device->options.count;
     if (line_has_room(device->line, sizeof frame)) {
         fisher_begin_data(&writer, &device->sender, frame, sizeof frame, number, stream->run, &data);
         put_samples(device, &writer, stream->index, count);
-        line_send(device->line, frame, fisher_end(&writer), count, true, now_ns);
+        /* the last of a run is spared: without it nobody could tell what is missing before */
+        line_send(device->line, frame, fisher_end(&writer), count, !last, now_ns);
     } else {
         device->dropped += count;
     }
     stream->index += count;
     device->samples += number == 0 ? count : 0;
-    if (device->options.count > 0 && stream->index == device->options.count) {
+    if (last) {
         stream->running = false;
         say_stats(device, false, now_ns);
     }
