@@ -1,0 +1,128 @@
+/* Three axes of an accelerometer at 400 Hz over the UART that the alias `fisher-uart` names (USB CDC-ACM works too). */
+#include "fisher_frame.h"
+
+#include <zephyr/device.h>
+#include <zephyr/drivers/sensor.h>
+#include <zephyr/drivers/uart.h>
+#include <zephyr/kernel.h>
+
+enum { AXES = 3, SAMPLES = 16, RATE_HZ = 400 };
+
+static const struct device *const uart = DEVICE_DT_GET(DT_ALIAS(fisher_uart));
+static const struct device *const accelerometer = DEVICE_DT_GET(DT_ALIAS(accel0));
+static const uint8_t firmware[8] = {1}; /* the start of a hash of your build */
+static struct fisher_stream_info stream = {0, 0, FISHER_INT32, AXES, RATE_HZ * 1000, 1, -6, 0, "m/s^2", "accel0"};
+static struct fisher_sender sender;
+static struct fisher_decoder decoder;
+static uint8_t commands[64];
+static int32_t samples[SAMPLES * AXES];
+static uint32_t first_ticks, overruns;
+static uint64_t sample_index;
+static size_t filled;
+
+static void transmit(const uint8_t *bytes, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        uart_poll_out(uart, bytes[i]);
+    }
+}
+
+static void say_hello(void) {
+    uint8_t frame[FISHER_HELLO_FRAME_BYTES(1)];
+    const struct fisher_hello hello = {sys_clock_hw_cycles_per_sec(), k_cycle_get_32() | 1u, firmware, "Zephyr",
+                                       sizeof commands, 1, &stream};
+    transmit(frame, fisher_write_hello(&sender, frame, sizeof frame, &hello));
+}
+
+static void start(void) {
+    if (stream.running == 0) {
+        stream.running = 1;
+        stream.run++;
+        sample_index = 0;
+        filled = 0;
+    }
+}
+
+static void carry_out(const struct fisher_message *command) {
+    uint8_t frame[96];
+    struct fisher_pong pong = {0, k_cycle_get_32(), 0};
+    if (fisher_parse_ping(command, &pong.token)) {
+        pong.ticks_sent = k_cycle_get_32();
+        transmit(frame, fisher_write_pong(&sender, frame, sizeof frame, &pong));
+        return;
+    }
+    if (command->type == FISHER_SET_RATE) {
+        transmit(frame, fisher_write_error(&sender, frame, sizeof frame, FISHER_BAD_RATE, command->sequence, "rate 400 Hz"));
+        return;
+    }
+    if (command->type == FISHER_START) {
+        start();
+    } else if (command->type == FISHER_STOP) {
+        stream.running = 0;
+    }
+    say_hello();
+}
+
+static void listen(void) {
+    struct fisher_message command;
+    uint8_t byte;
+    bool found;
+    while (uart_poll_in(uart, &byte) == 0) {
+        fisher_decode(&decoder, &byte, 1, &command, &found);
+        if (found) {
+            carry_out(&command);
+        }
+    }
+}
+
+/* A sample that cannot be fetched is missing in the index, so that nobody takes its neighbours for consecutive. */
+static void take_sample(void) {
+    struct sensor_value value[AXES];
+    if (sensor_sample_fetch(accelerometer) != 0 || sensor_channel_get(accelerometer, SENSOR_CHAN_ACCEL_XYZ, value) != 0) {
+        overruns++;
+        sample_index += filled + 1;
+        filled = 0;
+        return;
+    }
+    if (filled == 0) {
+        first_ticks = k_cycle_get_32();
+    }
+    for (size_t axis = 0; axis < AXES; axis++) {
+        samples[filled * AXES + axis] = value[axis].val1 * 1000000 + value[axis].val2;
+    }
+    filled++;
+}
+
+static void send_samples(void) {
+    uint8_t frame[FISHER_DATA_FRAME_BYTES(SAMPLES * AXES, 4)];
+    const struct fisher_data data = {FISHER_INT32, AXES, SAMPLES, first_ticks, sample_index};
+    struct fisher_writer writer;
+    fisher_begin_data(&writer, &sender, frame, sizeof frame, 0, stream.run, &data);
+    fisher_put_int32(&writer, samples, SAMPLES * AXES);
+    transmit(frame, fisher_end(&writer));
+    sample_index += SAMPLES;
+    filled = 0;
+}
+
+int main(void) {
+    struct k_timer timer;
+    k_timer_init(&timer, NULL, NULL);
+    k_timer_start(&timer, K_USEC(1000000 / RATE_HZ), K_USEC(1000000 / RATE_HZ));
+    fisher_decoder_init(&decoder, commands, sizeof commands);
+    say_hello();
+    for (;;) {
+        uint32_t expired = k_timer_status_sync(&timer);
+        listen();
+        if (stream.running == 0) {
+            continue;
+        }
+        if (expired > 1) { /* periods in which nothing was taken */
+            sample_index += filled + expired - 1;
+            filled = 0;
+            overruns++;
+        }
+        take_sample();
+        if (filled == SAMPLES) {
+            send_samples();
+        }
+    }
+}
