@@ -20,7 +20,7 @@ demo: $(RUNTIME)
 	$(BIN)/fisher-edge demo
 
 test: $(DEV)
-	@sh scripts/install-mosquitto.sh
+	@sh scripts/install-test-tools.sh
 	$(BIN)/python -m pytest tests
 
 check: $(DEV)

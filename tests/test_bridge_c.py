@@ -6,13 +6,11 @@ from pathlib import Path
 
 import pytest
 from bridge_fuzz import build_library, run
+from compiler import NEEDS_COMPILER
 
 from fisher_bridge.emulator import C_FOLDER
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("make") is None or (shutil.which("gcc") or shutil.which("clang")) is None,
-    reason="make or a C compiler is missing (apt-get install make gcc libc6-dev)",
-)
+pytestmark = NEEDS_COMPILER
 
 
 def make(target: str, folder: Path) -> str:
@@ -39,6 +37,7 @@ def test_c_and_python_agree_on_damaged_frames(tmp_path: Path) -> None:
     assert tally.damaged > 5_000
 
 
+@pytest.mark.skipif(shutil.which("c++") is None, reason="a C++ compiler is missing (apt-get install g++)")
 def test_examples_are_sound_c(tmp_path: Path) -> None:
     """The examples for boards compile against the interfaces they use, with the warnings of the library."""
     assert make("examples", tmp_path).count("check examples/") == 3

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pytest
 import soundfile
 from command import COMMAND, run, run_program
+from compiler import NEEDS_COMPILER
 from mosquitto import wait_until
 
 from fisher_bridge.emulator import Emulator, device_options, emulated
@@ -32,6 +33,7 @@ from fisher_edge.errors import BadInputError, SensorError, UsageError
 from fisher_edge.sources.recording import read_recording
 
 RAMP = 1 << 16
+pytestmark = NEEDS_COMPILER
 
 
 @pytest.fixture

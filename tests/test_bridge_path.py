@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 import soundfile
+from compiler import NEEDS_COMPILER
 from machine import EXAMPLES
 from mosquitto import Mosquitto, Subscriber, wait_until
 
 from fisher_bridge.emulator import device_options, emulated
 
+pytestmark = NEEDS_COMPILER
 COMMAND = [sys.executable, "-m", "fisher_edge.cli"]
 GEARBOX = EXAMPLES / "gearbox"
 PLACE = ("--asset", "gear", "--channel", "vib", "--window-s", "0.64", "--state-dir")
