@@ -114,7 +114,9 @@ def test_two_channels_share_a_port(stop: threading.Event) -> None:
 @pytest.mark.parametrize(
     "options", [["--loss", "0.02"], ["--bitflip", "2e-5"], ["--loss", "1e-2", "--bitflip", "1e-5"]]
 )
-def test_reported_loss_is_the_injected_loss(options: list[str], stop: threading.Event) -> None:
+def test_reported_loss_is_the_injected_loss(
+    options: list[str], stop: threading.Event, caplog: pytest.LogCaptureFixture
+) -> None:
     """Frames lost or damaged on the line are counted to the frame and to the sample, and no block spans a gap."""
     with emulated(["--rate", "100000", "--frame", "200", "--seed", "7", "--count", "300000", *options]) as device:
         with shared_reader(PortSettings(device.port)) as reader, reader.subscribe(0) as subscription:
@@ -127,6 +129,7 @@ def test_reported_loss_is_the_injected_loss(options: list[str], stop: threading.
             wait_until(lambda: reader.session.counts.samples + reader.session.counts.lost_samples >= 300_000, "all", 10)
             counts = reader.session.counts
         sent = device.stop()
+    assert sum("frames lost on the line" in record.message for record in caplog.records) == 1  # one line a minute
     assert sent["frames_lost"] + sent["frames_flipped"] > 5
     assert counts.lost_frames == sent["frames_lost"] + sent["frames_flipped"]
     assert counts.lost_samples == sent["samples_lost"]

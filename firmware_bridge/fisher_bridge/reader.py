@@ -1,5 +1,6 @@
 """A port on a thread of its own, shared by everybody who wants samples of its device. See `shared_reader`."""
 
+import logging
 import os
 import select
 import threading
@@ -28,6 +29,10 @@ SILENCE_S = 3.0
 LONGEST_QUEUE = 600
 """Deliveries, of DELIVER_S each, that wait for a consumer: half a minute; then the oldest are dropped."""
 JOIN_S = 2.0
+REPORT_S = 60.0
+"""Losses are logged when they begin, and then no more often than this."""
+
+log = logging.getLogger(__name__)
 
 
 class Subscription:
@@ -78,6 +83,8 @@ class PortReader:
         self._opened_s = time.monotonic()
         self._heard_s = self._opened_s
         self._delivered_s = self._opened_s
+        self._reported = (0, 0)
+        self._report_s = self._opened_s
         self._lock = threading.Lock()
         self._subscriptions: list[Subscription] = []
         self._stop = threading.Event()
@@ -162,6 +169,21 @@ class PortReader:
                     if subscription.stream == samples.stream.number:
                         subscription.put(samples)
             self._check(self._delivered_s)
+            self._report(self._delivered_s)
+
+    def _report(self, now_s: float) -> None:
+        """Log what has been lost since the last time, so that nothing is lost unnoticed."""
+        counts = self.session.counts
+        lost = counts.lost_frames, counts.dropped_samples
+        if lost != self._reported and now_s >= self._report_s:
+            log.warning(
+                "port %s: %d frames lost on the line (%d samples a channel), %d samples left out by the device so far",
+                self.settings.path,
+                counts.lost_frames,
+                counts.lost_samples,
+                counts.dropped_samples,
+            )
+            self._reported, self._report_s = lost, now_s + REPORT_S
 
     def _check(self, now_s: float) -> None:
         """Raise BadInputError when there is no device, it is not what was asked for, or it refuses."""
