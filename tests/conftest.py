@@ -1,5 +1,6 @@
 """Fixtures that several test files share."""
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -38,3 +39,11 @@ def new_mosquitto(tmp_path: Path) -> Iterator[Callable[..., Mosquitto]]:
 def mosquitto(new_mosquitto: Callable[..., Mosquitto]) -> Mosquitto:
     """Return a running mosquitto that lets everybody in."""
     return new_mosquitto().start()
+
+
+@pytest.fixture
+def stop() -> Iterator[threading.Event]:
+    """Give an event that ends sources, set when the test ends."""
+    event = threading.Event()
+    yield event
+    event.set()

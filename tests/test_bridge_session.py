@@ -5,7 +5,8 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from bridge_reference import KINDS, frame, little, message, stream_fields
+from bridge_reference import KINDS, frame, little, message
+from scripted_board import Board
 
 from fisher_bridge.framing import FrameDecoder, Message
 from fisher_bridge.messages import Kind
@@ -14,54 +15,7 @@ from fisher_bridge.session import Session
 BAUD = 10_000_000
 
 
-class Device:
-    """What a device says, written by the slow reference; `now_s` is the time of the host."""
-
-    def __init__(self, *, sequence: int = 0, boot: int = 1) -> None:
-        self.sequence = sequence
-        self.boot = boot
-        self.run = 0
-        self.running = 0
-        self.index = 0
-        self.rate_mhz = 1_000_000
-        self.heard: list[Message] = []
-        self._decoder = FrameDecoder()
-
-    def hear(self, data: bytes) -> bytes:
-        """Do as told; return the answers."""
-        answers = b""
-        for one in self._decoder.feed(data):
-            self.heard.append(one)
-            if one.kind == Kind.PING:
-                continue
-            if one.kind == Kind.START and not self.running:
-                self.run, self.running, self.index = (self.run + 1) % 256, 1, 0
-            if one.kind == Kind.SET_RATE:
-                self.rate_mhz = int.from_bytes(one.body, "little")
-            answers += self.hello()
-        return answers
-
-    def say(self, kind: str, stream: int, run: int, body: bytes) -> bytes:
-        """Frame one message."""
-        sequence, self.sequence = self.sequence, (self.sequence + 1) % 2**32
-        return frame(message(KINDS[kind][0], stream, run, sequence, body))
-
-    def hello(self) -> bytes:
-        """Say what there is: one stream of two channels."""
-        info = stream_fields(0, 1, 2, self.rate_mhz, run=self.run, running=self.running)
-        said = {"tick_hz": 1_000_000, "boot": self.boot, "firmware": "00" * 8, "board": "", "max_message": 2048}
-        return self.say("HELLO", 0, 0, KINDS["HELLO"][1]({**said, "streams": [info]}))
-
-    def data(self, count: int = 4, *, run: int | None = None) -> bytes:
-        """Send the next samples: each has its index, and the negative of it in the other channel."""
-        indices = range(self.index, self.index + count)
-        values = [value for index in indices for value in (index % 1000, -(index % 1000))]
-        fields = {"format": 1, "channels": 2, "count": count, "ticks": self.index * 1000 % 2**32, "index": self.index}
-        self.index += count
-        return self.say("DATA", 0, self.run if run is None else run, KINDS["DATA"][1]({**fields, "samples": values}))
-
-
-def meet(device: Device) -> Session:
+def meet(device: Board) -> Session:
     """Meet a device and start its stream."""
     session = Session(BAUD, 0.0)
     session.want(0, None, 0.0)
@@ -85,7 +39,7 @@ def taken(session: Session) -> list[tuple[int, int]]:
 
 def test_device_is_asked_started_and_read() -> None:
     """WHO until there is a HELLO, START once, then samples joined over frames."""
-    device = Device()
+    device = Board()
     session = meet(device)
     assert [one.kind for one in device.heard if one.kind != Kind.PING] == [Kind.WHO, Kind.START]
     session.receive(device.data() + device.data() + device.data(1), 0.1)
@@ -103,7 +57,7 @@ def test_questions_are_repeated_until_answered() -> None:
 
 def test_device_that_says_hello_at_once_is_not_answered_in_a_storm() -> None:
     """Each HELLO that shows no running stream does not bring a START: one in half a second does."""
-    device, session = Device(), Session(BAUD, 0.0)
+    device, session = Board(), Session(BAUD, 0.0)
     session.want(0, None, 0.0)
     starts = 0
     for step in range(200):
@@ -115,7 +69,7 @@ def test_device_that_says_hello_at_once_is_not_answered_in_a_storm() -> None:
 def test_lost_frames_and_samples_are_counted_exactly() -> None:
     """Whatever frames are lost, the counts are theirs, and nothing is joined over them."""
     chance = random.Random(5)
-    device = Device(sequence=2**32 - 50)  # and both counters wrap on the way
+    device = Board(sequence=2**32 - 50)  # and both counters wrap on the way
     session = meet(device)
     device.index = 2**32 // 1000 - 100
     session.receive(device.data(), 0.0)
@@ -138,7 +92,7 @@ def test_lost_frames_and_samples_are_counted_exactly() -> None:
 
 def test_samples_the_device_left_out_are_counted_apart() -> None:
     """An index that jumps while the sequence goes on is no loss of the line."""
-    device = Device()
+    device = Board()
     session = meet(device)
     session.receive(device.data(), 0.0)
     device.index += 17
@@ -149,7 +103,7 @@ def test_samples_the_device_left_out_are_counted_apart() -> None:
 
 def test_loss_of_one_stream_is_not_blamed_on_another() -> None:
     """The frame after a loss may be of any stream: each finds its own gap."""
-    device = Device()
+    device = Board()
     session = meet(device)
     session.receive(device.data(), 0.0)
     device.data()  # lost
@@ -160,7 +114,7 @@ def test_loss_of_one_stream_is_not_blamed_on_another() -> None:
 
 def test_damaged_frame_counts_once_as_lost() -> None:
     """A damaged frame shows as a damaged piece and as missing in the sequence."""
-    device = Device()
+    device = Board()
     session = meet(device)
     good, hurt, after = device.data(), bytearray(device.data()), device.data()
     hurt[8] ^= 0x10
@@ -172,7 +126,7 @@ def test_damaged_frame_counts_once_as_lost() -> None:
 
 def test_new_run_is_not_joined_to_the_old_one() -> None:
     """After STOP and START the index begins at 0; ours goes on, with a gap."""
-    device = Device()
+    device = Board()
     session = meet(device)
     session.receive(device.data() + device.data(), 0.0)
     device.running = 0
@@ -188,7 +142,7 @@ def test_new_run_is_not_joined_to_the_old_one() -> None:
 
 def test_unannounced_run_is_left_out_and_asked_for() -> None:
     """When the HELLO of a run is lost its samples wait for nobody: a WHO brings the HELLO, and they count as lost."""
-    device = Device()
+    device = Board()
     session = meet(device)
     session.receive(device.data(), 0.0)
     device.run, device.index = 2, 0
@@ -203,10 +157,10 @@ def test_unannounced_run_is_left_out_and_asked_for() -> None:
 
 def test_boot_in_between_is_met_anew() -> None:
     """A device that boots is asked and started again; nothing is joined, and no loss is made up."""
-    device = Device(sequence=5000)
+    device = Board(sequence=5000)
     session = meet(device)
     session.receive(device.data(), 0.0)
-    again = Device(sequence=0, boot=2)
+    again = Board(sequence=0, boot=2)
     session.receive(b"rst:0x1 (POWERON)\r\n" + again.hello(), 1.0)
     session.receive(again.hear(session.due(1.0)), 1.0)
     session.receive(again.data(), 1.1)
@@ -220,7 +174,7 @@ def test_boot_in_between_is_met_anew() -> None:
 
 def test_rate_asked_for_is_set_before_the_start() -> None:
     """SET_RATE goes out before START, and neither again once the HELLO shows them."""
-    device, session = Device(), Session(BAUD, 0.0)
+    device, session = Board(), Session(BAUD, 0.0)
     session.want(0, 3200.0, 0.0)
     for step in range(6):
         session.receive(device.hear(session.due(step * 0.6)), step * 0.6)
@@ -232,7 +186,7 @@ def test_rate_asked_for_is_set_before_the_start() -> None:
 
 def test_refusal_is_kept() -> None:
     """What a device refuses can be told."""
-    device = Device()
+    device = Board()
     session = meet(device)
     body = KINDS["ERROR"][1]({"code": 3, "sequence": 1, "text": "rate 100 Hz"})
     session.receive(device.say("ERROR", 0, 0, body), 0.0)
@@ -242,7 +196,7 @@ def test_refusal_is_kept() -> None:
 
 def test_bodies_that_are_wrong_are_counted() -> None:
     """A sound frame with a body of the wrong length changes nothing but a count; an unknown type not even that."""
-    device = Device()
+    device = Board()
     session = meet(device)
     for kind in ("HELLO", "DATA", "PONG", "STATS", "ERROR"):
         session.receive(device.say(kind, 0, device.run, bytes(3)), 0.0)
@@ -255,7 +209,7 @@ def test_bodies_that_are_wrong_are_counted() -> None:
 @pytest.mark.parametrize(("baud", "a_second"), [(115_200, 7), (921_600, 20), (10_000_000, 20)])
 def test_pings_leave_a_slow_line_alone(baud: int, a_second: int) -> None:
     """Twenty pings a second, or what two percent of the line can answer."""
-    device, session = Device(), Session(baud, 0.0)
+    device, session = Board(), Session(baud, 0.0)
     session.receive(device.hear(session.due(0.0)), 0.0)
     sent = 0
     for step in range(1000):
@@ -263,7 +217,7 @@ def test_pings_leave_a_slow_line_alone(baud: int, a_second: int) -> None:
     assert sent / 10 == pytest.approx(a_second, abs=1)
 
 
-def pong(device: Device, ping: Message, received_s: float, clock: Any) -> bytes:
+def pong(device: Board, ping: Message, received_s: float, clock: Any) -> bytes:
     """Answer a ping by a clock."""
     ticks = clock(received_s)
     return device.say("PONG", 0, 0, ping.body + 2 * little(ticks, 4))
@@ -271,7 +225,7 @@ def pong(device: Device, ping: Message, received_s: float, clock: Any) -> bytes:
 
 def test_samples_get_their_time_once_the_clock_is_known() -> None:
     """Samples wait for the clock, then have the time at which the device took them, wrap-around included."""
-    device = Device()
+    device = Board()
     session = meet(device)
 
     def clock(host_s: float) -> int:

@@ -18,9 +18,13 @@ WRAP = 1 << 32
 PINGS = 2400
 """Pings remembered: two minutes of twenty a second, so that a clock that warms up is followed."""
 FEWEST = 8
+MOST_PPM = 5000.0
+"""Half a percent."""
 BUCKETS = 24
 PRIOR_PPM = 2000.0
 """How far a clock may be off before anything is measured: an RC oscillator rather than a crystal."""
+SWAY = 0.1
+"""How far the shortest trips themselves may change over the pings, one way against the other, as a share of them."""
 FLOOR_S = 2e-6
 """A quickest ping is not known better than this: the resolution of a tick and of the host's clock."""
 TUNING = 1.345
@@ -55,6 +59,10 @@ class Measured:
 
     value: float
     error: float
+
+    def is_wrong_rate(self) -> bool:
+        """Whether a deviation in ppm is surely too large: lines of a spectrum are off as far, and bins are in Hz."""
+        return abs(self.value) - 3 * self.error > MOST_PPM
 
 
 @dataclass(frozen=True)
@@ -114,13 +122,15 @@ class ClockMap:
             )
         offset_there = np.min(there - sent - slope * sent)
         offset_here = np.max(here - back - slope * back)
+        asymmetry_s = max(0.0, float(offset_there - offset_here) / 2)
+        error = math.hypot(error, SWAY * asymmetry_s / max(float(back[-1] - sent[0]), FLOOR_S))
         middle = (offset_there + offset_here) / 2  # of the device's clock at host time reference_s
         return ClockFit(
             tick_hz=self.tick_hz,
             reference_ticks=reference_ticks,
             reference_s=reference_s - middle / (1 + slope),
             drift_ppm=Measured(slope * 1e6, error * 1e6),
-            offset_error_s=max(0.0, float(offset_there - offset_here) / 2),
+            offset_error_s=asymmetry_s,
         )
 
 

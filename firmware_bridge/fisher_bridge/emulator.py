@@ -26,16 +26,26 @@ FORMATS = {"PCM_24": "int24", "PCM_32": "int32", "FLOAT": "float32", "DOUBLE": "
 READ_AS = {"int16": "int16", "int24": "int32", "int32": "int32", "float32": "float32"}
 FULL_SCALE = {"int16": (305_175_781, -13), "int24": (119_209_290, -15), "int32": (465_661_287, -18), "float32": (1, 0)}
 """One count of a full scale of 1.0, as the decimal of a HELLO: mantissa and exponent."""
+TICK_HZ, WRAPS_AFTER_S = 1_000_000, 5.0
 BUILD_S = 120
 END_S = 10
 
 
 class Emulator:
-    """A running emulated device on `port`; `stop` ends it and returns what it counted."""
+    """A running emulated device on `port`; `stop` ends it and returns what it counted.
 
-    def __init__(self, process: "subprocess.Popen[str]", port: str) -> None:
+    It booted at `boot_s` by `time.monotonic`, when its tick counter stood WRAPS_AFTER_S before its wrap.
+    """
+
+    def __init__(self, process: "subprocess.Popen[str]", port: str, boot_s: float) -> None:
         self.process = process
         self.port = port
+        self.boot_s = boot_s
+
+    def true_s(self, ticks: int, drift_ppm: float) -> float:
+        """Return when a tick (unwrapped) really was, by `time.monotonic`, of a device that drifts so much."""
+        since_boot_s = (ticks - (1 << 32)) / TICK_HZ + WRAPS_AFTER_S
+        return self.boot_s + since_boot_s / (1 + drift_ppm * 1e-6)
 
     def stop(self) -> dict[str, Any]:
         """End the device, and return what it sent, lost and damaged."""
@@ -72,7 +82,11 @@ def build_emulator() -> Path:
         raise BadInputError(
             f"the emulator could not be built: {built.stderr.strip().splitlines()[-1:]}; see {C_FOLDER}"
         )
-    Path(f"{cache}.{os.getpid()}").rename(cache)
+    built_in = Path(f"{cache}.{os.getpid()}")
+    try:
+        built_in.rename(cache)
+    except OSError:  # somebody else was quicker
+        shutil.rmtree(built_in)
     return program
 
 
@@ -115,7 +129,8 @@ def emulated(options: Sequence[str] = ()) -> Iterator[Emulator]:
             said = process.stderr.read().strip().removeprefix("error: ")
             raise UsageError(f"the emulator says: {said}; choose another value")
         try:
-            yield Emulator(process, json.loads(first)["port"])
+            said = json.loads(first)
+            yield Emulator(process, said["port"], said["boot_ns"] / 1e9)
         finally:
             if process.poll() is None:
                 process.kill()

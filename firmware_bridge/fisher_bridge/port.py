@@ -57,6 +57,8 @@ def _reason(error: Exception, settings: PortSettings) -> str:
         return "permission denied; add the user to the group dialout"
     if "lock" in str(error):
         return "another program has it open; close that first"
+    if "ioctl" in str(error):
+        return "it is no serial port; see: fisher-edge bridge list"
     if isinstance(error, ValueError):
         return f"it does not take {settings.baud} baud; choose another"
     text = os.strerror(error.errno) if getattr(error, "errno", None) else str(error)  # type: ignore[attr-defined]

@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,6 +13,8 @@ from fisher_bridge.continuity import Counts
 from fisher_bridge.messages import SAMPLE_BYTES, Hello, StreamInfo
 from fisher_bridge.port import PortSettings
 from fisher_bridge.reader import PortReader, shared_reader
+from fisher_bridge.session import Session
+from fisher_edge.errors import BadInputError
 
 __all__ = ["Probe", "needed_bytes_per_s", "probe"]
 
@@ -21,7 +24,6 @@ FRAME_PAYLOAD = 512
 BITS_PER_BYTE = 10
 """On a UART: start bit, eight bits, stop bit."""
 FULL = 0.85
-MOST_PPM = 5000.0
 TICK_S = 0.1
 
 
@@ -80,7 +82,7 @@ class Probe:
         return [
             f"stream {number} delivers {rate.value / 1e4:+.2f} % more than it says: mend the rate in the firmware"
             for number, rate in self.rates_ppm.items()
-            if abs(rate.value) > MOST_PPM
+            if rate.is_wrong_rate()
         ]
 
     def as_dict(self) -> dict[str, Any]:
@@ -97,9 +99,11 @@ def needed_bytes_per_s(stream: StreamInfo) -> float:
 def probe(settings: PortSettings, seconds: float, stop: threading.Event) -> Probe:
     """Meet a device, run all its streams for some seconds and measure. Raises BadInputError without a device."""
     with shared_reader(settings) as reader, ExitStack() as subscriptions:
-        hello = _meet(reader, stop)
+        _wait(reader, stop, lambda session: session.hello is not None)
+        hello = reader.session.hello
+        assert hello is not None
         taken = [subscriptions.enter_context(reader.subscribe(stream.number)) for stream in hello.streams]
-        _until_clock(reader, stop)
+        _wait(reader, stop, lambda session: session.clock is not None)
         began_s, began_bytes = time.monotonic(), reader.received_bytes
         while time.monotonic() < began_s + seconds and not stop.is_set():
             for subscription in taken:
@@ -121,21 +125,12 @@ def probe(settings: PortSettings, seconds: float, stop: threading.Event) -> Prob
         )
 
 
-def _meet(reader: PortReader, stop: threading.Event) -> Hello:
-    """Wait for the HELLO; what prevents it is raised by the reader."""
-    while reader.session.hello is None:
+def _wait(reader: PortReader, stop: threading.Event, known: Callable[[Session], bool]) -> None:
+    """Wait until something is known of the device; what prevents it is raised by the reader."""
+    while not known(reader.session):
         reader.raise_failure()
         if stop.wait(TICK_S):
-            raise KeyboardInterrupt
-    return reader.session.hello
-
-
-def _until_clock(reader: PortReader, stop: threading.Event) -> None:
-    """Wait until the clock is known."""
-    while reader.session.clock is None:
-        reader.raise_failure()
-        if stop.wait(TICK_S):
-            raise KeyboardInterrupt
+            raise BadInputError(f"stopped before {reader.settings.path} had answered; ask again, and wait longer")
 
 
 def _has_baud(path: str) -> bool:

@@ -14,7 +14,7 @@ import serial
 from fisher_bridge.continuity import Samples
 from fisher_bridge.port import PortSettings, open_port
 from fisher_bridge.session import CLOCK_S, Session
-from fisher_edge.errors import BadInputError, FisherEdgeError, UsageError
+from fisher_edge.errors import BadInputError, FisherEdgeError, SensorError, UsageError
 
 __all__ = ["PortReader", "Subscription", "shared_reader"]
 
@@ -26,6 +26,8 @@ GREETING_S = 5.0
 """A board that is reset when its port is opened says HELLO within so long."""
 SILENCE_S = 3.0
 """A device that answers no ping for so long is not there."""
+SENSOR_FAULT = 5
+"""Code of an ERROR that no command caused."""
 LONGEST_QUEUE = 600
 """Deliveries, of DELIVER_S each, that wait for a consumer: half a minute; then the oldest are dropped."""
 JOIN_S = 2.0
@@ -80,11 +82,9 @@ class PortReader:
         self.failure: Exception | None = None
         self.received_bytes = 0
         self._port = open_port(settings)
-        self._opened_s = time.monotonic()
-        self._heard_s = self._opened_s
-        self._delivered_s = self._opened_s
-        self._reported = (0, 0)
-        self._report_s = self._opened_s
+        self._heard_s = self._delivered_s = time.monotonic()
+        self._reported = (0, 0, 0)
+        self._report_s = self._heard_s
         self._lock = threading.Lock()
         self._subscriptions: list[Subscription] = []
         self._stop = threading.Event()
@@ -120,7 +120,8 @@ class PortReader:
             with self._lock:
                 self._subscriptions.remove(subscription)
                 if stream not in {other.stream for other in self._subscriptions} and self.failure is None:
-                    self._write(self.session.unwant(stream))
+                    with suppress(OSError):  # a device that has just gone need not stop
+                        self._write(self.session.unwant(stream))
 
     def raise_failure(self) -> None:
         """Raise what ended the reading, if anything has."""
@@ -174,14 +175,17 @@ class PortReader:
     def _report(self, now_s: float) -> None:
         """Log what has been lost since the last time, so that nothing is lost unnoticed."""
         counts = self.session.counts
-        lost = counts.lost_frames, counts.dropped_samples
+        untaken = sum(subscription.dropped for subscription in self._subscriptions)
+        lost = counts.lost_frames, counts.dropped_samples, untaken
         if lost != self._reported and now_s >= self._report_s:
             log.warning(
-                "port %s: %d frames lost on the line (%d samples a channel), %d samples left out by the device so far",
+                "port %s: so far %d frames lost on the line (%d samples a channel), %d samples left out by the device, "
+                "%d not taken in time",
                 self.settings.path,
                 counts.lost_frames,
                 counts.lost_samples,
                 counts.dropped_samples,
+                untaken,
             )
             self._reported, self._report_s = lost, now_s + REPORT_S
 
@@ -189,7 +193,7 @@ class PortReader:
         """Raise BadInputError when there is no device, it is not what was asked for, or it refuses."""
         session, path = self.session, self.settings.path
         if session.hello is None:
-            if now_s - max(self._opened_s, session.met_s) > GREETING_S:
+            if now_s - session.asked_s > GREETING_S:
                 raise BadInputError(self._no_greeting())
             return
         if now_s - self._heard_s > SILENCE_S:
@@ -200,6 +204,8 @@ class PortReader:
                 raise BadInputError(f"{path} has no stream {stream}; it has {there}")
         if session.clock is None and now_s - session.met_s > CLOCK_S:
             raise BadInputError(f"{path} answers no pings, so that its clock is not known; check its firmware")
+        if session.refusal is not None and session.refusal.code == SENSOR_FAULT:
+            raise SensorError(f"{path}: the device says its sensor is at fault: {session.refusal.text!r}; look at it")
         if session.refusal is not None:
             raise BadInputError(f"{path}: the device says {session.refusal.text!r}; ask for what it can do")
 

@@ -12,12 +12,11 @@ import numpy as np
 import soundfile
 
 from fisher_bridge.continuity import Samples
-from fisher_bridge.messages import Format, StreamInfo
+from fisher_bridge.messages import SAMPLE_BYTES, Format, StreamInfo
 from fisher_bridge.port import PortSettings
 from fisher_bridge.reader import shared_reader
-from fisher_bridge.samples import BITS
 from fisher_edge.dsp.blocks import rfc3339
-from fisher_edge.errors import UsageError
+from fisher_edge.errors import BadInputError, UsageError
 
 __all__ = ["Recorded", "record"]
 
@@ -45,11 +44,14 @@ def record(
     """Record all channels of a stream for so many seconds of samples; yield after every piece what is written so far.
 
     After a gap the next file begins, named OUT-2, OUT-3, …: a recording has no hole. Scale and unit are in the comment
-    of the file, and `enroll` and `score` read values in that unit. Raises UsageError for what a file cannot hold.
+    of the file, and `enroll` and `score` read values in that unit. Raises UsageError for what a file cannot hold
+    or where there is one already, BadInputError for a device that cannot be read (any more) and for a full disk.
     """
+    _check_name(out)
     with ExitStack() as stack:
         reader = stack.enter_context(shared_reader(settings))
         subscription = stack.enter_context(reader.subscribe(stream, rate_hz))
+        open_file = stack.enter_context(ExitStack())
         writer: _Writer | None = None
         files, left, wanted = 0, None, 0
         while (left is None or left > 0) and not stop.is_set():
@@ -58,7 +60,8 @@ def record(
                     left = wanted = round(seconds * samples.stream.rate_hz)
                 if writer is None or not writer.follows(samples):
                     files += 1
-                    writer = stack.enter_context(_Writer(_numbered(out, files), samples))
+                    open_file.close()
+                    writer = open_file.enter_context(_Writer(_numbered(out, files), samples))
                 left -= writer.write(samples, left)
                 yield Recorded(writer.path, writer.samples, samples.stream.rate_hz, writer.time_s, wanted)
                 if left <= 0:
@@ -70,6 +73,7 @@ class _Writer:
 
     def __init__(self, path: Path, first: Samples) -> None:
         info = first.stream
+        _check_name(path)
         _check(path, info)
         self.path = path
         self.samples = 0
@@ -97,20 +101,30 @@ class _Writer:
     def write(self, samples: Samples, most: int) -> int:
         """Write samples, at most so many, and return how many."""
         raw = samples.raw[:most]
-        shift = 32 - BITS[samples.stream.format] if raw.dtype == np.int32 else 0
-        self._file.write(raw << shift if shift else raw)  # soundfile takes integers at the upper end
+        shift = 32 - 8 * SAMPLE_BYTES[samples.stream.format] if raw.dtype == np.int32 else 0
+        try:
+            self._file.write(raw << shift if shift else raw)  # soundfile takes integers at the upper end
+        except (soundfile.SoundFileError, AssertionError) as error:
+            raise BadInputError(
+                f"{self.path} cannot be written any further ({error}); make room, and record again"
+            ) from error
         self._next = samples.index + len(samples.raw)
         self.samples += len(raw)
         return len(raw)
 
 
+def _check_name(path: Path) -> None:
+    """Refuse a name that is taken, or that is of no kind of file we write."""
+    if path.suffix.lower() not in {".flac", ".wav"}:
+        raise UsageError(f"{path} is neither .flac nor .wav; name it so")
+    if path.exists():
+        raise UsageError(f"{path} is there already; choose another name, or remove it")
+
+
 def _check(path: Path, info: StreamInfo) -> None:
     """Refuse a kind of file that cannot hold the stream as it is."""
-    suffix = path.suffix.lower()
-    if suffix not in {".flac", ".wav"}:
-        raise UsageError(f"{path} is neither .flac nor .wav; name it so")
     fits = info.format in FLAC_FORMATS and info.channels <= FLAC_CHANNELS and info.rate_hz <= FLAC_RATE_HZ
-    if suffix == ".flac" and not fits:
+    if path.suffix.lower() == ".flac" and not fits:
         raise UsageError(
             f"FLAC cannot hold {info.channels} x {info.format.name.lower()} at {info.rate_hz:g} Hz; name it .wav"
         )
@@ -123,6 +137,6 @@ def _numbered(out: Path, number: int) -> Path:
 
 def _comment(info: StreamInfo, time_s: float) -> str:
     """Say in the file what its values mean: 1.0 of full scale is `full_scale` in `unit`."""
-    full_scale = info.scale * (1 if info.format == Format.FLOAT32 else 2 ** (BITS[info.format] - 1))
+    full_scale = info.scale * (1 if info.format == Format.FLOAT32 else 2 ** (8 * SAMPLE_BYTES[info.format] - 1))
     facts = {"full_scale": full_scale, "unit": info.unit, "sensor": info.sensor, "time": rfc3339(time_s)}
     return json.dumps({"fisher-edge": facts})

@@ -7,9 +7,7 @@ import numpy.typing as npt
 
 from fisher_bridge.messages import Format
 
-__all__ = ["BITS", "raw_samples"]
-
-BITS = {Format.INT16: 16, Format.INT24: 24, Format.INT32: 32, Format.FLOAT32: 32}
+__all__ = ["raw_samples"]
 
 
 def raw_samples(payload: bytes, kind: Format, channels: int) -> npt.NDArray[Any]:

@@ -60,6 +60,8 @@ class Session:
         self._ping_s = max(PING_S, PING_BYTES * 10 / (PING_SHARE * baud))
         self._next_question_s = self._next_ping_s = self._next_fit_s = now_s
         self.met_s = now_s
+        self.asked_s = now_s
+        """Since when a HELLO is waited for, while there is none."""
         self._sequence = 0
         self._expected: int | None = None
         self._unannounced = False
@@ -164,6 +166,8 @@ class Session:
 
     def _forget(self, now_s: float) -> None:
         """Meet the device anew: it has booted, or does not count on."""
+        if self.hello is not None:
+            self.asked_s = now_s
         self.hello = None
         self._next_question_s = now_s
 

@@ -24,8 +24,6 @@ __all__ = ["SerialSource", "open_serial"]
 
 TAKE_S = 0.2
 POLL_S = 0.25
-MOST_PPM = 5000.0
-"""A rate off by more than 0.5 % moves every line of the spectrum as far; the model's bins are in hertz."""
 
 
 class SerialSource:
@@ -64,7 +62,7 @@ class SerialSource:
                 f"stream {self.stream} of {self.settings.path} has {info.channels} channels, counted from 0; "
                 f"there is no channel {self.channel}"
             )
-        if deviation is not None and abs(deviation.value) - 3 * deviation.error > MOST_PPM:
+        if deviation is not None and deviation.is_wrong_rate():
             real_hz = info.rate_hz * (1 + deviation.value * 1e-6)
             raise SensorError(
                 f"{self.settings.path} says {info.rate_hz:g} Hz and delivers {real_hz:.1f} Hz; mend its firmware"

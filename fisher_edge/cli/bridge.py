@@ -15,6 +15,7 @@ from fisher_edge.errors import require
 
 if TYPE_CHECKING:
     from fisher_bridge.probe import Probe
+    from fisher_bridge.record import Recorded
 
 __all__ = ["register"]
 
@@ -93,19 +94,18 @@ def record(
 
     from fisher_bridge.port import PortSettings
     from fisher_bridge.record import record as pieces
-    from fisher_edge.dsp.blocks import rfc3339
 
     files: dict[Path, Any] = {}
     screen = Console(stderr=True)
     bar_options: dict[str, Any] = {"console": screen, "transient": True, "disable": not screen.is_terminal}
     with _stopped_by_signals() as stop, Progress(**bar_options) as progress:
         bar = progress.add_task("recording", total=None)
-        for piece in pieces(PortSettings(port, baud, rtscts), out, stream, rate_hz, seconds, stop):
-            files[piece.path] = piece
-            progress.update(bar, completed=sum(file.samples for file in files.values()), total=piece.wanted)
-    for file in files.values():
-        facts = {"file": str(file.path), "samples": file.samples, "rate_hz": file.rate_hz, "time": rfc3339(file.time_s)}
-        print_json(facts) if as_json else print(f"{file.path}: {file.samples} samples from {facts['time']}")
+        try:
+            for piece in pieces(PortSettings(port, baud, rtscts), out, stream, rate_hz, seconds, stop):
+                files[piece.path] = piece
+                progress.update(bar, completed=sum(file.samples for file in files.values()), total=piece.wanted)
+        finally:
+            _print_recorded(list(files.values()), as_json)
 
 
 def emulate(
@@ -169,6 +169,15 @@ def _stopped_by_signals() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _print_recorded(files: "list[Recorded]", as_json: bool) -> None:
+    """Print what has been written, also when the recording ended early."""
+    from fisher_edge.dsp.blocks import rfc3339
+
+    for file in files:
+        facts = {"file": str(file.path), "samples": file.samples, "rate_hz": file.rate_hz, "time": rfc3339(file.time_s)}
+        print_json(facts) if as_json else print(f"{file.path}: {file.samples} samples from {facts['time']}", flush=True)
 
 
 def _print_probe(found: "Probe") -> None:

@@ -36,11 +36,15 @@ struct program {
     size_t buffer_bytes;
 };
 
-static volatile sig_atomic_t ended;
+static volatile sig_atomic_t ended, reset;
 
-static void end(int number) {
-    (void)number;
-    ended = 1;
+/* SIGUSR1 is the reset button. */
+static void note(int number) {
+    if (number == SIGUSR1) {
+        reset = 1;
+    } else {
+        ended = 1;
+    }
 }
 
 static int64_t now_ns(void) {
@@ -213,6 +217,11 @@ static void run(struct device *device, struct line *line, const struct program *
                 device->stream[i].running = false;
             }
         }
+        if (reset) {
+            const struct device_options options = device->options;
+            reset = 0;
+            device_boot(device, &options, line, now);
+        }
         device_work(device, now);
         if (over && (line->used == 0 || !line->host_there)) {
             return;
@@ -227,9 +236,10 @@ int main(int count, char **words) {
     struct program program = {.seed = 0, .buffer_bytes = DEFAULT_BUFFER};
     struct device_options options = {.rate_hz = 16000, .channels = 1, .streams = 1, .format = FISHER_INT16,
                                      .scale_mantissa = 1, .unit = "", .sensor = "ramp", .board = "emulator"};
-    struct sigaction action = {.sa_handler = end};
+    struct sigaction action = {.sa_handler = note};
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGINT, &action, NULL);
+    sigaction(SIGUSR1, &action, NULL);
     read_options(count, words, &program, &options, &line);
     choose_frame(&options);
     if (program.pcm != NULL) {
@@ -238,9 +248,6 @@ int main(int count, char **words) {
     if (!line_open(&line, program.buffer_bytes, program.seed)) {
         return USAGE;
     }
-    printf("{\"port\": \"%s\", \"link\": %s%s%s}\n", line.port, line.link ? "\"" : "", line.link ? line.link : "null",
-           line.link ? "\"" : "");
-    fflush(stdout);
     line.host_there = true; /* what is said before the port is opened waits there */
     if (program.boot_text != NULL) {
         char text[256];
@@ -249,6 +256,9 @@ int main(int count, char **words) {
         line.frames = 0;
     }
     device_boot(&device, &options, &line, now_ns());
+    printf("{\"port\": \"%s\", \"link\": %s%s%s, \"boot_ns\": %" PRId64 "}\n", line.port, line.link ? "\"" : "",
+           line.link ? line.link : "null", line.link ? "\"" : "", device.boot_ns);
+    fflush(stdout);
     if (program.start) {
         device_start_all(&device, now_ns());
     }
