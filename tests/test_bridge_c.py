@@ -1,14 +1,20 @@
 """The C library: its own tests, its agreement with Python on random and damaged frames, its examples and its size."""
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from bridge_fuzz import build_library, run
 from compiler import NEEDS_COMPILER
+from mosquitto import wait_until
 
+from fisher_bridge.continuity import Samples
 from fisher_bridge.emulator import C_FOLDER
+from fisher_bridge.port import PortSettings
+from fisher_bridge.reader import shared_reader
 
 pytestmark = NEEDS_COMPILER
 
@@ -41,6 +47,30 @@ def test_c_and_python_agree_on_damaged_frames(tmp_path: Path) -> None:
 def test_examples_are_sound_c(tmp_path: Path) -> None:
     """The examples for boards compile against the interfaces they use, with the warnings of the library."""
     assert make("examples", tmp_path).count("check examples/") == 3
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="a C++ compiler is missing (apt-get install g++)")
+def test_examples_run_as_sensors(tmp_path: Path) -> None:
+    """Each example, run on a pty with its board played by this machine, starts, answers, counts and is read.
+
+    Its input counts, and so do the values of every piece that is said to be consecutive; a new boot is never made up.
+    """
+    make("hosted", tmp_path)
+    for name, modulo, step in (("arduino", 1024, 1), ("zephyr", 1 << 31, 1_000_000), ("stm32", 4096, 3)):
+        with subprocess.Popen([tmp_path / f"run_{name}"], stdout=subprocess.PIPE, text=True) as board:
+            assert board.stdout is not None
+            settings = PortSettings(json.loads(board.stdout.readline())["port"])
+            with shared_reader(settings) as reader, reader.subscribe(0) as subscription:
+                taken: list[Samples] = []
+                while sum(len(samples.raw) for samples in taken) < 900:
+                    taken += subscription.take(0.2)
+                wait_until(lambda: reader.session.stats is not None, f"STATS of {name}", 10)
+                counts, boots = reader.session.counts, reader.session.boots
+            board.kill()
+        assert (boots, counts.lost_frames, counts.damaged, counts.invalid) == (1, 0, 0, 0), name
+        for samples in taken:
+            values = samples.raw[:, 0].astype(np.int64)
+            assert ((values[1:] - values[:-1]) % modulo == step).all(), name
 
 
 @pytest.mark.skipif(shutil.which("arm-none-eabi-gcc") is None, reason="arm-none-eabi-gcc is missing")

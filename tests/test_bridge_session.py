@@ -172,6 +172,18 @@ def test_boot_in_between_is_met_anew() -> None:
     assert [count for _, count in taken(session)] == [4]
 
 
+def test_boot_whose_hello_is_lost_is_waited_for_anew() -> None:
+    """The time a HELLO may take counts from the boot, not from the first meeting, and WHO is asked at once."""
+    board = Board(sequence=5000)
+    session = meet(board)
+    again = Board(sequence=0, boot=2)
+    session.receive(again.data(), 100.0)
+    assert session.hello is None
+    assert session.asked_s == 100.0
+    assert again.hear(session.due(100.0)) != b""
+    assert again.heard[0].kind == Kind.WHO
+
+
 def test_rate_asked_for_is_set_before_the_start() -> None:
     """SET_RATE goes out before START, and neither again once the HELLO shows them."""
     device, session = Board(), Session(BAUD, 0.0)

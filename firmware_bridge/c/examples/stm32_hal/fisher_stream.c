@@ -70,27 +70,42 @@ static void start(void) {
     }
 }
 
+static void stop(void) {
+    HAL_ADC_Stop_DMA(&hadc1);
+    stream.running = 0;
+}
+
+static void refuse(const struct fisher_message *command, uint8_t code, const char *why) {
+    transmit(answer, fisher_write_error(&sender, answer, sizeof answer, code, command->sequence, why));
+}
+
+static void answer_ping(struct fisher_pong pong) {
+    pong.ticks_sent = __HAL_TIM_GET_COUNTER(&htim2);
+    transmit(answer, fisher_write_pong(&sender, answer, sizeof answer, &pong));
+}
+
 static void carry_out(const struct fisher_message *command) {
     struct fisher_pong pong = {0, __HAL_TIM_GET_COUNTER(&htim2), 0};
-    size_t length = 0;
-    if (command->type == FISHER_START) {
-        start();
-    } else if (command->type == FISHER_STOP) {
-        HAL_ADC_Stop_DMA(&hadc1);
-        stream.running = 0;
-    }
     while (huart2.gState != HAL_UART_STATE_READY) { /* `answer` may still be on its way */
     }
-    if (fisher_parse_ping(command, &pong.token)) {
-        pong.ticks_sent = __HAL_TIM_GET_COUNTER(&htim2);
-        length = fisher_write_pong(&sender, answer, sizeof answer, &pong);
+    if (!fisher_body_is_valid(command)) {
+        refuse(command, FISHER_BAD_BODY, "body damaged");
+    } else if (fisher_parse_ping(command, &pong.token)) {
+        answer_ping(pong);
+    } else if (command->type < FISHER_WHO || command->type > FISHER_PING) {
+        refuse(command, FISHER_UNKNOWN_TYPE, "unknown command");
+    } else if (command->stream != 0 && command->stream != FISHER_ALL_STREAMS) {
+        refuse(command, FISHER_UNKNOWN_STREAM, "there is stream 0");
     } else if (command->type == FISHER_SET_RATE) {
-        length = fisher_write_error(&sender, answer, sizeof answer, FISHER_BAD_RATE, command->sequence, "rate 12800 Hz");
+        refuse(command, FISHER_BAD_RATE, "rate 12800 Hz");
     } else {
+        if (command->type == FISHER_START) {
+            start();
+        } else if (command->type == FISHER_STOP) {
+            stop();
+        }
         say_hello();
-        return;
     }
-    transmit(answer, length);
 }
 
 /* Send the oldest half that has not been sent; one that the DMA has begun to overwrite is left out of the index. */

@@ -15,7 +15,6 @@ struct SerialStub {
 extern SerialStub Serial;
 uint32_t micros();
 int analogRead(int pin);
-long random(long below);
-static const int A0 = 14;
+static const int A0 = 14, A1 = 15;
 
 #endif

@@ -11,14 +11,14 @@ static uint8_t commands[64], frame[FISHER_DATA_FRAME_BYTES(SAMPLES, 2)];
 static int16_t samples[SAMPLES];
 static fisher_stream_info stream = {0, 0, FISHER_INT16, 1, 1000000, 805664, -9, 0, "V", "A0"};
 static uint64_t sample_index;
-static uint32_t next_us, first_us, late;
+static uint32_t next_us, first_us, boot, stats_us, dropped;
 static uint16_t filled;
 
 static void transmit(const uint8_t *bytes, size_t count) { Serial.write(bytes, count); }
 
 static void say_hello() {
     uint8_t out[FISHER_HELLO_FRAME_BYTES(1)];
-    fisher_hello hello = {1000000, (uint32_t)random(0x7FFFFFFF) + 1u, FIRMWARE, "Arduino", sizeof commands, 1, &stream};
+    fisher_hello hello = {1000000, boot, FIRMWARE, "Arduino", sizeof commands, 1, &stream};
     transmit(out, fisher_write_hello(&sender, out, sizeof out, &hello));
 }
 
@@ -31,19 +31,36 @@ static void start() {
     next_us = micros();
 }
 
-static void carry_out(const fisher_message *command) {
+static void refuse(const fisher_message *command, uint8_t code, const char *why) {
     uint8_t out[96];
+    transmit(out, fisher_write_error(&sender, out, sizeof out, code, command->sequence, why));
+}
+
+static void answer_ping(fisher_pong pong) {
+    uint8_t out[40];
+    pong.ticks_sent = micros();
+    transmit(out, fisher_write_pong(&sender, out, sizeof out, &pong));
+}
+
+static void say_stats() {
+    uint8_t out[48];
+    fisher_stats stats = {dropped, 0, sender.sequence, decoder.damaged};
+    transmit(out, fisher_write_stats(&sender, out, sizeof out, &stats));
+}
+
+static void carry_out(const fisher_message *command) {
     fisher_pong pong = {0, micros(), 0};
+    bool ours = command->stream == 0 || command->stream == FISHER_ALL_STREAMS;
+    if (!fisher_body_is_valid(command)) return refuse(command, FISHER_BAD_BODY, "body damaged");
+    if (fisher_parse_ping(command, &pong.token)) return answer_ping(pong);
+    if (command->type < FISHER_WHO || command->type > FISHER_PING) {
+        return refuse(command, FISHER_UNKNOWN_TYPE, "unknown command");
+    }
+    if (!ours) return refuse(command, FISHER_UNKNOWN_STREAM, "there is stream 0");
+    if (command->type == FISHER_SET_RATE) return refuse(command, FISHER_BAD_RATE, "rate 1000 Hz");
     if (command->type == FISHER_START) start();
     if (command->type == FISHER_STOP) stream.running = 0;
-    if (fisher_parse_ping(command, &pong.token)) {
-        pong.ticks_sent = micros();
-        transmit(out, fisher_write_pong(&sender, out, sizeof out, &pong));
-    } else if (command->type == FISHER_SET_RATE) {
-        transmit(out, fisher_write_error(&sender, out, sizeof out, FISHER_BAD_RATE, command->sequence, "rate 1000 Hz"));
-    } else {
-        say_hello();
-    }
+    say_hello();
 }
 
 static void listen() {
@@ -69,21 +86,26 @@ static void send_samples() {
 void setup() {
     Serial.begin(921600);
     fisher_decoder_init(&decoder, commands, sizeof commands);
+    boot = micros() ^ ((uint32_t)analogRead(A1) << 20);  // the noise of an open input: another number after every boot
     say_hello();
 }
 
 void loop() {
     listen();
     if (!stream.running || (int32_t)(micros() - next_us) < 0) return;
-    if (filled == 0) first_us = micros();
-    samples[filled++] = (int16_t)analogRead(A0);
-    next_us += PERIOD_US;
-    if ((int32_t)(micros() - next_us) > (int32_t)PERIOD_US) {  // samples were missed: say so in the index
-        uint32_t missed = (micros() - next_us) / PERIOD_US;
-        late += missed;
+    uint32_t missed = (micros() - next_us) / PERIOD_US;
+    if (missed > 0) {  // the samples of a frame follow one another: what was begun goes, and the index says how much
+        dropped += filled + missed;
+        sample_index += filled + missed;
         next_us += missed * PERIOD_US;
         filled = 0;
-        sample_index += missed + 1;
     }
+    if (filled == 0) first_us = next_us;
+    samples[filled++] = (int16_t)analogRead(A0);
+    next_us += PERIOD_US;
     if (filled == SAMPLES) send_samples();
+    if (micros() - stats_us > 1000000) {
+        stats_us = micros();
+        say_stats();
+    }
 }

@@ -16,8 +16,8 @@ static struct fisher_sender sender;
 static struct fisher_decoder decoder;
 static uint8_t commands[64];
 static int32_t samples[SAMPLES * AXES];
-static uint32_t first_ticks, overruns;
-static uint64_t sample_index;
+static uint32_t first_ticks, boot, frames_since_stats;
+static uint64_t sample_index, dropped;
 static size_t filled;
 
 static void transmit(const uint8_t *bytes, size_t count) {
@@ -28,7 +28,7 @@ static void transmit(const uint8_t *bytes, size_t count) {
 
 static void say_hello(void) {
     uint8_t frame[FISHER_HELLO_FRAME_BYTES(1)];
-    const struct fisher_hello hello = {sys_clock_hw_cycles_per_sec(), k_cycle_get_32() | 1u, firmware, "Zephyr",
+    const struct fisher_hello hello = {sys_clock_hw_cycles_per_sec(), boot, firmware, "Zephyr",
                                        sizeof commands, 1, &stream};
     transmit(frame, fisher_write_hello(&sender, frame, sizeof frame, &hello));
 }
@@ -42,24 +42,43 @@ static void start(void) {
     }
 }
 
-static void carry_out(const struct fisher_message *command) {
+static void refuse(const struct fisher_message *command, uint8_t code, const char *why) {
     uint8_t frame[96];
+    transmit(frame, fisher_write_error(&sender, frame, sizeof frame, code, command->sequence, why));
+}
+
+static void answer_ping(struct fisher_pong pong) {
+    uint8_t frame[40];
+    pong.ticks_sent = k_cycle_get_32();
+    transmit(frame, fisher_write_pong(&sender, frame, sizeof frame, &pong));
+}
+
+static void say_stats(void) {
+    uint8_t frame[48];
+    const struct fisher_stats stats = {dropped, 0, sender.sequence, decoder.damaged};
+    transmit(frame, fisher_write_stats(&sender, frame, sizeof frame, &stats));
+}
+
+static void carry_out(const struct fisher_message *command) {
     struct fisher_pong pong = {0, k_cycle_get_32(), 0};
-    if (fisher_parse_ping(command, &pong.token)) {
-        pong.ticks_sent = k_cycle_get_32();
-        transmit(frame, fisher_write_pong(&sender, frame, sizeof frame, &pong));
-        return;
+    if (!fisher_body_is_valid(command)) {
+        refuse(command, FISHER_BAD_BODY, "body damaged");
+    } else if (fisher_parse_ping(command, &pong.token)) {
+        answer_ping(pong);
+    } else if (command->type < FISHER_WHO || command->type > FISHER_PING) {
+        refuse(command, FISHER_UNKNOWN_TYPE, "unknown command");
+    } else if (command->stream != 0 && command->stream != FISHER_ALL_STREAMS) {
+        refuse(command, FISHER_UNKNOWN_STREAM, "there is stream 0");
+    } else if (command->type == FISHER_SET_RATE) {
+        refuse(command, FISHER_BAD_RATE, "rate 400 Hz");
+    } else {
+        if (command->type == FISHER_START) {
+            start();
+        } else if (command->type == FISHER_STOP) {
+            stream.running = 0;
+        }
+        say_hello();
     }
-    if (command->type == FISHER_SET_RATE) {
-        transmit(frame, fisher_write_error(&sender, frame, sizeof frame, FISHER_BAD_RATE, command->sequence, "rate 400 Hz"));
-        return;
-    }
-    if (command->type == FISHER_START) {
-        start();
-    } else if (command->type == FISHER_STOP) {
-        stream.running = 0;
-    }
-    say_hello();
 }
 
 static void listen(void) {
@@ -74,13 +93,17 @@ static void listen(void) {
     }
 }
 
-/* A sample that cannot be fetched is missing in the index, so that nobody takes its neighbours for consecutive. */
+/* The samples of a frame follow one another: what was begun is left out with the missing, and the index says how many. */
+static void skip(uint32_t missing) {
+    dropped += filled + missing;
+    sample_index += filled + missing;
+    filled = 0;
+}
+
 static void take_sample(void) {
     struct sensor_value value[AXES];
     if (sensor_sample_fetch(accelerometer) != 0 || sensor_channel_get(accelerometer, SENSOR_CHAN_ACCEL_XYZ, value) != 0) {
-        overruns++;
-        sample_index += filled + 1;
-        filled = 0;
+        skip(1);
         return;
     }
     if (filled == 0) {
@@ -108,6 +131,7 @@ int main(void) {
     k_timer_init(&timer, NULL, NULL);
     k_timer_start(&timer, K_USEC(1000000 / RATE_HZ), K_USEC(1000000 / RATE_HZ));
     fisher_decoder_init(&decoder, commands, sizeof commands);
+    boot = k_cycle_get_32(); /* take a random number where there is a source of entropy */
     say_hello();
     for (;;) {
         uint32_t expired = k_timer_status_sync(&timer);
@@ -116,13 +140,15 @@ int main(void) {
             continue;
         }
         if (expired > 1) { /* periods in which nothing was taken */
-            sample_index += filled + expired - 1;
-            filled = 0;
-            overruns++;
+            skip(expired - 1);
         }
         take_sample();
         if (filled == SAMPLES) {
             send_samples();
+            if (++frames_since_stats == RATE_HZ / SAMPLES) {
+                frames_since_stats = 0;
+                say_stats();
+            }
         }
     }
 }
