@@ -54,11 +54,8 @@ def main() -> None:
         replug(link, 1, stop)
         before = descriptors()
         lives = replug(link, 100, stop)
-        print(
-            print(
-                f"{len(lives)} replugs, {min(lives)} samples a life or more, descriptors {before} and {descriptors()}"
-            )
-        )
+        least = min(lives)
+        print(f"{len(lives)} replugs, {least} samples a life or more, descriptors {before} and {descriptors()}")
 
 
 if __name__ == "__main__":

@@ -93,6 +93,19 @@ def test_two_channels_share_a_port(stop: threading.Event) -> None:
         open_port(PortSettings(device.port)).close()
 
 
+def test_several_devices_are_read_at_once(stop: threading.Event) -> None:
+    """Each port has its own device, rate and clock; one that goes does not touch the other."""
+    with emulated(["--rate", "2000"]) as slow, emulated(["--rate", "5000", "--drift-ppm", "300"]) as fast:
+        both = [open_serial(port=device.port).blocks(stop) for device in (slow, fast)]
+        assert [next(blocks).rate_hz for blocks in both] == [2000, 5000]
+        slow.process.kill()
+        with pytest.raises(BadInputError, match="is gone"):
+            list(both[0])
+        for _ in range(20):
+            ramp(next(both[1]))
+        fast.stop()
+
+
 @pytest.mark.parametrize(
     "options", [["--loss", "0.02"], ["--bitflip", "2e-5"], ["--loss", "1e-2", "--bitflip", "1e-5"]]
 )

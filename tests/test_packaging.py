@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from compiler import NEEDS_COMPILER
 
 ROOT = Path(__file__).parents[1]
 OURS = {"fisher_edge", "fisher_train", "fisher_export", "fisher_bridge", "fisher_bench"}
@@ -46,6 +47,18 @@ def test_wheel_holds_only_our_packages(wheel: Path) -> None:
     assert "fisher_edge/bundles/default/encoder.onnx" in names
     assert "fisher_edge/examples/README.md" in names
     assert all(f"{package}/py.typed" in names for package in OURS)
+
+
+@NEEDS_COMPILER
+def test_emulator_builds_from_what_the_wheel_holds(wheel: Path, tmp_path: Path) -> None:
+    """The C sources that `bridge emulate` builds are all in the wheel, and nothing that was built before."""
+    with zipfile.ZipFile(wheel) as archive:
+        assert not [name for name in archive.namelist() if "/build/" in name]
+        archive.extractall(tmp_path)
+    built = run("make", "-C", tmp_path / "fisher_bridge" / "c", "emulator", f"BUILD={tmp_path / 'built'}")
+    assert built.returncode == 0, built.stderr
+    ended = run(tmp_path / "built" / "fisher_emulator", "--duration", "0.1")
+    assert ended.stdout.startswith('{"port": ')
 
 
 def test_clean_environment_runs_the_program(clean: Path, tmp_path: Path) -> None:
