@@ -381,3 +381,17 @@ bool fisher_body_is_valid(const struct fisher_message *message) {
         return true;
     }
 }
+
+enum fisher_error_code fisher_check_command(const struct fisher_message *message, uint8_t streams) {
+    bool to_all = message->stream == FISHER_ALL_STREAMS && message->type != FISHER_SET_RATE;
+    if (message->type < FISHER_WHO || message->type > FISHER_PING) {
+        return FISHER_UNKNOWN_TYPE;
+    }
+    if (!fisher_body_is_valid(message)) {
+        return FISHER_BAD_BODY;
+    }
+    if (message->type >= FISHER_START && message->type <= FISHER_SET_RATE && !to_all && message->stream >= streams) {
+        return FISHER_UNKNOWN_STREAM;
+    }
+    return FISHER_NO_ERROR;
+}

@@ -55,6 +55,7 @@ enum fisher_type {
 enum fisher_format { FISHER_INT16 = 1, FISHER_INT24 = 2, FISHER_INT32 = 3, FISHER_FLOAT32 = 4 };
 
 enum fisher_error_code {
+    FISHER_NO_ERROR = 0,
     FISHER_UNKNOWN_TYPE = 1,
     FISHER_UNKNOWN_STREAM = 2,
     FISHER_BAD_RATE = 3,
@@ -192,6 +193,10 @@ bool fisher_parse_ping(const struct fisher_message *message, uint64_t *token);
 
 /* Whether the body is exactly what its type says (for WHO, START and STOP: empty); true for a type nobody knows. */
 bool fisher_body_is_valid(const struct fisher_message *message);
+
+/* What the ERROR that answers a command has to say, on a device with the streams 0 to `streams` - 1; FISHER_NO_ERROR for
+ * a command that can be carried out as far as the library can tell: whether a rate is possible is for the device. */
+enum fisher_error_code fisher_check_command(const struct fisher_message *message, uint8_t streams);
 
 /* Bytes of a value of a format; 0 for a format that there is not. */
 size_t fisher_value_bytes(uint8_t format);

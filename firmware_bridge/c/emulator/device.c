@@ -53,9 +53,11 @@ static void say_stats(struct device *device, bool may_be_hurt, int64_t now_ns) {
     send(device, frame, fisher_write_stats(&device->sender, frame, sizeof frame, &stats), may_be_hurt, now_ns);
 }
 
-static void refuse(struct device *device, uint8_t code, const struct command *command, const char *text, int64_t now_ns) {
+static void refuse(struct device *device, const struct command *command, int64_t now_ns) {
+    static const char *const texts[] = {"", "unknown command", "no such stream", "rate 100 Hz to 1 MHz", "body damaged"};
     uint8_t frame[96];
-    size_t bytes = fisher_write_error(&device->sender, frame, sizeof frame, code, command->sequence, text);
+    size_t bytes = fisher_write_error(&device->sender, frame, sizeof frame, (uint8_t)command->error, command->sequence,
+                                      texts[command->error]);
     send(device, frame, bytes, true, now_ns);
 }
 
@@ -104,11 +106,12 @@ static void start_or_stop(struct device *device, const struct command *command, 
     device->line->damaging = device->line->damaging || command->type == FISHER_START;
 }
 
-static void set_rate(struct device *device, const struct command *command, int64_t now_ns) {
+static void set_rate(struct device *device, struct command *command, int64_t now_ns) {
     struct stream *stream = &device->stream[command->stream];
     double rate_hz = command->rate_mhz / 1000.0;
     if (rate_hz < MIN_RATE_HZ || rate_hz > MAX_RATE_HZ) {
-        refuse(device, FISHER_BAD_RATE, command, "rate 100 Hz to 1 MHz", now_ns);
+        command->error = FISHER_BAD_RATE;
+        refuse(device, command, now_ns);
         return;
     }
     if (rate_hz < stream->rate_hz || rate_hz > stream->rate_hz) {
@@ -127,24 +130,18 @@ static void answer_ping(struct device *device, const struct command *command, in
     send(device, frame, fisher_write_pong(&device->sender, frame, sizeof frame, &pong), true, now_ns);
 }
 
-static void carry_out(struct device *device, const struct command *command, int64_t now_ns) {
-    bool all = command->stream == FISHER_ALL_STREAMS && command->type != FISHER_SET_RATE;
-    bool needs_stream = command->type >= FISHER_START && command->type <= FISHER_SET_RATE;
+static void carry_out(struct device *device, struct command *command, int64_t now_ns) {
     device->commands++;
-    if (!command->valid) {
-        refuse(device, FISHER_BAD_BODY, command, "body damaged", now_ns);
-    } else if (needs_stream && !all && command->stream >= device->options.streams) {
-        refuse(device, FISHER_UNKNOWN_STREAM, command, "no such stream", now_ns);
+    if (command->error != FISHER_NO_ERROR) {
+        refuse(device, command, now_ns);
     } else if (command->type == FISHER_WHO) {
         say_hello(device, now_ns);
-    } else if (command->type == FISHER_START || command->type == FISHER_STOP) {
-        start_or_stop(device, command, now_ns);
     } else if (command->type == FISHER_SET_RATE) {
         set_rate(device, command, now_ns);
     } else if (command->type == FISHER_PING) {
         answer_ping(device, command, now_ns);
     } else {
-        refuse(device, FISHER_UNKNOWN_TYPE, command, "unknown command", now_ns);
+        start_or_stop(device, command, now_ns);
     }
 }
 
@@ -161,7 +158,7 @@ static void receive(struct device *device, const struct fisher_message *message,
     command->type = message->type;
     command->stream = message->stream;
     command->sequence = message->sequence;
-    command->valid = fisher_body_is_valid(message);
+    command->error = fisher_check_command(message, (uint8_t)device->options.streams);
     fisher_parse_rate(message, &command->rate_mhz);
     fisher_parse_ping(message, &command->token);
     device->commands_waiting++;

@@ -40,7 +40,7 @@ struct command {
     uint32_t sequence;
     uint32_t rate_mhz;
     uint64_t token;
-    bool valid;
+    enum fisher_error_code error;
 };
 
 struct device {

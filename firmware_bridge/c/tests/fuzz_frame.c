@@ -56,7 +56,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count) {
     for (size_t taken = 0; taken < count;) {
         taken += fisher_decode(&decoder, bytes + taken, count - taken, &message, &found);
         if (found) {
-            fisher_body_is_valid(&message);
+            fisher_check_command(&message, 3);
             fisher_parse_rate(&message, &rate_mhz);
             fisher_parse_ping(&message, &token);
             encode_again(&message);

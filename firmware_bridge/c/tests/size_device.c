@@ -14,7 +14,7 @@ size_t use(struct fisher_writer *writer, struct fisher_sender *sender, uint8_t *
     bool found;
     fisher_decoder_init(decoder, buffer, 64);
     fisher_decode(decoder, buffer, 64, message, &found);
-    found = found && fisher_parse_ping(message, &pong.token) && fisher_parse_rate(message, &rate_mhz);
+    found = found && fisher_check_command(message, 1) == FISHER_NO_ERROR && fisher_parse_ping(message, &pong.token) && fisher_parse_rate(message, &rate_mhz);
     fisher_begin_data(writer, sender, buffer, 1024, 0, 0, data);
     fisher_put_int16(writer, samples, data->count);
     return fisher_end(writer) + fisher_write_hello(sender, buffer, 1024, hello) +

@@ -211,6 +211,25 @@ static void test_commands_are_read(void) {
     CHECK(found, "the next one");
 }
 
+static void test_commands_are_checked(void) {
+    static const uint8_t body[8] = {0};
+    const struct {
+        uint8_t type, stream;
+        size_t bytes;
+        enum fisher_error_code error;
+    } cases[] = {
+        {FISHER_WHO, 0, 0, FISHER_NO_ERROR},       {FISHER_WHO, 9, 0, FISHER_NO_ERROR},
+        {FISHER_WHO, 0, 1, FISHER_BAD_BODY},       {FISHER_START, 1, 0, FISHER_NO_ERROR},
+        {FISHER_START, 2, 0, FISHER_UNKNOWN_STREAM}, {FISHER_STOP, 255, 0, FISHER_NO_ERROR},
+        {FISHER_SET_RATE, 0, 4, FISHER_NO_ERROR},  {FISHER_SET_RATE, 255, 4, FISHER_UNKNOWN_STREAM},
+        {FISHER_SET_RATE, 0, 3, FISHER_BAD_BODY},  {FISHER_PING, 0, 8, FISHER_NO_ERROR},
+        {FISHER_PING + 1, 0, 0, FISHER_UNKNOWN_TYPE}, {FISHER_DATA, 0, 0, FISHER_UNKNOWN_TYPE}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct fisher_message message = {cases[i].type, cases[i].stream, 0, 5, body, cases[i].bytes};
+        CHECK(fisher_check_command(&message, 2) == cases[i].error, "command");
+    }
+}
+
 static void test_data_takes_exactly_what_it_announces(void) {
     const int16_t values[8] = {1, 2, 3, 4, 5, 6, 7, 8};
     const struct fisher_data data = {FISHER_INT16, 2, 3, 0, 0}, none = {FISHER_INT16, 2, 0, 0, 0}, strange = {9, 2, 3, 0, 0};
@@ -280,6 +299,7 @@ int main(void) {
     test_samples_of_every_format_are_the_golden_ones();
     test_messages_of_a_device_are_the_golden_ones();
     test_commands_are_read();
+    test_commands_are_checked();
     test_data_takes_exactly_what_it_announces();
     test_longest_message_is_2048_bytes();
     test_rubbish_is_survived();

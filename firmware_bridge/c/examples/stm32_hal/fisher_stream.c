@@ -86,16 +86,13 @@ static void answer_ping(struct fisher_pong pong) {
 
 static void carry_out(const struct fisher_message *command) {
     struct fisher_pong pong = {0, __HAL_TIM_GET_COUNTER(&htim2), 0};
+    enum fisher_error_code error = fisher_check_command(command, 1);
     while (huart2.gState != HAL_UART_STATE_READY) { /* `answer` may still be on its way */
     }
-    if (!fisher_body_is_valid(command)) {
-        refuse(command, FISHER_BAD_BODY, "body damaged");
+    if (error != FISHER_NO_ERROR) {
+        refuse(command, (uint8_t)error, "not a command of this board");
     } else if (fisher_parse_ping(command, &pong.token)) {
         answer_ping(pong);
-    } else if (command->type < FISHER_WHO || command->type > FISHER_PING) {
-        refuse(command, FISHER_UNKNOWN_TYPE, "unknown command");
-    } else if (command->stream != 0 && command->stream != FISHER_ALL_STREAMS) {
-        refuse(command, FISHER_UNKNOWN_STREAM, "there is stream 0");
     } else if (command->type == FISHER_SET_RATE) {
         refuse(command, FISHER_BAD_RATE, "rate 12800 Hz");
     } else {

@@ -50,13 +50,9 @@ static void say_stats() {
 
 static void carry_out(const fisher_message *command) {
     fisher_pong pong = {0, micros(), 0};
-    bool ours = command->stream == 0 || command->stream == FISHER_ALL_STREAMS;
-    if (!fisher_body_is_valid(command)) return refuse(command, FISHER_BAD_BODY, "body damaged");
+    fisher_error_code error = fisher_check_command(command, 1);
+    if (error != FISHER_NO_ERROR) return refuse(command, error, "not a command of this board");
     if (fisher_parse_ping(command, &pong.token)) return answer_ping(pong);
-    if (command->type < FISHER_WHO || command->type > FISHER_PING) {
-        return refuse(command, FISHER_UNKNOWN_TYPE, "unknown command");
-    }
-    if (!ours) return refuse(command, FISHER_UNKNOWN_STREAM, "there is stream 0");
     if (command->type == FISHER_SET_RATE) return refuse(command, FISHER_BAD_RATE, "rate 1000 Hz");
     if (command->type == FISHER_START) start();
     if (command->type == FISHER_STOP) stream.running = 0;

@@ -61,14 +61,11 @@ static void say_stats(void) {
 
 static void carry_out(const struct fisher_message *command) {
     struct fisher_pong pong = {0, k_cycle_get_32(), 0};
-    if (!fisher_body_is_valid(command)) {
-        refuse(command, FISHER_BAD_BODY, "body damaged");
+    enum fisher_error_code error = fisher_check_command(command, 1);
+    if (error != FISHER_NO_ERROR) {
+        refuse(command, (uint8_t)error, "not a command of this board");
     } else if (fisher_parse_ping(command, &pong.token)) {
         answer_ping(pong);
-    } else if (command->type < FISHER_WHO || command->type > FISHER_PING) {
-        refuse(command, FISHER_UNKNOWN_TYPE, "unknown command");
-    } else if (command->stream != 0 && command->stream != FISHER_ALL_STREAMS) {
-        refuse(command, FISHER_UNKNOWN_STREAM, "there is stream 0");
     } else if (command->type == FISHER_SET_RATE) {
         refuse(command, FISHER_BAD_RATE, "rate 400 Hz");
     } else {
