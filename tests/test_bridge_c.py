@@ -61,13 +61,15 @@ def test_examples_run_as_sensors(tmp_path: Path) -> None:
             assert board.stdout is not None
             settings = PortSettings(json.loads(board.stdout.readline())["port"])
             with shared_reader(settings) as reader, reader.subscribe(0) as subscription:
-                taken: list[Samples] = []
+                taken: list[Samples] = subscription.take(10)
+                cut = reader.session.counts.damaged  # the HELLO at boot, if the port was opened in the middle of it
+                assert cut <= 1, name
                 while sum(len(samples.raw) for samples in taken) < 900:
                     taken += subscription.take(0.2)
                 wait_until(lambda: reader.session.stats is not None, f"STATS of {name}", 10)
                 counts, boots = reader.session.counts, reader.session.boots
             board.kill()
-        assert (boots, counts.lost_frames, counts.damaged, counts.invalid) == (1, 0, 0, 0), name
+        assert (boots, counts.lost_frames, counts.damaged, counts.invalid) == (1, 0, cut, 0), name
         for samples in taken:
             values = samples.raw[:, 0].astype(np.int64)
             assert ((values[1:] - values[:-1]) % modulo == step).all(), name
