@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.model_selection import train_test_split
 
 from fisher_bench.protocol import area_under_roc, macro_accuracy, sealed_splits, similarity_vote
 from fisher_edge.errors import BadInputError
@@ -10,9 +11,11 @@ from fisher_edge.errors import BadInputError
 def test_splits_are_those_of_scikit_learn() -> None:
     """The first split of seven recordings of one class equals train_test_split with random_state 111."""
     units = np.asarray([f"r{index}" for index in range(7)])
-    enrolled, asked = next(sealed_splits(np.asarray(["a"] * 7), units, runs=1))
-    assert enrolled.tolist() == [4, 5, 6]
-    assert asked.tolist() == [0, 1, 2, 3]
+    split = next(sealed_splits(np.asarray(["a"] * 7), units, runs=1))
+    enrolled, asked = train_test_split(np.arange(7), test_size=0.5, random_state=111)
+    assert split.enrolled.tolist() == enrolled.tolist()
+    assert split.asked.tolist() == asked.tolist()
+    assert split.seed == 111
 
 
 def test_a_unit_is_never_on_both_sides_and_every_class_is_on_both() -> None:
@@ -21,7 +24,8 @@ def test_a_unit_is_never_on_both_sides_and_every_class_is_on_both() -> None:
     units = np.asarray([f"{label}{index // 3 % 4}" for index, label in enumerate(labels)])
     splits = list(sealed_splits(labels, units))
     assert len(splits) == 10
-    for enrolled, asked in splits:
+    for split in splits:
+        enrolled, asked = split.enrolled, split.asked
         assert not set(units[enrolled]) & set(units[asked])
         assert set(labels[enrolled]) == set(labels[asked]) == {"a", "b", "c"}
         assert len(enrolled) + len(asked) == len(labels)

@@ -5,6 +5,7 @@ Source: RMIS (arXiv 2507.16696, section IV). Splits equal those of scikit-learn'
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,15 @@ import numpy.typing as npt
 from fisher_edge.dsp.blocks import FloatArray
 from fisher_edge.errors import BadInputError
 
-__all__ = ["FIRST_SEED", "area_under_roc", "macro_accuracy", "sealed_splits", "similarity_vote"]
+__all__ = [
+    "FIRST_SEED",
+    "SealedSplit",
+    "area_under_roc",
+    "macro_accuracy",
+    "sealed_splits",
+    "similarity_vote",
+    "vote",
+]
 
 Labels = npt.NDArray[np.str_]
 Indices = npt.NDArray[np.int64]
@@ -21,29 +30,43 @@ NEXT_TRY = 100
 MOST_TRIES = 1000
 
 
-def sealed_splits(
-    labels: Labels, units: Labels, *, runs: int = 10, asked_share: float = 0.5
-) -> Iterator[tuple[Indices, Indices]]:
-    """Yield (enrolled, asked) indices: whole units on either side, drawn with the seeds of the protocol.
+@dataclass(frozen=True, eq=False)
+class SealedSplit:
+    """Rows enrolled and asked, in the order in which their units were drawn."""
 
-    While a class is missing on one side the seed is raised by 100 and drawn again. Raises BadInputError when no
-    such split exists.
+    enrolled: Indices
+    asked: Indices
+    seed: int
+    """The one that was drawn with in the end."""
+
+
+def sealed_splits(labels: Labels, units: Labels, *, runs: int = 10, asked_share: float = 0.5) -> Iterator[SealedSplit]:
+    """Yield one split a run: whole units on either side, drawn with the seeds of the protocol.
+
+    Units are numbered in the order in which they appear. While a class is missing on one side the seed is raised by
+    100 and drawn again. Raises BadInputError when no such split exists.
     """
-    names = np.asarray(list(dict.fromkeys(zip(labels.tolist(), units.tolist(), strict=True))))
-    keys = np.asarray([f"{label}\0{unit}" for label, unit in names])
-    of_row = np.asarray([f"{label}\0{unit}" for label, unit in zip(labels, units, strict=True)])
-    classes = np.unique(labels)
-    asked_count = math.ceil(asked_share * len(keys))
+    rows_of: dict[tuple[str, str], list[int]] = {}
+    for row, unit in enumerate(zip(labels.tolist(), units.tolist(), strict=True)):
+        rows_of.setdefault(unit, []).append(row)
+    groups = list(rows_of.values())
+    codes = np.unique([label for label, _ in rows_of], return_inverse=True)[1]
+    classes = codes.max(initial=-1) + 1
+    asked_count = math.ceil(asked_share * len(groups))
+    most_tries = MOST_TRIES if classes <= asked_count <= len(groups) - classes else 0
     for run in range(runs):
-        for attempt in range(MOST_TRIES):
-            order = np.random.RandomState(FIRST_SEED + run + NEXT_TRY * attempt).permutation(len(keys))
-            asked = np.isin(of_row, keys[order[:asked_count]])
-            sides = np.unique(labels[asked]), np.unique(labels[~asked])
-            if all(len(side) == len(classes) for side in sides):
-                yield np.flatnonzero(~asked), np.flatnonzero(asked)
+        for seed in range(FIRST_SEED + run, FIRST_SEED + run + NEXT_TRY * most_tries, NEXT_TRY):
+            order = np.random.RandomState(seed).permutation(len(groups))
+            sides = order[asked_count:], order[:asked_count]
+            if all(len(np.unique(codes[side])) == classes for side in sides):
+                enrolled, asked = (np.concatenate([groups[unit] for unit in side]) for side in sides)
+                yield SealedSplit(enrolled, asked, seed)
                 break
         else:
-            raise BadInputError("no split has every class on both sides; a class needs at least two recordings")
+            raise BadInputError(
+                f"no split of {len(groups)} recordings with {asked_count} on the asked side has all {classes} classes "
+                "on both sides; a class needs at least two recordings"
+            )
 
 
 def similarity_vote(similarity: FloatArray, labels: Labels, k: int = 5) -> Labels:
@@ -52,15 +75,22 @@ def similarity_vote(similarity: FloatArray, labels: Labels, k: int = 5) -> Label
     A tie goes to the class that comes first in the alphabet.
     """
     classes, codes = np.unique(labels, return_inverse=True)
-    k = min(k, len(labels))
-    nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
-    scores = np.full((len(similarity), len(classes)), -np.inf)
+    nearest = np.argsort(-similarity, axis=1, kind="stable")[:, : min(k, len(labels))]
+    winners: Labels = classes[vote(np.take_along_axis(similarity, nearest, axis=1), codes[nearest], len(classes))]
+    return winners
+
+
+def vote(similarity: FloatArray, codes: Indices, classes: int) -> Indices:
+    """Class code of each row from the similarities (n, k) and codes (n, k) of its neighbours: the largest sum.
+
+    A class that no neighbour belongs to cannot win; a tie goes to the lowest code.
+    """
+    scores = np.full((len(similarity), classes), -np.inf)
     rows = np.arange(len(similarity))
-    for column in nearest.T:
-        code = codes[column]
+    for code, value in zip(codes.T, similarity.T, strict=True):
         known = np.where(np.isinf(scores[rows, code]), 0.0, scores[rows, code])
-        scores[rows, code] = known + similarity[rows, column]
-    winners: Labels = classes[scores.argmax(axis=1)]
+        scores[rows, code] = known + value
+    winners: Indices = scores.argmax(axis=1)
     return winners
 
 

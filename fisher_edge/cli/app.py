@@ -8,7 +8,20 @@ from typing import Annotated, Any
 import typer
 
 from fisher_edge import __version__
-from fisher_edge.cli import baseline, bench, bridge, config, demo, embed, enroll, export, run, simulate, train_data
+from fisher_edge.cli import (
+    baseline,
+    bench,
+    bridge,
+    config,
+    demo,
+    embed,
+    enroll,
+    export,
+    rmis,
+    run,
+    simulate,
+    train_data,
+)
 from fisher_edge.errors import FisherEdgeError
 
 __all__ = ["app", "main"]
@@ -43,7 +56,7 @@ def _options(
     """Options of every command."""
 
 
-for group in (demo, run, enroll, baseline, bridge, embed, export, train_data, bench, config, simulate):
+for group in (demo, run, enroll, baseline, bridge, embed, export, train_data, bench, rmis, config, simulate):
     group.register(app)
 
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-__all__ = ["in_workers"]
+__all__ = ["end_with_parent", "in_workers"]
 
 NICE = 10
 
@@ -34,11 +34,11 @@ def in_workers(items: IterableDataset[_T], count: int, *, prefetch: int) -> Data
 def _start(_worker: int) -> None:
     os.nice(NICE)
     torch.set_num_threads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
-    """Wait for the end of the process that trains, however it ends, and end this one.
+def end_with_parent() -> None:
+    """Wait for the end of the process that started this one, however it ends, and end this one too.
 
     Torch watches the parent in the sense of the system, which is the fork server, and that lives as long as a worker.
     """

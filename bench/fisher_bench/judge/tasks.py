@@ -103,8 +103,8 @@ def _halves(labels: npt.NDArray[np.str_], units: npt.NDArray[np.str_]) -> tuple[
     """Ten splits of the protocol over the classes that have two units at least."""
     single = [label for label in np.unique(labels) if len(np.unique(units[labels == label])) < 2]
     kept = np.flatnonzero(~np.isin(labels, single))
-    sides = sealed_splits(labels[kept], units[kept])
-    return tuple(Split(kept[enrolled], kept[asked]) for enrolled, asked in sides)
+    drawn = sealed_splits(labels[kept], units[kept])
+    return tuple(Split(kept[np.sort(split.enrolled)], kept[np.sort(split.asked)]) for split in drawn)
 
 
 def _enrolling(label: str, labels: npt.NDArray[np.str_], units: npt.NDArray[np.str_]) -> list[Split]:
