@@ -3,8 +3,6 @@
 Start at `in_workers`.
 """
 
-import multiprocessing
-import multiprocessing.connection
 import os
 import threading
 from typing import TypeVar
@@ -12,7 +10,9 @@ from typing import TypeVar
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
-__all__ = ["end_with_parent", "in_workers"]
+from fisher_train.parent import end_with_parent
+
+__all__ = ["in_workers"]
 
 NICE = 10
 
@@ -35,14 +35,3 @@ def _start(_worker: int) -> None:
     os.nice(NICE)
     torch.set_num_threads(1)
     threading.Thread(target=end_with_parent, daemon=True).start()
-
-
-def end_with_parent() -> None:
-    """Wait for the end of the process that started this one, however it ends, and end this one too.
-
-    Torch watches the parent in the sense of the system, which is the fork server, and that lives as long as a worker.
-    """
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    multiprocessing.connection.wait([parent.sentinel])
-    os._exit(1)

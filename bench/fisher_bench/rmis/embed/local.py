@@ -15,7 +15,7 @@ from fisher_bench.rmis.adapters import Adapter, open_adapter
 from fisher_bench.rmis.embed.clip import embed_clip, read_clip
 from fisher_edge.dsp.blocks import FloatArray
 from fisher_edge.errors import BadInputError
-from fisher_train.workers import end_with_parent
+from fisher_train.parent import end_with_parent
 
 __all__ = ["Clip", "Embedded", "embed_one", "in_processes", "one_thread"]
 

@@ -40,7 +40,7 @@ class Layout:
 def find_sources(name: str, raw_dir: Path) -> tuple[list[Source], list[str]]:
     """Return the recordings of a set below a folder, by path, and data files whose names do not fit the layout."""
     layout = LAYOUTS[name]
-    pattern, ignored = re.compile(rf"(?:.*/)?{layout.pattern}"), re.compile(layout.ignored)
+    pattern, ignored = re.compile(rf"(?:.*?/)?{layout.pattern}"), re.compile(layout.ignored)
     sources: list[Source] = []
     strange: list[str] = []
     for path in sorted(raw_dir.rglob(f"*{layout.suffix}")):

@@ -21,7 +21,7 @@ from fisher_bench.rmis.prepare.layouts import find_sources
 from fisher_bench.rmis.prepare.read import read_channels
 from fisher_bench.rmis.prepare.source import DamagedError, Source
 from fisher_edge.errors import BadInputError, UsageError
-from fisher_train.workers import end_with_parent
+from fisher_train.parent import end_with_parent
 
 __all__ = ["prepare_set"]
 
