@@ -16,6 +16,7 @@ spelt like it (write ./birdnet).
 """
 
 import difflib
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -79,6 +80,7 @@ def open_adapter(spec: str) -> Adapter:
     require("encoders", *family.packages)
     if "torchaudio" in family.packages:
         python_torchaudio.load()
+    logging.getLogger("speechbrain").setLevel(logging.WARNING)  # it tells of settings when it is imported
     module = import_module(f"fisher_bench.rmis.adapters.{family.module}")
     given = [part for part, taken in ((argument, family.argument), (variant, family.variant)) if taken]
     adapter: Adapter = getattr(module, family.function)(*given)
