@@ -191,7 +191,7 @@ def test_a_clip_that_cannot_be_embedded_does_not_stop_the_others(tmp_path: Path)
     path.write_bytes(good)
     assert embed_set(KNOWN, folder, "cheap:mean-std", tmp_path / "out", cache=cache).new_clips == 1
     path.unlink()
-    with pytest.raises(BadInputError, match="is not there .*prepare the set again"):
+    with pytest.raises(BadInputError, match=r"is not there .*prepare the set again"):
         embed_set(KNOWN, folder, "cheap:mean-std", tmp_path / "out", cache=cache)
 
 
@@ -202,7 +202,7 @@ def test_a_set_of_two_rates_is_refused(tmp_path: Path) -> None:
     soundfile.write(folder / "other.wav", np.random.default_rng(0).standard_normal(3200) * 0.1, 32_000)
     other = Segment("other.wav", "other.wav", "vibration", 32_000, 3200, "OR", 2, "x")
     write_index(folder, Index((*index.segments, other), index.facts))
-    with pytest.raises(BadInputError, match="its rate of .* differs from theirs"):
+    with pytest.raises(BadInputError, match=r"its rate of .* differs from theirs"):
         embed_set(KNOWN, folder, "cheap:mean-std", tmp_path / "out", cache=tmp_path / "cache")
 
 
