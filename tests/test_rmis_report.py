@@ -104,7 +104,7 @@ def _recordings(folder: Path, rates: tuple[int, int] = (4000, 4000)) -> None:
     for label, hz, rate_hz in (("normal", 300, rates[0]), ("inner", 800, rates[1]), ("outer", 1500, rates[0])):
         (folder / label).mkdir(parents=True)
         for number in range(4):
-            t = np.arange(2 * rate_hz) / rate_hz
+            t = np.arange(8 * rate_hz) / rate_hz
             noise = np.random.default_rng([number, hz]).standard_normal(len(t))
             wave = np.round(3000 * (np.sin(2 * np.pi * hz * t) + 0.3 * noise)).astype(np.int16)
             file = f"{label}/rec{number}__acc.npy"
@@ -146,7 +146,7 @@ def test_mini_seals_units_and_enrols_only_healthy_ones(tmp_path: Path) -> None:
     assert {segment.rate_hz for segment in segments} == {4000}
     assert {segment.samples for segment in segments} == {4000}
     assert diagnosis.classes == ("inner", "normal", "outer")
-    assert (diagnosis.keys, diagnosis.segments) == (12, 24)
+    assert (diagnosis.keys, diagnosis.segments) == (12, 96)
     asked = read_index(beside).segments
     enrolled = {segment.key for segment in asked if segment.split == "train"}
     assert len(enrolled) == 2
