@@ -51,5 +51,5 @@ $(RUNTIME): $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(DEV): $(RUNTIME)
 	@echo "installing training, export, benchmark and development packages into $(VENV) ..."
-	@$(PIP) install --constraint constraints.txt --editable ".[bench,bridge,export,train]" --group dev
+	@$(PIP) install --constraint constraints.txt --editable ".[bridge,encoders,export,ray,rmis,train]" --group dev
 	@touch $@
