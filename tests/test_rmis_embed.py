@@ -195,6 +195,20 @@ def test_a_clip_that_cannot_be_embedded_does_not_stop_the_others(tmp_path: Path)
         embed_set(KNOWN, folder, "cheap:mean-std", tmp_path / "out", cache=cache)
 
 
+def test_a_full_disk_ends_with_one_line_and_loses_nothing(tmp_path: Path) -> None:
+    """Where no more can be written the command says so with exit code 4; with room again it continues."""
+    folder = _set(tmp_path / "set", 60)
+    arguments = ["--model", "cheap:mean-log-stft", "--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")]
+    command = " ".join([*COMMAND, "rmis", "embed", str(folder), *arguments])
+    limited = ["sh", "-c", f"trap '' XFSZ; ulimit -f 100; exec {command}"]
+    done = subprocess.run(limited, capture_output=True, text=True, check=False)
+    assert done.returncode == 4, done.stderr
+    assert "make room" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    embed_set(KNOWN, folder, "cheap:mean-log-stft", tmp_path / "out", cache=tmp_path / "cache")
+    assert len(np.load(tmp_path / "out/embeddings.npy")) == 60
+
+
 def test_a_set_of_two_rates_is_refused(tmp_path: Path) -> None:
     """Embeddings of different widths are not put into one table."""
     folder = _set(tmp_path / "set", 4)

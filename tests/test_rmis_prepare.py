@@ -438,14 +438,34 @@ def test_a_replaced_source_is_done_again(tmp_path: Path) -> None:
     assert soundfile.read(out / index.segments[0].path)[0] == pytest.approx(np.full(300, 0.25), abs=1e-4)
 
 
+def test_a_full_disk_ends_with_one_line_and_loses_nothing(tmp_path: Path) -> None:
+    """Where no more can be written the command says so with exit code 4; with room again it continues."""
+    _pu_tree(tmp_path / "raw", 3000)
+    command = [*COMMAND, "rmis", "prepare", "pu_cur", str(tmp_path / "raw"), "--out", str(tmp_path / "out")]
+    command += ["--allow-incomplete"]
+    limited = ["sh", "-c", f"trap '' XFSZ; ulimit -f 4; exec {' '.join(command)}"]
+    done = subprocess.run(limited, capture_output=True, text=True, check=False)
+    assert done.returncode == 4, done.stderr
+    assert "cannot write" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert len(prepare_set("pu_cur", tmp_path / "raw", tmp_path / "out", allow_incomplete=True).segments) == 120
+
+
 def test_a_folder_holds_one_set(tmp_path: Path) -> None:
     """Another set into the same folder, the originals as output, or no originals are refused."""
     _pu_tree(tmp_path / "raw", 50)
     prepare_set("pu_vib", tmp_path / "raw", tmp_path / "out", allow_incomplete=True)
     with pytest.raises(BadInputError, match="holds pu_vib, not pu_cur"):
         prepare_set("pu_cur", tmp_path / "raw", tmp_path / "out", allow_incomplete=True)
-    with pytest.raises(UsageError, match="is the folder of the originals"):
-        prepare_set("pu_cur", tmp_path / "raw", tmp_path / "raw")
+    for inside in (tmp_path / "raw", tmp_path / "raw" / "out"):
+        with pytest.raises(UsageError, match="lies in the folder of the originals"):
+            prepare_set("pu_cur", tmp_path / "raw", inside)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInputError, match="cannot write into"):
+        prepare_set("pu_cur", tmp_path / "raw", tmp_path / "file" / "out")
+    shutil.copytree(tmp_path / "raw" / "K001", tmp_path / "raw" / "twice" / "K001")
+    with pytest.raises(BadInputError, match=r"K001_1\.mat and twice/K001/.* are the same recording"):
+        prepare_set("pu_vib", tmp_path / "raw", tmp_path / "new", allow_incomplete=True)
     done = run("rmis", "prepare", "pu_vib", tmp_path / "nothing", "--out", tmp_path / "x")
     assert done.returncode == 4
     assert "get PU vib from groups.uni-paderborn.de" in done.stderr

@@ -19,7 +19,7 @@ INDEX_NAME = "index.parquet"
 FACTS = b"fisher-edge/rmis"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Segment:
     """One audio file to embed, and what is known about it. Fields a set has no use for stay empty."""
 
@@ -81,9 +81,9 @@ def read_index(folder: Path) -> Index:
     if not path.is_file():
         raise BadInputError(f"{path} is not there; make it with: fisher-edge rmis prepare NAME RAW_DIR --out {folder}")
     try:
-        table = pq.read_table(path, partitioning=None)
-        facts = json.loads((table.schema.metadata or {})[FACTS])
-        segments = tuple(Segment(**row) for row in table.to_pylist())
+        with pq.ParquetFile(path) as table:
+            facts = json.loads((table.schema_arrow.metadata or {})[FACTS])
+            segments = tuple(Segment(**row) for batch in table.iter_batches() for row in batch.to_pylist())
     except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise BadInputError(
             f"{path} is not an index of this version ({str(error).splitlines()[0]:.100}); prepare the set again"

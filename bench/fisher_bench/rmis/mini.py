@@ -38,7 +38,7 @@ MODALITIES: dict[str, Modality] = {
     "air_compressor_state": "sound",
     "esc50_machine_16k": "sound",
 }
-"""Folder and modality of the datasets in which every class was recorded at least twice."""
+"""Folder and modality of the datasets; a class that was recorded once is left out."""
 MINI = "mini-"
 """Begins the name of every set."""
 ANOMALY = "-anomaly"
@@ -70,7 +70,7 @@ def prepare_mini(data_dir: Path, out: Path, datasets: Sequence[str] = tuple(MODA
     for name in datasets:
         folder = out / f"{MINI}{name}"
         if not (folder / INDEX_NAME).is_file():
-            _cut(name, read_dataset(data_dir / name, WINDOW_S), folder)
+            _cut(name, _recorded_twice(read_dataset(data_dir / name, WINDOW_S)), folder)
         index = read_index(folder)
         sets.append((_set(name, index), folder))
         beside = folder.with_name(folder.name + ANOMALY)
@@ -113,6 +113,14 @@ def run_mini(
 def _folder_name(number: int, spec: str) -> str:
     """Name the folder of a model's runs; the number keeps two models of one name apart."""
     return f"{number:02d}-" + "".join(letter if letter.isalnum() or letter in "-." else "-" for letter in spec)[-40:]
+
+
+def _recorded_twice(windows: Sequence[Window]) -> list[Window]:
+    """Leave out classes of a single unit, which no sealed split can have on both sides."""
+    units: dict[str, set[str]] = {}
+    for window in windows:
+        units.setdefault(window.label, set()).add(window.unit)
+    return [window for window in windows if len(units[window.label]) > 1]
 
 
 def _cut(name: str, windows: Sequence[Window], folder: Path) -> None:

@@ -50,6 +50,9 @@ class EmbeddingCache:
             raise UsageError(f"{self.path} is in use by another `rmis embed`; wait for it or give --cache") from None
         try:
             self._open(digest)
+        except sqlite3.OperationalError:  # not the file's fault: a full disk, for example
+            self.close()
+            raise
         except sqlite3.DatabaseError as error:
             self.close()
             raise BadInputError(f"{self.path} is damaged ({error}); delete it, it is made again") from None

@@ -7,6 +7,7 @@ them that says which model made them.
 import csv
 import json
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from fisher_bench.rmis.adapters import open_adapter
+from fisher_bench.rmis.adapters import Adapter, open_adapter
 from fisher_bench.rmis.catalogue import RmisSet
 from fisher_bench.rmis.embed.cache import EmbeddingCache, segment_key
 from fisher_bench.rmis.embed.local import Clip, Embedded, in_processes, one_thread
@@ -77,27 +78,16 @@ def embed_set(
     one_thread()
     adapter = open_adapter(spec)
     segments = read_index(folder).segments
-    paths = [folder / segment.path for segment in segments]
-    keys = [segment_key(path) for path in paths]
-    started = time.monotonic()
-    with EmbeddingCache(cache, adapter.digest, known.window_s) as kept:
-        present = kept.known(keys)
-        clips = [
-            Clip(key, path, segment.rate_hz)
-            for key, path, segment in zip(keys, paths, segments, strict=True)
-            if key not in present
-        ]
-        source = _source(clips, spec, known.window_s, workers, ray)
-        totals = _keep(kept, source, lambda done: report(len(keys) - len(clips) + done, len(keys)))
-        elapsed_s = time.monotonic() - started
-        dim = _write(out, known, segments, keys, kept)
-        cpu_s, measured_s = kept.spent()
-    facts = Facts(
-        known.name, adapter.name, spec, adapter.digest, adapter.parameters, known.window_s, len(keys), dim,
-        sum(segment.samples / segment.rate_hz for segment in segments), len(clips), totals[1], totals[0], elapsed_s,
-        1000 * cpu_s / measured_s if measured_s else 0.0,
-    )  # fmt: skip
-    _write_text(out / FACTS_NAME, json.dumps(asdict(facts), indent=1) + "\n")
+    if not segments:
+        raise BadInputError(f"the index of {folder} lists no segment; prepare the set again")
+    try:
+        with EmbeddingCache(cache, adapter.digest, known.window_s) as kept:
+            facts = _embed(known, folder, segments, adapter, spec, out, kept, workers, ray, report)
+        _write_text(out / FACTS_NAME, json.dumps(asdict(facts), indent=1) + "\n")
+    except (OSError, sqlite3.Error) as error:
+        raise BadInputError(
+            f"cannot write {cache} or {out} ({error}); make room, or give another place: the same command continues"
+        ) from None
     return facts
 
 
@@ -108,6 +98,42 @@ def read_facts(folder: Path) -> Facts:
         return Facts(**json.loads(path.read_text("utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise BadInputError(f"{path} does not tell what was embedded ({error}); run: fisher-edge rmis embed") from None
+
+
+def _embed(
+    known: RmisSet, folder: Path, segments: Sequence[Segment], adapter: Adapter, spec: str, out: Path,
+    kept: EmbeddingCache, workers: int, ray: str, report: Callable[[int, int], None],
+) -> Facts:  # fmt: skip
+    """Embed what the cache lacks and write the result."""
+    started = time.monotonic()
+    paths = [folder / segment.path for segment in segments]
+    keys = [segment_key(path) for path in paths]
+    present = kept.known(keys)
+    clips = [
+        Clip(key, path, segment.rate_hz)
+        for key, path, segment in zip(keys, paths, segments, strict=True)
+        if key not in present
+    ]
+    source = _source(clips, spec, known.window_s, workers, ray)
+    new_cpu_s, new_signal_s = _keep(kept, source, lambda done: report(len(keys) - len(clips) + done, len(keys)))
+    elapsed_s = time.monotonic() - started
+    cpu_s, measured_s = kept.spent()
+    return Facts(
+        set_name=known.name,
+        model=adapter.name,
+        spec=spec,
+        digest=adapter.digest,
+        parameters=adapter.parameters,
+        window_s=known.window_s,
+        clips=len(keys),
+        dim=_write(out, known, segments, keys, kept),
+        signal_s=sum(segment.samples / segment.rate_hz for segment in segments),
+        new_clips=len(clips),
+        new_signal_s=new_signal_s,
+        new_cpu_s=new_cpu_s,
+        elapsed_s=elapsed_s,
+        cpu_ms_per_signal_s=1000 * cpu_s / measured_s if measured_s else 0.0,
+    )
 
 
 def _source(clips: Sequence[Clip], spec: str, window_s: float, workers: int, ray: str) -> Iterable[Embedded]:

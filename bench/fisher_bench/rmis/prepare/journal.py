@@ -18,7 +18,8 @@ class Journal:
     """Peaks and segments by source, as far as they are known; appended to as sources get done."""
 
     def __init__(self, path: Path, lines: list[dict[str, Any]]) -> None:
-        self._file = path.open("a", encoding="utf-8")
+        self._path = path
+        self._file = path.open("ab", buffering=0)
         self._peaks = {line["stamp"]: line for line in lines if "peak" in line}
         self._segments = {(line["stamp"], line["scale"]): line for line in lines if "segments" in line}
 
@@ -46,8 +47,12 @@ class Journal:
         self._file.close()
 
     def _append(self, line: dict[str, Any]) -> None:
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(line).encode() + b"\n")
+        except OSError as error:
+            raise BadInputError(
+                f"cannot write {self._path} ({error.strerror}); make room: the same command continues"
+            ) from None
 
 
 def open_journal(folder: Path, set_name: str) -> Journal:

@@ -18,7 +18,7 @@ import soundfile
 from fisher_bench.rmis.catalogue import RmisSet
 from fisher_bench.rmis.prepare.source import Channel, DamagedError, Source
 
-__all__ = ["read_channels", "refuse_pointer"]
+__all__ = ["read_channels"]
 
 Wave = npt.NDArray[Any]
 LFS_POINTER = b"version https://git-lfs"
@@ -32,9 +32,9 @@ def read_channels(known: RmisSet, source: Source) -> Iterator[tuple[Channel, Wav
     Raises DamagedError when the file is a Git LFS pointer, cannot be parsed, lacks a channel, has another rate or
     holds values that are not finite.
     """
-    refuse_pointer(source.path)
     family = known.name.split("_", maxsplit=1)[0]
     try:
+        _refuse_pointer(source.path)
         for channel, wave in READERS[family](known, source):
             if not len(wave):
                 raise DamagedError("holds no samples")
@@ -46,13 +46,6 @@ def read_channels(known: RmisSet, source: Source) -> Iterator[tuple[Channel, Wav
     except Exception as error:  # noqa: BLE001 -- a damaged file makes its parser raise whatever it likes
         text = next(iter(str(error).splitlines()), "")[:120]
         raise DamagedError(f"cannot be read as {source.path.suffix} ({type(error).__name__}: {text})") from None
-
-
-def refuse_pointer(path: Path) -> None:
-    """Refuse the small text file that Git leaves in place of the data when LFS is not installed."""
-    with path.open("rb") as file:
-        if file.read(len(LFS_POINTER)) == LFS_POINTER:
-            raise DamagedError("is a Git LFS pointer, not the data; run `git lfs pull` in the clone")
 
 
 def _wav(known: RmisSet, source: Source) -> Iterator[tuple[Channel, Wave]]:
@@ -112,6 +105,13 @@ def _pu(_known: RmisSet, source: Source) -> Iterator[tuple[Channel, Wave]]:
         raise DamagedError(f"has {len(entries)} signals, not {PU_ENTRIES}")
     for channel in source.channels:
         yield channel, np.atleast_1d(entries[channel.place].Data).astype(np.float64).ravel()
+
+
+def _refuse_pointer(path: Path) -> None:
+    """Refuse the small text file that Git leaves in place of the data when LFS is not installed."""
+    with path.open("rb") as file:
+        if file.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise DamagedError("is a Git LFS pointer, not the data; run `git lfs pull` in the clone")
 
 
 def _columns(data: Wave, count: int) -> None:

@@ -3,6 +3,7 @@
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -10,6 +11,7 @@ from threading import Thread
 from typing import Any, TypeVar
 
 import numpy as np
+import soundfile
 
 from fisher_bench.rmis.catalogue import RmisSet, find
 from fisher_bench.rmis.index import Index, Segment, write_index
@@ -51,9 +53,12 @@ def prepare_set(
     known = find(name)
     if not raw_dir.is_dir():
         raise BadInputError(f"{raw_dir} is not a folder; get {known.title} from {known.get}")
-    if out_dir.resolve() == raw_dir.resolve():
-        raise UsageError(f"--out {out_dir} is the folder of the originals; give another")
-    journal = open_journal(out_dir, name)
+    if out_dir.resolve().is_relative_to(raw_dir.resolve()):
+        raise UsageError(f"--out {out_dir} lies in the folder of the originals; give one outside of it")
+    try:
+        journal = open_journal(out_dir, name)
+    except OSError as error:
+        raise BadInputError(f"cannot write into {out_dir} ({error.strerror}); choose another --out") from None
     try:
         if known.detects or known.split == "official":
             segments, facts = _as_published(known, raw_dir, allow_incomplete, report)
@@ -104,6 +109,7 @@ def _cut_all(
 ) -> tuple[list[Segment], dict[str, Any]]:
     """Find the one peak of the set, then cut every recording."""
     sources, strange = find_sources(known.name, raw_dir)
+    _check_names(sources)
     _check_complete(known, raw_dir, lacking(known, sources), [], allow_incomplete)
     skipped = [{"file": file, "reason": "its name does not fit the layout"} for file in strange]
     damaged: dict[str, str] = {}
@@ -121,6 +127,16 @@ def _cut_all(
     _check_complete(known, raw_dir, missing, skipped, allow_incomplete)
     facts = {"peak": peak, "scale": scale, "skipped": skipped, "incomplete": missing}
     return segments, facts | {"sources": len(sources) - len(bad)}
+
+
+def _check_names(sources: Sequence[Source]) -> None:
+    """Refuse two files that would become one segment, such as a set that was unpacked twice."""
+    owners: dict[str, str] = {}
+    for source in sources:
+        for channel in source.channels:
+            other = owners.setdefault(channel.name, source.file)
+            if other != source.file:
+                raise BadInputError(f"{other} and {source.file} are the same recording by name; remove one of them")
 
 
 def _check_complete(
@@ -185,12 +201,16 @@ def _over(
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=_start) as pool:
         running = {pool.submit(work, source): source for source in islice(waiting, AHEAD * workers)}
-        while running:
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                source = running.pop(future)
-                yield source, future.result()
-            running |= {pool.submit(work, source): source for source in islice(waiting, len(done))}
+        try:
+            while running:
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                finished = [(running.pop(future), future) for future in done]
+                running |= {pool.submit(work, source): source for source in islice(waiting, len(done))}
+                yield from ((source, future.result()) for source, future in finished)
+        except BrokenProcessPool:
+            raise BadInputError(
+                f"one of {workers} processes ended, likely for lack of memory; use fewer --workers (nothing is lost)"
+            ) from None
 
 
 def _start() -> None:
@@ -213,6 +233,10 @@ def _cut(known: RmisSet, scale: float, out: Path, source: Source) -> list[Segmen
             segments += write_segments(known, source, channel, wave, scale, out)
     except DamagedError as error:
         return str(error)
+    except (OSError, soundfile.SoundFileError) as error:
+        raise BadInputError(
+            f"cannot write into {out} ({error}); make room, or give another --out: the same command continues"
+        ) from None
     return segments
 
 
