@@ -156,7 +156,7 @@ def _set(name: str, index: Index) -> RmisSet:
 
 def _anomaly_set(name: str, index: Index) -> RmisSet:
     return RmisSet(
-        f"{MINI}{name}{ANOMALY}", f"{name}, anomaly", MODALITIES[name], index.segments[0].rate_hz, 0, WINDOW_S,
+        f"{MINI}{name}{ANOMALY}", f"{name} AD", MODALITIES[name], index.segments[0].rate_hz, 0, WINDOW_S,
         "anomaly", (), "the folder of recordings", "see the publisher of each", k=1, scored_as="dcase20",
     )  # fmt: skip
 

@@ -21,6 +21,8 @@ COLUMNS = 4
 """Small plots side by side."""
 COLOURS = mpl.colormaps["tab20"].colors  # type: ignore[attr-defined] # a ListedColormap, which has them
 GREY = "0.6"
+SVG = {"svg.fonttype": "none", "svg.hashsalt": "rmis", "font.family": "sans-serif"}
+"""Text stays text, and the same figures give the same file."""
 
 
 def draw_all(folder: Path, rows: Sequence[Row], sets: Sequence[RmisSet]) -> list[tuple[str, Path]]:
@@ -33,11 +35,12 @@ def draw_all(folder: Path, rows: Sequence[Row], sets: Sequence[RmisSet]) -> list
         ("parameters", "Score against the parameters of the encoder", _against_parameters),
         ("latency", "Score against CPU time, relative to the fastest encoder of this run", _against_time),
     ):
-        figure = draw(rows, sets)
-        if figure is not None:
-            path = folder / f"{name}.svg"
-            figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
-            drawn.append((caption, path))
+        with mpl.rc_context(SVG):  # type: ignore[arg-type] # wants literal keys
+            figure = draw(rows, sets)
+            if figure is not None:
+                path = folder / f"{name}.svg"
+                figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
+                drawn.append((caption, path))
     return drawn
 
 
