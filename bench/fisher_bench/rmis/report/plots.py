@@ -4,6 +4,7 @@ Start at `draw_all`.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ __all__ = ["draw_all"]
 COLUMNS = 4
 """Small plots side by side."""
 COLOURS = mpl.colormaps["tab20"].colors  # type: ignore[attr-defined] # a ListedColormap, which has them
-GREY = "0.6"
+GREYS = ("0.35", "0.55", "0.75")
+LABEL_WIDTH, LABEL_HEIGHT = 0.28, 0.05
+"""Shares of a plot's width and height that labels of points are kept apart."""
 SVG = {"svg.fonttype": "none", "svg.hashsalt": "rmis", "font.family": "sans-serif"}
 """Text stays text, and the same figures give the same file."""
 
@@ -87,41 +90,65 @@ def _curves(rows: Sequence[Row], sets: Sequence[RmisSet]) -> Figure | None:
     return figure
 
 
-def _against_parameters(rows: Sequence[Row], _sets: Sequence[RmisSet]) -> Figure | None:
-    return _against(rows, lambda row: row.parameters, "parameters (spectra have none and are left out)")
+def _against_parameters(rows: Sequence[Row], sets: Sequence[RmisSet]) -> Figure | None:
+    return _against(rows, sets, lambda row: row.parameters, "parameters (spectra have none and are left out)")
 
 
-def _against_time(rows: Sequence[Row], _sets: Sequence[RmisSet]) -> Figure | None:
+def _against_time(rows: Sequence[Row], sets: Sequence[RmisSet]) -> Figure | None:
     fastest = min((row.cpu_ms for row in rows if row.cpu_ms), default=0.0)
-    return _against(rows, lambda row: row.cpu_ms / fastest if fastest else 0.0, "CPU time, times the fastest")
+    return _against(rows, sets, lambda row: row.cpu_ms / fastest if fastest else 0.0, "CPU time, times the fastest")
 
 
-def _against(rows: Sequence[Row], cost: Callable[[Row], float], label: str) -> Figure | None:
-    """Draw overall scores over a cost, on a logarithmic axis; rows that lack either are left out."""
-    points = [row for row in rows if cost(row) > 0 and "rmis" in row.means]
+def _against(rows: Sequence[Row], sets: Sequence[RmisSet], cost: Callable[[Row], float], label: str) -> Figure | None:
+    """Draw overall scores over a cost, on a logarithmic axis; rows that lack either are left out.
+
+    An encoder that was measured on some of the sets only has no overall score that could stand beside others.
+    """
+    comparable = [row for row in rows if len(row.scores) == len(sets) or not row.measured]
+    points = [row for row in comparable if cost(row) > 0 and "rmis" in row.means]
     if not points:
         return None
-    figure = Figure(figsize=(7.5, 4.5))
+    figure = Figure(figsize=(9, 5))
     axes = figure.add_subplot()
+    styles = {id(row): style for row, style in zip(rows, _styles(rows), strict=True)}
     for row in points:
-        style = next(style for other, style in zip(rows, _styles(rows), strict=True) if other is row)
-        axes.plot(cost(row), row.means["rmis"], marker="o" if row.measured else "s", ls="", color=style["color"])
-        axes.annotate(
-            _label(row), (cost(row), row.means["rmis"]), xytext=(5, 4), textcoords="offset points", fontsize=8
-        )
+        marker = "o" if row.measured else "s"
+        axes.plot(cost(row), row.means["rmis"], marker=marker, ls="", color=styles[id(row)]["color"])
     axes.set_xscale("log")
-    axes.margins(x=0.25, y=0.12)
+    axes.margins(x=0.3, y=0.2)
+    _label_points(axes, [(cost(row), row.means["rmis"], _label(row)) for row in points])
     axes.set_xlabel(label)
     axes.set_ylabel("overall score, %")
     axes.grid(alpha=0.3, which="both")
     return figure
 
 
+def _label_points(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
+    """Write a label right of every point, moved up where it would cover the one below it."""
+    low, high = axes.get_ylim()
+    decades = np.ptp(np.log10(axes.get_xlim()))
+    placed: list[tuple[float, float]] = []
+    for x, y, text in sorted(points, key=lambda point: point[1]):
+        across, place = np.log10(x) / decades, (y - low) / (high - low)
+        for other, taken in placed:
+            if abs(across - other) < LABEL_WIDTH:
+                place = max(place, taken + LABEL_HEIGHT)
+        placed.append((across, place))
+        axes.annotate(
+            text,
+            (x, y),
+            (x * 1.12, low + place * (high - low)),
+            fontsize=8,
+            va="center",
+            arrowprops={"arrowstyle": "-", "color": "0.7", "lw": 0.6, "shrinkA": 0, "shrinkB": 2},
+        )
+
+
 def _styles(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Colours for what was measured, dashed grey for what was published."""
-    colours = iter(COLOURS * (1 + len(rows) // len(COLOURS)))
+    """Colours for what was measured, dashed greys for what was published."""
+    colours, greys = cycle(COLOURS), cycle(GREYS)
     return [
-        {"color": next(colours), "ls": "-", "lw": 1.3} if row.measured else {"color": GREY, "ls": "--", "lw": 1}
+        {"color": next(colours), "ls": "-", "lw": 1.3} if row.measured else {"color": next(greys), "ls": "--", "lw": 1}
         for row in rows
     ]
 
