@@ -283,6 +283,13 @@ def test_audiomae_equals_a_slow_forward(files: dict[str, Path], variant: str) ->
     np.testing.assert_allclose(actual, expected.numpy(), atol=5 * TOLERANCE)
 
 
+def test_beats_leaves_no_module_behind_that_fails_when_looked_at(files: dict[str, Path]) -> None:
+    """Python's own inspection walks over all modules; those of speechbrain that import k2 when touched are gone."""
+    open_adapter(f"beats:{files['beats']}")
+    seen = [hasattr(module, "__file__") for module in list(sys.modules.values())]
+    assert len(seen) > 100
+
+
 @pytest.mark.parametrize(("variant", "frames"), [("", 198), ("?features=authors", 1024)])
 def test_eat_equals_a_slow_forward(files: dict[str, Path], variant: str, frames: int) -> None:
     """Time-major patches, their positions, a [CLS] without one, post-norm blocks; filled up to 1024 frames or not."""

@@ -1,5 +1,6 @@
 """BEATs (arXiv 2212.09058), in the implementation of speechbrain. Start at `open_adapter`."""
 
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import torch
 from speechbrain.lobes.models.beats import BEATs
+from speechbrain.utils.importutils import LazyModule
 from torch import Tensor
 
 from fisher_bench.rmis.adapters.adapter import Adapter, digest_of, file_digest
@@ -15,6 +17,11 @@ from fisher_bench.rmis.adapters.weights import Origin, count_parameters, read_we
 from fisher_edge.dsp.blocks import FloatArray
 
 __all__ = ["open_adapter"]
+
+for _name in [name for name, module in sys.modules.items() if isinstance(module, LazyModule)]:
+    del sys.modules[
+        _name
+    ]  # speechbrain's old names: whoever walks over all modules, as inspect does, would import them
 
 ORIGIN = Origin("BEATs", "BEATs_iter3.pt, github.com/microsoft/unilm/tree/master/beats")
 
