@@ -286,14 +286,15 @@ def test_dcase_from_2021_reads_domains_and_attributes(tmp_path: Path) -> None:
 
 def test_dcase_without_its_list_or_with_a_clip_it_lacks_is_refused(tmp_path: Path) -> None:
     """The list is needed, must be of the year, and must name every test clip of the evaluation."""
-    _dcase20(tmp_path)
-    (tmp_path / "eval_data_list_2020.csv").rename(tmp_path / "aside.csv")
+    raw = tmp_path / "raw"
+    _dcase20(raw)
+    (raw / "eval_data_list_2020.csv").rename(tmp_path / "aside.csv")
     with pytest.raises(BadInputError, match=r"eval_data_list_2020\.csv is not there.*baseline"):
-        prepare_set("dcase20", tmp_path, tmp_path / "out")
-    (tmp_path / "aside.csv").rename(tmp_path / "eval_data_list_2020.csv")
-    trees.dcase_clip(tmp_path, "eval_data/fan/test/id_01_00000009.wav")
+        prepare_set("dcase20", raw, tmp_path / "out")
+    (tmp_path / "aside.csv").rename(raw / "eval_data_list_2020.csv")
+    trees.dcase_clip(raw, "eval_data/fan/test/id_01_00000009.wav")
     with pytest.raises(BadInputError, match=r"id_01_00000009\.wav is not in the list"):
-        prepare_set("dcase20", tmp_path, tmp_path / "out", allow_incomplete=True)
+        prepare_set("dcase20", raw, tmp_path / "out", allow_incomplete=True)
 
 
 def test_a_clip_at_another_rate_or_damaged_is_left_out_and_told(tmp_path: Path) -> None:
