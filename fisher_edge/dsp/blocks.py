@@ -12,8 +12,8 @@ from fisher_edge.errors import BadInputError
 __all__ = ["Block", "FloatArray", "Rate", "as_rate", "rate_text"]
 
 FloatArray = npt.NDArray[np.float32]
+# Samples per second: an int wherever it is whole. Boards divide their clock, so that 3906.25 Hz occur.
 Rate = int | Fraction
-"""Samples per second: an int wherever it is whole. Boards divide their clock, so that 3906.25 Hz occur."""
 
 LARGEST_DENOMINATOR = 1_000_000
 LONGEST_TEXT = 40

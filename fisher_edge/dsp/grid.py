@@ -15,14 +15,14 @@ from fisher_edge.errors import BadInputError
 
 __all__ = ["MIN_FRAMES", "Grid", "grid_of", "pieces_of"]
 
+# Frames of the shortest piece: one patch of the encoder.
 MIN_FRAMES = 16
-"""Frames of the shortest piece: one patch of the encoder."""
+# A window of at least so many pieces is a run of whole ones; a shorter one is a single piece of its own length.
 SEVERAL = 1.5
-"""A window of at least so many pieces is a run of whole ones; a shorter one is a single piece of its own length."""
 LONGEST_HOP_S = 2.0
 HOP_SHARE = 0.25
+# A window that exceeds the encoder's longest by less, because its hops are rounded down, is the longest.
 ROUNDING = 0.01
-"""A window that exceeds the encoder's longest by less, because its hops are rounded down, is the longest."""
 
 
 @dataclass(frozen=True)

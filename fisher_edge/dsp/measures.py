@@ -16,8 +16,8 @@ from fisher_edge.dsp.blocks import FloatArray
 
 __all__ = ["Measures"]
 
+# Samples at a time: in float64 they stay in the cache, and too few for a library to start threads.
 CHUNK = 8192
-"""Samples at a time: in float64 they stay in the cache, and too few for a library to start threads."""
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from fisher_edge.errors import BadArtifactError, BadInputError
 __all__ = ["OrtEncoder"]
 
 ERRORS_ONLY = 3
+# Frames of all bands in one call: the activations of more do not fit the cache, and fewer cost more calls.
 CALL_FRAMES = 1536
-"""Frames of all bands in one call: the activations of more do not fit the cache, and fewer cost more calls."""
 
 
 class OrtEncoder:

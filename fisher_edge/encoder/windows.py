@@ -159,5 +159,4 @@ def _joined(readings: Sequence[Reading], window_s: float) -> EmbeddedWindow:
 
 def _mean(arrays: Sequence[FloatArray]) -> FloatArray:
     """Mean of arrays of one shape; a single one comes back bit by bit."""
-    mean: FloatArray = np.mean(arrays, axis=0, dtype=np.float64).astype(np.float32)
-    return mean
+    return np.asarray(np.mean(arrays, axis=0, dtype=np.float64), np.float32)

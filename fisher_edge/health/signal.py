@@ -49,9 +49,9 @@ def hum_share(samples: FloatArray, rate_hz: Rate) -> float:
     total = float(power[1:].sum())
     if not total > 0:
         return 0.0
-    frequency = np.arange(len(power)) * (float(rate_hz) / (2 * (len(power) - 1)))
-    width = LINE_BINS * frequency[1]
-    return max(float(power[_on_lines(frequency, mains_hz, width)].sum()) / total for mains_hz in MAINS_HZ)
+    bin_hz = float(rate_hz) / (2 * (len(power) - 1))
+    frequency = np.arange(len(power), dtype=np.float64) * bin_hz
+    return max(float(power[_on_lines(frequency, mains_hz, LINE_BINS * bin_hz)].sum()) / total for mains_hz in MAINS_HZ)
 
 
 def _few_values(samples: FloatArray) -> str | None:
@@ -103,7 +103,7 @@ def _power_spectrum(samples: FloatArray) -> npt.NDArray[np.float32]:
     return power
 
 
-def _on_lines(frequency: npt.NDArray[np.float64], mains_hz: int, width: float) -> npt.NDArray[np.bool_]:
-    """Bins (n,) within `width` Hz of a harmonic of the mains, the fundamental included, zero excluded."""
+def _on_lines(frequency: npt.NDArray[np.float64], mains_hz: int, width_hz: float) -> npt.NDArray[np.bool_]:
+    """Bins (n,) within `width_hz` of a harmonic of the mains, the fundamental included, zero excluded."""
     harmonic = np.maximum(np.rint(frequency / mains_hz), 1)
-    return np.asarray(np.abs(frequency - harmonic * mains_hz) <= width)
+    return np.asarray(np.abs(frequency - harmonic * mains_hz) <= width_hz)
