@@ -46,6 +46,10 @@ class DamagedStateError(StateError):
     """The database is damaged: trying again is of no use."""
 
 
+class DiskFullError(StateError):
+    """The disk of the state directory is full: nothing is damaged, and trying again helps once there is room."""
+
+
 class BadArtifactError(FisherEdgeError):
     """A checkpoint or a bundle is damaged, incomplete or not what it claims to be."""
 
