@@ -90,8 +90,9 @@ class AlarmMachine:
         """Take a judgement of the next window; return the change of state it leads to, if any."""
         if judgement.distrust is not None:
             return self._become(State.CHECK_FUNCTION, judgement.distrust, judgement.time_s, judgement)
-        if judgement.distance is None:
-            return self._become(State.NO_BASELINE, "nothing is enrolled for this channel", judgement.time_s, judgement)
+        if judgement.unjudged is not None:
+            return self._become(State.NO_BASELINE, judgement.unjudged, judgement.time_s, judgement)
+        assert judgement.distance is not None
         assert judgement.threshold is not None
         assert judgement.warning_threshold is not None
         shape = self._shape.judge(

@@ -146,12 +146,13 @@ class Judge:
 
 
 class Unenrolled:
-    """Measures the windows of a channel without a baseline: level, plain measures and sensor health, no distance."""
+    """Measures the windows of a channel that cannot be judged, for a reason: level, plain measures and sensor health."""
 
     views: tuple[View, ...] = ()
 
-    def __init__(self, model: ModelName) -> None:
+    def __init__(self, model: ModelName, reason: str) -> None:
         self.model = model
+        self.reason = reason
 
     def judge(self, window: EmbeddedWindow) -> Judgement:
         """Measure one window."""
@@ -162,6 +163,7 @@ class Unenrolled:
             window_s=window.window_s,
             rate_hz=float(window.rate_hz),
             model=self.model,
+            unjudged=self.reason,
             level=Level(window.measures.log_rms),
             measures=_plain(window),
         )
