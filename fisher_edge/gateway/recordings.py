@@ -4,7 +4,6 @@ import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from fisher_edge.decision.alarm import AlarmMachine, AlarmRule
 from fisher_edge.decision.enroll import DEFAULT_WINDOW_S, Enrolled, EnrolledTake, Made, check_target, enroll
@@ -25,7 +24,7 @@ from fisher_edge.names import ChannelKey
 from fisher_edge.sources.recording import Recording, read_recording
 from fisher_edge.store import bundles
 from fisher_edge.store.audio import DEFAULT_BYTES, AudioArchive, KeptTake
-from fisher_edge.store.baselines import Baselines
+from fisher_edge.store.baselines import Baselines, Take
 from fisher_edge.store.database import Database
 
 __all__ = ["enroll_recordings", "reembed", "score_recording", "windows_of"]
@@ -42,6 +41,7 @@ def enroll_recordings(
     *,
     label: str | None = None,
     specimens: Sequence[str] = (),
+    takes: Sequence[Take] | None = None,
     extend: bool = False,
     window_s: float = DEFAULT_WINDOW_S,
     hop_s: float | None = None,
@@ -50,11 +50,12 @@ def enroll_recordings(
 ) -> Enrolled:
     """Embed recordings and store them as the newest baseline of a channel.
 
-    `specimens` names what was recorded (a bearing, a pump): one for all recordings or one for each. The bundle is kept
+    `specimens` names what was recorded (a bearing, a pump): one for all recordings or one for each; `takes` says all
+    about them where it is known from before. The bundle is kept
     beside the baseline, and so are up to `audio_bytes` of recordings. Raises BadInputError for recordings that differ in
     rate, are too short, constant, copies of each other or too few to calibrate a threshold.
     """
-    specimen_of = _specimens(specimens, len(recordings))
+    takes = _takes(recordings, specimens) if takes is None else takes
     _check_rates(recordings)
     _check_copies(recordings)
     bundle, rate_hz = encoder.bundle, recordings[0].rate_hz
@@ -62,14 +63,14 @@ def enroll_recordings(
     made = Made(ModelName(bundle.name, bundle.sha256), bundle.front_end, grid, rate_hz)
     baselines = Baselines(database)
     check_target(baselines, key, made, label=label, extend=extend)
-    takes = [
+    cuts = [
         EnrolledTake(
-            recording.path.name, windows_of(recording, encoder, bundle.front_end, grid), specimen, recording.recorded_s
+            take.name, windows_of(recording, encoder, bundle.front_end, grid), take.specimen, take.recorded_s
         )
-        for recording, specimen in zip(recordings, specimen_of, strict=True)
+        for recording, take in zip(recordings, takes, strict=True)
     ]
     bundles.keep(database.state_dir, bundle.path, bundle.sha256)
-    enrolled = enroll(baselines, key, takes, made, label=label, extend=extend, reason=reason)
+    enrolled = enroll(baselines, key, cuts, made, label=label, extend=extend, reason=reason)
     if not extend:
         kept = [KeptTake(recording.blocks(), recording.rate_hz, recording.length) for recording in recordings]
         AudioArchive(database.state_dir, audio_bytes).keep(key, label, enrolled.version, kept)
@@ -90,17 +91,13 @@ def reembed(database: Database, encoder: Encoder, key: ChannelKey, label: str | 
             f"the recordings of {key} version {baseline.version} were not kept, or not all of them; enrol again from "
             "your own files"
         )
-    recordings = [
-        replace(read_recording(file, rate_hz=baseline.rate_hz), path=Path(take.name), file=file, recorded_s=take.recorded_s)
-        for file, take in zip(files, baseline.takes, strict=True)
-    ]
     return enroll_recordings(
         database,
         encoder,
-        recordings,
+        [read_recording(file, rate_hz=baseline.rate_hz) for file in files],
         key,
         label=label,
-        specimens=[take.specimen or "" for take in baseline.takes] if any(t.specimen for t in baseline.takes) else (),
+        takes=baseline.takes,
         window_s=baseline.grid.window_s,
         hop_s=baseline.grid.hop_s,
         reason=f"embedded again with {encoder.bundle.name}",
@@ -189,6 +186,12 @@ def _flat_value(recording: Recording) -> float | None:
     """The one value that every sample of a recording has; None when there are several."""
     first = next(iter(recording.blocks()))[0]
     return float(first) if all(bool((block == first).all()) for block in recording.blocks()) else None
+
+
+def _takes(recordings: Sequence[Recording], specimens: Sequence[str]) -> list[Take]:
+    """Say of each recording what it is called, what was recorded and when."""
+    pairs = zip(recordings, _specimens(specimens, len(recordings)), strict=True)
+    return [Take(recording.path.name, specimen, recording.recorded_s) for recording, specimen in pairs]
 
 
 def _specimens(specimens: Sequence[str], recordings: int) -> list[str | None]:
