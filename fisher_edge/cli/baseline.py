@@ -55,7 +55,6 @@ def list_baselines(state_dir: StateDir = Path("state"), as_json: AsJson = False)
 
 def _facts(row: "BaselineFacts") -> dict[str, Any]:
     """What is shown of a baseline."""
-    from fisher_edge.dsp.blocks import rate_number
     from fisher_edge.publish.message import rfc3339
 
     return {
@@ -67,7 +66,7 @@ def _facts(row: "BaselineFacts") -> dict[str, Any]:
         "created": rfc3339(row.created_s),
         "reason": row.reason,
         "windows": row.windows,
-        "rate_hz": rate_number(row.rate_hz),
+        "rate_hz": row.rate_hz if isinstance(row.rate_hz, int) else float(row.rate_hz),
         "model": row.model_name,
         "recordings": [take.name for take in row.takes],
         "specimens": [take.specimen for take in row.takes],

@@ -141,7 +141,9 @@ def print_enrolled(enrolled: "Enrolled") -> None:
         print(f"  warning above {often:.3g}: about one false window a day; alarm above {seldom:.3g}: one in ten days")
         print(f"  (extrapolated from {enrolled.windows} windows: the longer you enrol, the better this is known)")
     if len(enrolled.states) > 1:
-        print(f"  {len(enrolled.states)} operating states were found, each with a level of its own: {_states(enrolled)}")
+        print(
+            f"  {len(enrolled.states)} operating states were found, each with a level of its own: {_states(enrolled)}"
+        )
     for name in enrolled.alone:
         print(f"  {name} is unlike all other recordings: record that operating state once more, or leave it out")
     if enrolled.fusion:

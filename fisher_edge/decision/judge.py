@@ -71,7 +71,12 @@ class Judge:
     """
 
     def __init__(
-        self, enrolled: Sequence[Baseline], front_end: FrontEnd, rates: Rates, hop_s: float, fusion: Fusion | None = None
+        self,
+        enrolled: Sequence[Baseline],
+        front_end: FrontEnd,
+        rates: Rates,
+        hop_s: float,
+        fusion: Fusion | None = None,
     ) -> None:
         normal = normal_of(enrolled)
         if normal is None:
@@ -83,7 +88,9 @@ class Judge:
         self._edges_hz = front_end.band_edges_hz(normal.rate_hz)
         self._state_of_window = normal.state_of_window
         self._tail = fit_tail(np.concatenate([state.held_out for state in normal.states]))
-        self._shape = Thresholds(*(self._tail.threshold(rate, hop_s) for rate in (rates.warning_per_day, rates.alarm_per_day)))
+        self._shape = Thresholds(
+            *(self._tail.threshold(rate, hop_s) for rate in (rates.warning_per_day, rates.alarm_per_day))
+        )
         self._levels = [_level_thresholds(state, rates, hop_s) for state in normal.states]
         self._view_scores = [
             _ViewScorer.of(each, view_vectors(normal, each.view))
@@ -126,7 +133,9 @@ class Judge:
             fault=self._examples.vote(window.embedding, vectors, self._shape.alarm) if self._examples else None,
             level=_level(window, state, self._levels[number]),
             views=tuple(
-                ViewScore(scorer.view.name, self._weights.get(scorer.view.name, 0.0), scorer.z(vectors[scorer.view.name]))
+                ViewScore(
+                    scorer.view.name, self._weights.get(scorer.view.name, 0.0), scorer.z(vectors[scorer.view.name])
+                )
                 for scorer in self._view_scores
             ),
             measures=_plain(window),

@@ -16,7 +16,17 @@ from fisher_edge.dsp.blocks import FloatArray
 from fisher_edge.dsp.views import View
 from fisher_edge.store.baselines import Baseline
 
-__all__ = ["NORMAL", "Examples", "comparable", "examples_of", "learn", "made_alike", "normal_of", "view_vectors", "views_of"]
+__all__ = [
+    "NORMAL",
+    "Examples",
+    "comparable",
+    "examples_of",
+    "learn",
+    "made_alike",
+    "normal_of",
+    "view_vectors",
+    "views_of",
+]
 
 NORMAL = "normal"
 UNLIKE_ANYTHING = "unlike anything enrolled"

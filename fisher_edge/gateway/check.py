@@ -90,4 +90,3 @@ def _recordings(planner: Planner) -> Iterator[str]:
                     f"{channel.key}: {path} has {rate_text(rate_hz)} Hz, the baseline was enrolled at "
                     f"{rate_text(baseline.rate_hz)} Hz"
                 )
-

@@ -255,9 +255,7 @@ class Gateway:
             self.readers[key].cutting = plan.cutting
             log.info("channel %s: judged by version %s of its baseline now", key, plan.baseline_version)
 
-        return Worker(
-            self.queue, self.channels, records, reload, monotonic=self._monotonic, clock=self._clock
-        )
+        return Worker(self.queue, self.channels, records, reload, monotonic=self._monotonic, clock=self._clock)
 
     def _finish(self, worker: threading.Thread) -> None:
         """Stop reading first, then judging; sources are closed when this returns."""

@@ -64,9 +64,7 @@ def enroll_recordings(
     baselines = Baselines(database)
     check_target(baselines, key, made, label=label, extend=extend)
     cuts = [
-        EnrolledTake(
-            take.name, windows_of(recording, encoder, bundle.front_end, grid), take.specimen, take.recorded_s
-        )
+        EnrolledTake(take.name, windows_of(recording, encoder, bundle.front_end, grid), take.specimen, take.recorded_s)
         for recording, take in zip(recordings, takes, strict=True)
     ]
     bundles.keep(database.state_dir, bundle.path, bundle.sha256)

@@ -61,8 +61,9 @@ class Planner:
         normal = normal_of(enrolled)
         if normal is None:
             return self._unjudged(
-                channel, "nothing is enrolled for this channel; run: fisher-edge enroll FILES "
-                f"--asset {channel.asset} --channel {channel.name}"
+                channel,
+                "nothing is enrolled for this channel; run: fisher-edge enroll FILES "
+                f"--asset {channel.asset} --channel {channel.name}",
             )
         try:
             encoder = self.encoders.find(normal.model_sha256)

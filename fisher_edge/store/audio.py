@@ -69,7 +69,13 @@ class AudioArchive:
         shutil.rmtree(self._of(key, label, 0).parent, ignore_errors=True)
 
     def _of(self, key: ChannelKey, label: str | None, version: int) -> Path:
-        return self.folder / key.asset / key.channel / (NORMAL if label is None else f"fault-{_safe(label)}") / str(version)
+        return (
+            self.folder
+            / key.asset
+            / key.channel
+            / (NORMAL if label is None else f"fault-{_safe(label)}")
+            / str(version)
+        )
 
     def _make_room(self, needed: int) -> None:
         """Delete the oldest versions until so many bytes fit."""
