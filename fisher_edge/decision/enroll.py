@@ -12,7 +12,7 @@ from fisher_edge.decision.bank import MemoryBank
 from fisher_edge.decision.calibrate import Calibration, calibrate, held_out_distances
 from fisher_edge.decision.evidence import Fusion
 from fisher_edge.decision.judgement import ModelName
-from fisher_edge.decision.naming import NORMAL, learn, made_alike, normal_of, views_of
+from fisher_edge.decision.naming import NORMAL, learn, made_alike, views_of
 from fisher_edge.decision.threshold import fit_tail
 from fisher_edge.dsp.blocks import FloatArray, Rate, rate_text
 from fisher_edge.dsp.frontend import FrontEnd

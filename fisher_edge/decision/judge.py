@@ -155,7 +155,7 @@ class Judge:
 
 
 class Unenrolled:
-    """Measures the windows of a channel that cannot be judged, for a reason: level, plain measures and sensor health."""
+    """Measures the windows of a channel that cannot be judged for a reason: level, plain measures, sensor health."""
 
     views: tuple[View, ...] = ()
 

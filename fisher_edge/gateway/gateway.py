@@ -27,6 +27,7 @@ from fisher_edge.publish.broker import EmbeddedBroker
 from fisher_edge.publish.message import Topics
 from fisher_edge.publish.mqtt import Publisher
 from fisher_edge.sources.open import open_source
+from fisher_edge.sources.source import Source
 from fisher_edge.store import bundles
 from fisher_edge.store.baselines import Baselines
 from fisher_edge.store.database import Database, free_bytes, only_daemon
@@ -48,7 +49,11 @@ log = logging.getLogger(__name__)
 
 
 class Gateway:
-    """Everything a gateway runs, from one configuration. `clock` returns seconds since 1970-01-01 UTC."""
+    """Everything a gateway runs, from one configuration.
+
+    `clock` returns seconds since 1970-01-01 UTC, `monotonic` those of a clock that nobody sets; `open_source` turns a
+    channel of the configuration into its source.
+    """
 
     def __init__(
         self,
@@ -56,11 +61,13 @@ class Gateway:
         *,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
+        open_source: Callable[..., Source] = open_source,
     ) -> None:
         self.config = config
         self.topics = Topics(config.mqtt.root, config.gateway.name)
         self._clock = clock
         self._monotonic = monotonic
+        self._open_source = open_source
         self._stop = threading.Event()
         self._failure: BaseException | None = None
         self._status: GatewayStatus | None = None
@@ -112,7 +119,7 @@ class Gateway:
         """Prepare one channel; an alarm that was raised against the same baseline goes on."""
         counters = Counters(started_s=self._monotonic())
         machine = AlarmMachine(rule_of(self.config, config), self._clock)
-        source = open_source(config, self.config.base_dir, clock=self._clock)
+        source = self._open_source(config, self.config.base_dir, clock=self._clock)
         self.channels[config.key] = Monitored(config.key, config.unit, plan, machine, counters)
         self.readers[config.key] = Reader(
             config.key, source, plan.cutting, self.queue, counters, monotonic=self._monotonic
@@ -128,7 +135,7 @@ class Gateway:
             self._resume(machine, config.key, records)
 
     def _resume(self, machine: AlarmMachine, key: ChannelKey, records: Records) -> None:
-        """Carry an alarm on over a restart, unless the baseline became active after it: compared by order of writing."""
+        """Carry an alarm on over a restart, unless the baseline was activated later: compared by order of writing."""
         normal = Baselines(records.database).get(key, None)
         last = records.last_change(key, judged=True, after_id=normal.after_record if normal else 0)
         if last is not None:

@@ -175,7 +175,7 @@ def migrate(connection: sqlite3.Connection) -> bool:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-    return 0 < before < VERSION
+    return bool(0 < before < VERSION)
 
 
 def _script(connection: sqlite3.Connection, script: str) -> None:
