@@ -92,12 +92,14 @@ def machine_with(part: str) -> Machine:
 
 @pytest.mark.parametrize(("part", "fault"), [(part, fault) for part, faults in FAULTS_OF.items() for fault in faults])
 def test_every_fault_changes_the_recording(part: str, fault: str) -> None:
-    """With the same draws, a plain fault makes another wave than the healthy machine; all values are finite."""
+    """With the same draws, a plain fault makes another wave than the healthy machine, one of size 0 the same."""
     drawn = machine_with(part)
     machine = replace(drawn, levels=(1.0,) * len(PATHS), sensor=replace(drawn.sensor, full_scale=np.inf))
-    healthy, faulty = (
-        render(machine, state, OperatingPoint(), 8000, 8000, rng(1)) for state in (State(), State(part, fault, 2.0))
+    healthy, none, faulty = (
+        render(machine, state, OperatingPoint(), 8000, 8000, rng(1))
+        for state in (State(), State(part, fault, 0.0), State(part, fault, 2.0))
     )
+    np.testing.assert_array_equal(none, healthy)
     assert faulty.dtype == np.float32
     assert faulty.shape == (8000,)
     assert np.isfinite(faulty).all()

@@ -60,6 +60,17 @@ def test_same_seed_writes_the_same_file(tmp_path: Path, capsys: pytest.CaptureFi
     assert np.abs(waves[0] - waves[3]).max() > 0.01
 
 
+def test_severity_0_writes_the_healthy_machine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same seed, speed and load without a size of the fault are the recording without a fault."""
+    options = ("--machine", "bearing", "--seconds", "1.5", "--seed", "4", "--speed-hz", "25", "--load", "0.4")
+    said(capsys, tmp_path / "healthy.wav", *options)
+    said(capsys, tmp_path / "none.wav", *options, "--fault", "outer", "--severity", "0")
+    said(capsys, tmp_path / "plain.wav", *options, "--fault", "outer")
+    healthy, none, plain = (soundfile.read(tmp_path / f"{name}.wav")[0] for name in ("healthy", "none", "plain"))
+    np.testing.assert_array_equal(none, healthy)
+    assert np.abs(plain - healthy).max() > 0.1
+
+
 def test_list_names_every_fault(capsys: pytest.CaptureFixture[str]) -> None:
     """The list, as text and as JSON, has every kind of machine with all its faults explained."""
     listed = facts(capsys, "--list")
