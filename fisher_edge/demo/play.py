@@ -17,10 +17,11 @@ from paho.mqtt.enums import CallbackAPIVersion
 from fisher_edge.config import Config
 from fisher_edge.daemon import Daemon
 from fisher_edge.decision.enrol import Enrolled, enroll
-from fisher_edge.demo.examples import SENSORS, Sensor, find_examples
+from fisher_edge.demo.examples import SENSORS, Sensor
 from fisher_edge.encoder.bundle import load_bundle
 from fisher_edge.encoder.ort import EncoderSession
 from fisher_edge.errors import FisherEdgeError
+from fisher_edge.example_files import find_examples
 from fisher_edge.publish.broker import EmbeddedBroker
 from fisher_edge.sources.recording import read_recording
 from fisher_edge.store import Store
