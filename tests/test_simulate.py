@@ -7,17 +7,8 @@ import pytest
 from scipy import signal
 from simulated import RATE_HZ, amplitude_at, rms, rng, turning
 
-from fisher_train.simulate import (
-    Machine,
-    OperatingPoint,
-    State,
-    draw_machine,
-    draw_operating_points,
-    draw_states,
-    family,
-    render,
-)
-from fisher_train.simulate.machine import FAULTS_OF
+from fisher_train.simulate.family import draw_operating_points, draw_states, family
+from fisher_train.simulate.machine import FAULTS_OF, Machine, OperatingPoint, State, draw_machine, render
 from fisher_train.simulate.sensor import digitise, sensor_response
 from fisher_train.simulate.shaft import events, orders, periodic, phase_of, pulse_rms, pulses, unit_gate
 from fisher_train.simulate.structure import PATHS, draw_structure, path_response

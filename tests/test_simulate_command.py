@@ -115,12 +115,12 @@ def test_page_shows_every_fault(
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (["o.wav"], "--machine is missing; choose one of: fisher-edge simulate --list"),
+        (["o.wav"], "--machine is missing; list the machines with: fisher-edge simulate --list"),
         ([], "--machine is missing"),
-        (["--machine", "gear"], "there is nothing to write; name a file, or a picture with --plot"),
-        (["o.mp3", "--machine", "gear"], "o.mp3 is no .wav; name it so"),
-        (["--machine", "gear", "--plot", "o.txt"], "o.txt is none of .pdf, .png, .svg; name it so"),
-        (["nowhere/o.wav", "--machine", "gear"], "there is no folder"),
+        (["--machine", "gear"], "no output is named; give a .wav file, or a picture with --plot"),
+        (["o.mp3", "--machine", "gear"], "o.mp3: only .wav is supported; choose a name that ends in .wav"),
+        (["--machine", "gear", "--plot", "o.txt"], "o.txt: only .pdf, .png, .svg are supported"),
+        (["nowhere/o.wav", "--machine", "gear"], "nowhere does not exist; create it first"),
         (["o.wav", "--machine", "car"], "machine 'car' is not known; choose one of: rotor, bearing"),
         (["o.wav", "--machine", "gear", "--fault", "x"], "fault 'x' is not one of a gear"),
         (["o.wav", "--machine", "gear", "--rate-hz", "10"], "rate_hz=10 is outside 1000 to 200000 Hz"),

@@ -10,12 +10,11 @@ from scipy import signal
 from simulated import damage, rms, rng
 from test_simulate_rotating import SKF_6205
 
-from fisher_train.simulate import OperatingPoint, State, render
 from fisher_train.simulate import stream as streams
 from fisher_train.simulate.bearing import bearing_force, fault_orders
 from fisher_train.simulate.catalogue import KINDS, machine_of, state_of
 from fisher_train.simulate.lines import lines_of
-from fisher_train.simulate.machine import FAULTS_OF
+from fisher_train.simulate.machine import FAULTS_OF, OperatingPoint, State, render
 from fisher_train.simulate.motion import Run
 from fisher_train.simulate.sensor import sensor_response
 from fisher_train.simulate.stream import MachineStream
