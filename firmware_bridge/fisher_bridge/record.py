@@ -116,7 +116,7 @@ class _Writer:
 def _check_name(path: Path) -> None:
     """Refuse a name that is taken, or that is of no kind of file we write."""
     if path.suffix.lower() not in {".flac", ".wav"}:
-        raise UsageError(f"{path} is neither .flac nor .wav; name it so")
+        raise UsageError(f"{path} has another ending than .flac or .wav; choose a name that ends in one of them")
     if path.exists():
         raise UsageError(f"{path} is there already; choose another name, or remove it")
 

@@ -52,8 +52,8 @@ def enroll_recordings(
 
     `specimens` names what was recorded (a bearing, a pump): one for all recordings or one for each; `takes` says all
     about them where it is known from before. The bundle is kept beside the baseline, and so are up to `audio_bytes` of
-    recordings. Raises BadInputError for recordings that differ in rate, are too short, constant, copies of each other or
-    too few to calibrate a threshold.
+    recordings. Raises BadInputError for recordings that differ in rate, are too short, constant, copies of each
+    other or too few to calibrate a threshold.
     """
     takes = _takes(recordings, specimens) if takes is None else takes
     _check_rates(recordings)
