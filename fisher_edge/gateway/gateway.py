@@ -13,7 +13,7 @@ from typing import Any
 
 from fisher_edge import __version__
 from fisher_edge.config import ChannelConfig, Config
-from fisher_edge.decision.alarm import AlarmMachine
+from fisher_edge.decision.alarm import AlarmMachine, Interruption
 from fisher_edge.decision.judgement import State
 from fisher_edge.errors import DamagedStateError
 from fisher_edge.gateway.reader import Reader
@@ -126,7 +126,7 @@ class Gateway:
         )
         if plan.reason is not None:
             log.error("channel %s: %s", config.key, plan.reason)
-            state = State.CHECK_FUNCTION if plan.cutting.refused else State.NO_BASELINE
+            state: Interruption = State.CHECK_FUNCTION if plan.cutting.refused else State.NO_BASELINE
             self.queue.put(Interrupt(config.key, state, plan.reason), self._stop)
         elif plan.baseline_version is None:
             log.warning("channel %s: nothing is enrolled; until then only plain measures", config.key)
