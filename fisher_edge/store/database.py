@@ -107,7 +107,8 @@ class Database:
         """Give free pages of the file back to the disk when there are many, some at a time."""
         free_pages = int(self.query("PRAGMA freelist_count")[0][0])
         if free_pages >= FREE_PAGES + SHRINK_PAGES:
-            self.query(f"PRAGMA incremental_vacuum({SHRINK_PAGES})")
+            with explained(self.path):  # a statement frees one page a step, and only a script is run to its end
+                self.connection.executescript(f"PRAGMA incremental_vacuum({SHRINK_PAGES})")
 
     def keep_reserve(self) -> None:
         """Hold a little room on the disk that `give_up_reserve` can return, unless there is hardly any."""

@@ -198,8 +198,8 @@ PAGE_ROOM = PAGE_BYTES - 8
 LARGEST_WHOLE = PAGE_BYTES - 35
 LEAST_LOCAL = (PAGE_BYTES - 12) * 32 // 255 - 23
 # Numbers and header of a row of `record`, and its entries in the indices without names (measured).
-ROW_BYTES = 60
-INDEX_BYTES = 70
+ROW_BYTES = 52
+INDEX_BYTES = 60
 
 
 def row_bytes(body: bytes, asset: str, channel: str) -> int:
