@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,6 @@ from fisher_bridge.continuity import Samples
 from fisher_bridge.messages import SAMPLE_BYTES, Format, StreamInfo
 from fisher_bridge.port import PortSettings
 from fisher_bridge.reader import shared_reader
-from fisher_edge.dsp.blocks import rfc3339
 from fisher_edge.errors import BadInputError, UsageError
 
 __all__ = ["Recorded", "record"]
@@ -136,7 +136,14 @@ def _numbered(out: Path, number: int) -> Path:
 
 
 def _comment(info: StreamInfo, time_s: float) -> str:
-    """Say in the file what its values mean: 1.0 of full scale is `full_scale` in `unit`."""
+    """Say in the file what its header cannot: 1.0 of full scale is `full_scale` in `unit`, when, and the exact rate."""
     full_scale = info.scale * (1 if info.format == Format.FLOAT32 else 2 ** (8 * SAMPLE_BYTES[info.format] - 1))
-    facts = {"full_scale": full_scale, "unit": info.unit, "sensor": info.sensor, "time": rfc3339(time_s)}
+    time_text = datetime.fromtimestamp(time_s, timezone.utc).isoformat(timespec="milliseconds")
+    facts = {
+        "full_scale": full_scale,
+        "unit": info.unit,
+        "sensor": info.sensor,
+        "time": time_text.replace("+00:00", "Z"),
+        "rate_hz": info.rate_hz,
+    }
     return json.dumps({"fisher-edge": facts})
