@@ -8,13 +8,14 @@ import pytest
 from mosquitto import EXECUTABLE, Mosquitto
 
 from fisher_edge.encoder.bundle import load_bundle
-from fisher_edge.encoder.ort import EncoderSession
+from fisher_edge.encoder.protocol import Encoder
+from fisher_edge.encoder.select import open_encoder
 
 
 @pytest.fixture(scope="session")
-def encoder() -> EncoderSession:
+def encoder() -> Encoder:
     """Return the encoder that ships with the package, loaded once."""
-    return EncoderSession(load_bundle())
+    return open_encoder(load_bundle())
 
 
 @pytest.fixture

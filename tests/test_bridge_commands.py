@@ -134,7 +134,7 @@ def test_full_disk_is_one_line(tmp_path: Path) -> None:
     [
         (["--format", "int32"], "out.flac", "FLAC cannot hold 1 x int32 at 16000 Hz; name it .wav"),
         (["--channels", "9"], "out.flac", "FLAC cannot hold 9 x int16"),
-        ([], "out.mp3", "neither .flac nor .wav"),
+        ([], "out.mp3", "out.mp3 has another ending than .flac or .wav; choose"),
         ([], "none/out.wav", "cannot be written"),
     ],
 )

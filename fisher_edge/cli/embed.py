@@ -32,23 +32,23 @@ def embed(
     """
     from fisher_edge.encoder.bundle import load_bundle
     from fisher_edge.encoder.files import embed_recording, save_embeddings, segment_samples
-    from fisher_edge.encoder.ort import EncoderSession
+    from fisher_edge.encoder.select import open_encoder
     from fisher_edge.errors import UsageError
     from fisher_edge.sources.recording import read_recording
 
     wanted = ".npy" if len(files) == 1 else ".npz"
     if out.suffix != wanted:
         raise UsageError(f"--out {out} for {len(files)} file(s) must end in {wanted}; rename it")
-    session = EncoderSession(load_bundle(model))
+    encoder = open_encoder(load_bundle(model))
     embeddings = {}
     for file in files:
         recording = read_recording(file, rate_hz=rate_hz, channel=channel)
-        segments = recording.blocks(segment_samples(session.bundle.front_end, recording.rate_hz))
-        embeddings[str(file)] = embed_recording(session, segments, recording.rate_hz, pad_frames=pad_frames)
+        segments = recording.blocks(segment_samples(encoder.bundle.front_end, recording.rate_hz))
+        embeddings[str(file)] = embed_recording(encoder, segments, recording.rate_hz, pad_frames=pad_frames)
     save_embeddings(out, embeddings)
     facts = [{"file": name, "shape": list(rows.shape)} for name, rows in embeddings.items()]
     if as_json:
-        print_json({"out": str(out), "model": session.bundle.name, "embeddings": facts})
+        print_json({"out": str(out), "model": encoder.bundle.name, "embeddings": facts})
         return
     for fact in facts:
         print(f"{fact['file']}: {fact['shape'][0]} segments of {fact['shape'][1]} numbers")

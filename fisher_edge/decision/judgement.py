@@ -129,6 +129,8 @@ class PlainMeasures:
 class Judgement:
     """What one window shows. `distrust` says why its sensor cannot be trusted; nothing is judged then.
 
+    `unjudged` says why a window of a sound sensor is not judged: nothing is enrolled, or with a model that is gone.
+
     `time_s` is the end of the window in seconds since 1970-01-01 UTC, by the clock of its samples. `distance` is the
     cosine distance to the nearest enrolled window and the exact sum of the shares of its `bands`; None: not judged.
     `latency_ms` is the time it took to judge, without the time the window waited.
@@ -139,6 +141,7 @@ class Judgement:
     rate_hz: float
     model: ModelName
     distrust: str | None = None
+    unjudged: str | None = None
     baseline: BaselineName | None = None
     operating_state: str | None = None
     distance: float | None = None

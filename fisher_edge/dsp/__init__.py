@@ -1,1 +1,1 @@
-"""From samples to windows of sub-bands: blocks, the front-end and its streaming form."""
+"""From samples to pieces of sub-bands: blocks, the front-end, the grid of pieces, their stream, views and measures."""

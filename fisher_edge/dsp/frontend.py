@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fisher_edge.dsp.blocks import FloatArray
+from fisher_edge.dsp.blocks import FloatArray, Rate, rate_text
 from fisher_edge.dsp.spectra import short_time_spectra
-from fisher_edge.dsp.views import View, view_vector
+from fisher_edge.dsp.views import View
 from fisher_edge.errors import BadArtifactError, BadInputError
 
 __all__ = ["MAX_RATE_HZ", "MIN_RATE_HZ", "FrontEnd"]
@@ -49,6 +49,9 @@ class FrontEnd:
     """`standardise` brings every window to one standard deviation; its level is then a number of its own."""
     piece_frames: int = 0
     """Frames the encoder sees at a time: a longer window is embedded in pieces and averaged; 0: always whole."""
+    piece_rule: Literal["spread", "grid"] = "spread"
+    """How windows become pieces. `grid`: pieces lie on one fixed grid in the stream, each standardised by itself and
+    embedded once (see grid.py). `spread`: a window is standardised whole, its pieces are spread evenly over it."""
     views: tuple[View, ...] = ()
     """What else a window is turned into beside the signal; official checkpoints have none."""
 
@@ -70,11 +73,21 @@ class FrontEnd:
             raise BadArtifactError(
                 f"front-end has mean={self.mean}, std={self.std}, which normalise nothing; use another bundle"
             )
-        if self.top_band not in ("drop", "pad", "overlap") or self.amplitude not in ("raw", "standardise"):
+        if self.piece_frames > self.max_frames:
             raise BadArtifactError(
-                f"front-end asks for top_band={self.top_band!r}, amplitude={self.amplitude!r}, which this version "
-                "does not know; update fisher-edge"
+                f"front-end has piece_frames={self.piece_frames} above max_frames={self.max_frames}; use a bundle from "
+                "this project"
             )
+        for name, known in (
+            ("top_band", ("drop", "pad", "overlap")),
+            ("amplitude", ("raw", "standardise")),
+            ("piece_rule", ("spread", "grid")),
+        ):
+            if getattr(self, name) not in known:
+                raise BadArtifactError(
+                    f"front-end asks for {name}={getattr(self, name)!r}, which this version does not know; update "
+                    "fisher-edge"
+                )
         names = [view.name for view in self.views]
         if len(names) > MAX_VIEWS or len(set(names)) < len(names):
             raise BadArtifactError(
@@ -85,7 +98,8 @@ class FrontEnd:
     def from_dict(cls, values: dict[str, Any]) -> "FrontEnd":
         """Rebuild a front-end from what `to_dict` wrote into an artifact; no field may be unknown or missing.
 
-        Only `views` and `piece_frames` may be: an artifact that does not name them was made for none.
+        Only `views`, `piece_frames` and `piece_rule` may be: an artifact that lacks them is older than they are, and
+        their defaults are what it was made for.
         """
         if not isinstance(values, dict):
             raise BadArtifactError(f"front-end is {values!r:.40}, not an object; use a bundle from this project")
@@ -93,7 +107,7 @@ class FrontEnd:
         if not values.keys() <= known:
             unknown = ", ".join(sorted(values.keys() - known))
             raise BadArtifactError(f"front-end has fields this version does not know: {unknown}; update fisher-edge")
-        lacking = ", ".join(sorted(known - values.keys() - {"views", "piece_frames"}))
+        lacking = ", ".join(sorted(known - values.keys() - {"views", "piece_frames", "piece_rule"}))
         if lacking:
             raise BadArtifactError(f"front-end lacks the fields {lacking}; use a bundle from this project")
         views = values.get("views", [])
@@ -105,42 +119,56 @@ class FrontEnd:
         """Return the parameters as plain JSON values."""
         return asdict(self) | {"views": [view.to_dict() for view in self.views]}
 
-    def check_rate(self, rate_hz: int) -> None:
+    @property
+    def on_grid(self) -> bool:
+        """Whether windows are runs of pieces on one fixed grid, each standardised by itself."""
+        return self.piece_rule == "grid" and self.piece_frames > 0
+
+    def check_rate(self, rate_hz: Rate) -> None:
         """Refuse a rate (Hz) that this front-end cannot hear."""
         lowest = max(MIN_RATE_HZ, math.ceil(1000 / self.hop_ms), math.ceil(2000 / self.win_ms))
         if rate_hz < lowest:
             raise BadInputError(
-                f"rate_hz={rate_hz} is below {lowest} Hz, the lowest rate this front-end supports; slow process "
-                "values (temperature, pressure) cannot go through a spectral encoder"
+                f"rate_hz={rate_text(rate_hz)} is below {lowest} Hz, the lowest rate this front-end supports; slow "
+                "process values (temperature, pressure) cannot go through a spectral encoder"
             )
         if rate_hz > MAX_RATE_HZ:
-            raise BadInputError(f"rate_hz={rate_hz} is above {MAX_RATE_HZ} Hz; resample the signal to a lower rate")
+            raise BadInputError(
+                f"rate_hz={rate_text(rate_hz)} is above {MAX_RATE_HZ} Hz; resample the signal to a lower rate"
+            )
 
-    def n_fft(self, rate_hz: int) -> int:
+    def n_fft(self, rate_hz: Rate) -> int:
         """Samples of one frame: 25 ms, rounded down."""
         return self.win_ms * rate_hz // 1000
 
-    def hop(self, rate_hz: int) -> int:
+    def hop(self, rate_hz: Rate) -> int:
         """Samples from one frame to the next: 10 ms, rounded down."""
         return self.hop_ms * rate_hz // 1000
 
-    def n_frames(self, samples: int, rate_hz: int) -> int:
+    def n_frames(self, samples: int, rate_hz: Rate) -> int:
         """Whole frames in so many samples."""
         return max(0, 1 + (samples - self.n_fft(rate_hz)) // self.hop(rate_hz))
 
-    def n_samples(self, frames: int, rate_hz: int) -> int:
+    def n_samples(self, frames: int, rate_hz: Rate) -> int:
         """Samples that so many frames span: the hops between them and one whole frame."""
         return (frames - 1) * self.hop(rate_hz) + self.n_fft(rate_hz)
 
-    def frames_of(self, seconds: float) -> int:
-        """Frames of a window that is named by its length: 10.24 s are 1024 frames (and span 15 ms more)."""
-        return max(1, round(seconds * 1000 / self.hop_ms))
+    def frames_of(self, seconds: float, rate_hz: Rate) -> int:
+        """Frames of a window that is named by its length: 10.24 s are 1024 frames at 48 kHz (and span 15 ms more).
 
-    def n_bands(self, rate_hz: int) -> int:
+        Real hops are counted: where 10 ms are no whole number of samples, a hop is shorter and there are more of them.
+        """
+        return max(1, round(seconds * float(rate_hz) / self.hop(rate_hz)))
+
+    def seconds_of(self, frames: int, rate_hz: Rate) -> float:
+        """Length (s) of a window of so many frames: the inverse of `frames_of`."""
+        return float(frames * self.hop(rate_hz) / rate_hz)
+
+    def n_bands(self, rate_hz: Rate) -> int:
         """Sub-bands at this rate; a signal with fewer bins than one band has one, padded."""
         return len(self.first_bins(rate_hz))
 
-    def first_bins(self, rate_hz: int) -> list[int]:
+    def first_bins(self, rate_hz: Rate) -> list[int]:
         """Lowest bin of every sub-band, which reaches `band_width` bins up from there."""
         bins = self.n_fft(rate_hz) // 2 + 1
         whole, rest = divmod(bins, self.band_width)
@@ -149,26 +177,26 @@ class FrontEnd:
             first.append(bins - self.band_width if self.top_band == "overlap" else whole * self.band_width)
         return first
 
-    def band_edges_hz(self, rate_hz: int) -> list[tuple[float, float]]:
+    def band_edges_hz(self, rate_hz: Rate) -> list[tuple[float, float]]:
         """Lowest and highest frequency (Hz) of every band; the top one ends at half the rate at most.
 
         With `overlap` it may begin below the end of the one before.
         """
-        bin_hz = rate_hz / self.n_fft(rate_hz)
+        bin_hz, top_hz = float(rate_hz) / self.n_fft(rate_hz), float(rate_hz) / 2
         edges = ((low, low + self.band_width) for low in self.first_bins(rate_hz))
-        return [(low * bin_hz, min(high * bin_hz, rate_hz / 2)) for low, high in edges]
+        return [(low * bin_hz, min(high * bin_hz, top_hz)) for low, high in edges]
 
-    def sub_bands(self, wave: FloatArray, rate_hz: int, *, pad_frames: bool = False) -> FloatArray:
+    def sub_bands(self, wave: FloatArray, rate_hz: Rate, *, pad_frames: bool = False) -> FloatArray:
         """Turn a window of signal (n,) into sub-bands (bands, frames, band_width), float32.
 
-        Frames past `max_frames` are left out; `pad_frames` fills up to it with zeros after normalisation, as
-        the RMIS protocol does.
+        Frames past `max_frames` are left out. `pad_frames` fills up to it, or up to a piece on the grid, with zeros
+        after normalisation, as the RMIS protocol does.
         """
         self.check_rate(rate_hz)
         if wave.ndim != 1 or self.n_frames(len(wave), rate_hz) < 1:
             raise BadInputError(
-                f"signal of shape {wave.shape} at {rate_hz} Hz is shorter than one frame of {self.n_fft(rate_hz)} "
-                f"samples ({self.win_ms} ms); record longer"
+                f"signal of shape {wave.shape} at {rate_text(rate_hz)} Hz is shorter than one frame of "
+                f"{self.n_fft(rate_hz)} samples ({self.win_ms} ms); record longer"
             )
         kept = self.n_samples(min(self.max_frames, self.n_frames(len(wave), rate_hz)), rate_hz)
         centre, gain = self.centre_and_gain(wave)
@@ -183,12 +211,11 @@ class FrontEnd:
         deviation = float(np.std(wave, dtype=np.float64))
         return centre, STANDARD_DEVIATION / deviation if deviation > 0 else 1.0
 
-    def bands_of(self, magnitude: FloatArray, gain: float, rate_hz: int, *, pad_frames: bool = False) -> FloatArray:
+    def bands_of(self, magnitude: FloatArray, gain: float, rate_hz: Rate, *, pad_frames: bool = False) -> FloatArray:
         """Turn centred amplitude spectra (frames, bins) into normalised sub-bands (bands, frames, band_width)."""
         frames, first = len(magnitude), self.first_bins(rate_hz)
-        bands = np.zeros(
-            (len(first), max(frames, self.max_frames) if pad_frames else frames, self.band_width), np.float32
-        )
+        full = self.piece_frames if self.on_grid else self.max_frames
+        bands = np.zeros((len(first), max(frames, full) if pad_frames else frames, self.band_width), np.float32)
         log = np.log(magnitude[:, : first[-1] + self.band_width] * np.float32(gain) + np.float32(LOG_FLOOR))
         log -= np.float32(self.mean)
         log /= np.float32(2 * self.std)
@@ -198,7 +225,7 @@ class FrontEnd:
         return bands
 
     def pieces(self, bands: FloatArray) -> FloatArray:
-        """Cut sub-bands (bands, frames, band_width) into what is encoded at a time: (bands, pieces, frames, width).
+        """Cut the sub-bands of a window by the rule `spread`: (bands, pieces, frames, band_width).
 
         As few pieces of `piece_frames` as cover the window (but for a rest shorter than a patch), evenly spread, so
         that neighbours may overlap.
@@ -209,7 +236,3 @@ class FrontEnd:
             return bands[:, None]
         starts = np.linspace(0, frames - length, count).astype(int)
         return np.stack([bands[:, start : start + length] for start in starts], axis=1)
-
-    def view_vectors(self, wave: FloatArray, rate_hz: int) -> list[FloatArray]:
-        """Return the vector of every view of a window of signal (n,), in their order (see `view_vector`)."""
-        return [view_vector(view, wave, rate_hz) for view in self.views]

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from fisher_edge.dsp.blocks import FloatArray
+from fisher_edge.dsp.blocks import FloatArray, Rate
 from fisher_edge.dsp.spectra import hann, short_time_spectra
 
 __all__ = ["BANDS", "FRAMES_PER_S", "modulation_spectrum"]
@@ -20,7 +20,7 @@ QUIETEST = 1e-4
 """Of the root mean square amplitude of all bins: what is fainter counts as this."""
 
 
-def modulation_spectrum(wave: FloatArray, rate_hz: int, top_hz: int, window_ms: int, hop_ms: int) -> FloatArray:
+def modulation_spectrum(wave: FloatArray, rate_hz: Rate, top_hz: int, window_ms: int, hop_ms: int) -> FloatArray:
     """Return the amplitude spectrum (BANDS, top_hz * window_ms / 1000) of the log level of each half-octave band.
 
     `wave` (n,) is cut into frames of 25 ms, 100 a second; the level of a band is the mean log amplitude of its bins.

@@ -1,6 +1,7 @@
 """Amplitude spectra of short frames, the first step of every representation. Start at `short_time_spectra`."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -33,9 +34,12 @@ class Spectra:
         return magnitude
 
 
+@lru_cache(maxsize=64)
 def hann(n: int) -> npt.NDArray[np.float64]:
-    """Periodic Hann window of n samples: 0.5 - 0.5 cos(2 pi k / n)."""
-    return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / n)
+    """Periodic Hann window of n samples, read-only: 0.5 - 0.5 cos(2 pi k / n)."""
+    window: npt.NDArray[np.float64] = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / n)
+    window.flags.writeable = False
+    return window
 
 
 def short_time_spectra(wave: npt.NDArray[np.floating], n_fft: int, hop: int) -> Spectra:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from fisher_edge.dsp.blocks import FloatArray
+from fisher_edge.dsp.blocks import FloatArray, Rate, rate_text
 from fisher_edge.dsp.modulation import BANDS, FRAMES_PER_S, modulation_spectrum
 from fisher_edge.dsp.spectra import hann
 from fisher_edge.errors import BadArtifactError, BadInputError
@@ -113,7 +113,7 @@ ENVELOPE = View("envelope", top_hz=1000, lowest_hz=10)
 MODULATION = View("modulation", top_hz=40, window_ms=1000, hop_ms=500)
 
 
-def view_vector(view: View, wave: FloatArray, rate_hz: int) -> FloatArray:
+def view_vector(view: View, wave: FloatArray, rate_hz: Rate) -> FloatArray:
     """Return the view of a segment of signal (n,), at any level, as a vector (bins,) of unit length.
 
     Its mean is 0, but for `modulation`, which has no negative numbers. Up to 3 % of the segment are left out at its
@@ -123,7 +123,9 @@ def view_vector(view: View, wave: FloatArray, rate_hz: int) -> FloatArray:
     Raises BadInputError for other shapes, fewer than two samples, a rate below 2 Hz, NaN and Inf.
     """
     if wave.ndim != 1 or len(wave) < 2 or rate_hz < 2:
-        raise BadInputError(f"signal of shape {wave.shape} at {rate_hz} Hz has no view; give samples of one channel")
+        raise BadInputError(
+            f"signal of shape {wave.shape} at {rate_text(rate_hz)} Hz has no view; give samples of one channel"
+        )
     if not np.isfinite(wave).all():
         raise BadInputError("signal holds NaN or Inf and has no view; check the sensor")
     kept = wave if view.kind == "modulation" else wave[: _fast_length(len(wave))]
@@ -136,11 +138,11 @@ def view_vector(view: View, wave: FloatArray, rate_hz: int) -> FloatArray:
         _demodulate(source)
     largest = float(np.max(source))
     frame_hz = min(float(rate_hz), OVERSAMPLING * view.top_hz)
-    slow = _decimated(source, max(2, round(len(source) * frame_hz / rate_hz)))
+    slow = _decimated(source, max(2, round(len(source) * frame_hz / float(rate_hz))))
     deviation = float(np.std(slow, dtype=np.float64))
     if deviation <= FAINTEST * largest:
         return np.zeros(view.bins, np.float32)
-    return _log_spectrum(view, slow * np.float32(UNIT_DEVIATION / deviation), len(slow) * rate_hz / len(source))
+    return _log_spectrum(view, slow * np.float32(UNIT_DEVIATION / deviation), len(slow) * float(rate_hz) / len(source))
 
 
 @lru_cache(maxsize=64)

@@ -1,1 +1,1 @@
-"""From windows to embeddings: the bundle and the inference session that runs it."""
+"""From pieces to embeddings: the bundle, the encoders that run it, and the windows their readings make."""

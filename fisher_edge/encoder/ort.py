@@ -1,45 +1,47 @@
 """The encoder in ONNX Runtime, on one thread of the CPU."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import onnxruntime
 
 from fisher_edge.dsp.blocks import FloatArray
+from fisher_edge.dsp.grid import MIN_FRAMES
 from fisher_edge.encoder.bundle import Bundle, first_line
 from fisher_edge.errors import BadArtifactError, BadInputError
 
-__all__ = ["MIN_FRAMES", "EncoderSession"]
+__all__ = ["OrtEncoder"]
 
 ERRORS_ONLY = 3
-MIN_FRAMES = 16
+# Frames of all bands in one call: the activations of more do not fit the cache, and fewer cost more calls.
+CALL_FRAMES = 1536
 
 
-class EncoderSession:
-    """A loaded encoder: sub-bands in, one embedding a window out.
+class OrtEncoder:
+    """A loaded encoder: see `fisher_edge.encoder.protocol.Encoder`.
 
     Loading runs the bundle's self-test: a model that does not reproduce its embeddings is refused.
     """
 
     provider = "onnxruntime CPUExecutionProvider"
+    min_frames = MIN_FRAMES
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
         self._session = _session(bundle)
         self._self_test()
 
-    @property
-    def min_frames(self) -> int:
-        """Frames of the shortest window the encoder can see: one patch."""
-        return MIN_FRAMES
+    def embed(self, pieces: Sequence[FloatArray]) -> list[FloatArray]:
+        """Embed the sub-bands (bands, frames, band_width) of every piece: (bands, dim) each.
 
-    def embed(self, bands: FloatArray) -> FloatArray:
-        """Encode the sub-bands (bands, frames, band_width) of one window: (bands, dim), low to high.
-
-        A window longer than the pieces of the front-end gives the mean of the embeddings of its pieces.
-
-        One band a call: the activations of a band fit the cache, those of all bands do not.
+        A call never holds more than one piece: int8 models scale their activations by the largest of a call, so that
+        a piece would depend on its neighbours.
         """
+        return [self._embed(bands) for bands in pieces]
+
+    def _embed(self, bands: FloatArray) -> FloatArray:
+        """Embed one piece, as many of its bands in a call as fit the cache."""
         if bands.ndim != 3 or bands.shape[2] != self.bundle.front_end.band_width:
             raise BadInputError(
                 f"sub-bands of shape {bands.shape} do not fit an encoder of {self.bundle.front_end.band_width} bins a "
@@ -50,15 +52,15 @@ class EncoderSession:
                 f"sub-bands of shape {bands.shape} hold no band or fewer than the {self.min_frames} frames of a patch; "
                 "use a longer window"
             )
-        pieces = self.bundle.front_end.pieces(bands)
-        rows = [self._session.run(None, {"bands": np.ascontiguousarray(band)})[0].mean(axis=0) for band in pieces]
-        return np.stack(rows)
+        step = max(1, CALL_FRAMES // bands.shape[1])
+        parts = [np.ascontiguousarray(bands[start : start + step]) for start in range(0, len(bands), step)]
+        return np.concatenate([self._session.run(None, {"bands": part})[0] for part in parts])
 
     def self_test_cosine(self) -> float:
         """Return the smallest cosine to the embeddings of the bundle's self-test, their mean removed from both."""
         test = self.bundle.selftest
         try:
-            actual = self.embed(test.bands)
+            (actual,) = self.embed([test.bands])
         except Exception as error:  # ONNX Runtime's errors share no base but this
             raise BadArtifactError(f"{self.bundle.path}: the model does not run: {first_line(error)}") from error
         if actual.shape != test.embeddings.shape:

@@ -84,6 +84,7 @@ CREATE TABLE baseline (
     active INTEGER NOT NULL,
     created_s REAL NOT NULL,
     reason TEXT NOT NULL,             -- why it was enrolled
+    after_record INTEGER NOT NULL,    -- newest record when it became active: alarms up to there are not resumed
     model_name TEXT NOT NULL,
     model_sha256 TEXT NOT NULL,
     front_end TEXT,                   -- JSON, views left out; NULL: a release that did not keep it
@@ -174,7 +175,7 @@ def migrate(connection: sqlite3.Connection) -> bool:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-    return 0 < before < VERSION
+    return bool(0 < before < VERSION)
 
 
 def _script(connection: sqlite3.Connection, script: str) -> None:
@@ -219,7 +220,11 @@ def _to_3(connection: sqlite3.Connection) -> None:
         " SELECT (SELECT count(*) FROM record WHERE status = 0),"
         f" (SELECT coalesce(sum({SIZE}), 0) FROM record WHERE status = 0),"
         f" (SELECT coalesce(sum({SIZE}), 0) FROM record WHERE status <> 0),"
-        " dropped_result, dropped_event, dropped_state FROM outbox_total"  # noqa: S608 -- constant text
+        " dropped_result, dropped_event, dropped_state FROM outbox_total"
+    )
+    connection.execute(
+        "UPDATE baseline SET after_record = (SELECT coalesce(max(id), 0) FROM record WHERE kind = 'event' AND"
+        " record.asset = baseline.asset AND record.channel = baseline.channel AND record.time_s <= baseline.created_s)"
     )
     for table in ("outbox", "outbox_total", "event"):
         connection.execute(f"DROP TABLE {table}")
@@ -262,10 +267,10 @@ def _typed_baseline(
     offset_s = times_s - times_s[0] + facts["window_frames"] * frame_s if len(times_s) else times_s
     level = facts["level"]
     connection.execute(
-        "INSERT INTO baseline (id, asset, channel, label, version, active, created_s, reason, model_name,"
+        "INSERT INTO baseline (id, asset, channel, label, version, active, created_s, reason, after_record, model_name,"
         " model_sha256, front_end, rate, piece_frames, piece_hop_frames, window_pieces, hop_pieces, bands, windows,"
         " vectors, take, offset_s, level, views)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, '', ?, ?, ?, ?, ?, ?, 1, 1, ?, ?, ?, ?, ?, ?, ?)",
+        " VALUES (?, ?, ?, ?, ?, ?, ?, '', 0, ?, ?, ?, ?, ?, ?, 1, 1, ?, ?, ?, ?, ?, ?, ?)",
         (
             row_id,
             asset,

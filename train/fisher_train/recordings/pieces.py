@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from fisher_edge.dsp.features import sensor_fault
 from fisher_edge.errors import BadInputError
+from fisher_edge.health.signal import signal_fault
 from fisher_train.recordings.recording import Recording, open_array, refusing
 
 __all__ = ["Piece", "cuts", "key_of", "pieces"]
@@ -124,4 +124,4 @@ def _fault(packed: Recording, numbers: npt.NDArray[Any]) -> str | None:
     if packed.seconds < FRAME_S:
         return f"too short: {len(numbers)} samples, less than one frame of {FRAME_S * 1000:g} ms"
     with np.errstate(over="ignore"):  # what does not fit becomes infinite, which is a fault
-        return sensor_fault(numbers.astype(np.float32) * np.float32(packed.scale))
+        return signal_fault(numbers.astype(np.float32) * np.float32(packed.scale), packed.rate_hz)

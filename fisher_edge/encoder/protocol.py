@@ -1,0 +1,36 @@
+"""What every encoder is to the rest of the runtime, whichever library runs it."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from fisher_edge.dsp.blocks import FloatArray
+from fisher_edge.encoder.bundle import Bundle
+
+__all__ = ["Encoder"]
+
+
+class Encoder(Protocol):
+    """A loaded bundle that has passed its self-test."""
+
+    @property
+    def bundle(self) -> Bundle:
+        """What is run."""
+        ...
+
+    @property
+    def provider(self) -> str:
+        """Library and device in use, as told to users."""
+        ...
+
+    @property
+    def min_frames(self) -> int:
+        """Frames of the shortest piece that can be embedded."""
+        ...
+
+    def embed(self, pieces: Sequence[FloatArray]) -> list[FloatArray]:
+        """Embed the sub-bands (bands, frames, band_width) of every piece: (bands, dim) each, in order.
+
+        Pieces may differ in bands and frames. The embedding of a piece does not depend on the others; how many go into
+        one call is the encoder's decision.
+        """
+        ...
