@@ -27,11 +27,14 @@ from fisher_bridge.emulator import emulated
 from fisher_bridge.messages import Format
 from fisher_bridge.port import PortSettings, open_port
 from fisher_bridge.reader import PortReader, shared_reader
-from fisher_bridge.source import SerialSource, open_serial
+from fisher_bridge.source import open_serial as serial_source
 from fisher_edge.dsp.blocks import Block
 from fisher_edge.dsp.frontend import FrontEnd
-from fisher_edge.dsp.stream import WindowStream
+from fisher_edge.dsp.grid import grid_of
+from fisher_edge.dsp.stream import PieceStream
 from fisher_edge.errors import BadInputError, SensorError, UsageError
+from fisher_edge.names import ChannelKey
+from fisher_edge.sources.source import SourceContext
 
 pytestmark = NEEDS_COMPILER
 
@@ -42,7 +45,24 @@ def ramp(block: Block) -> Block:
     return block
 
 
-def take(source: SerialSource, stop: threading.Event, seconds: float) -> list[Block]:
+class Played:
+    """A serial source that is opened whenever its blocks are asked for, and closed behind them, as the gateway does."""
+
+    def __init__(self, scale: float, keys: dict[str, Any]) -> None:
+        self.source = serial_source(SourceContext(ChannelKey("pump", "vib"), scale=scale), **keys)
+
+    def blocks(self, stop: threading.Event) -> Iterator[Block]:
+        """Yield the blocks of one opening."""
+        with self.source:
+            yield from self.source.blocks(stop)
+
+
+def open_serial(*, scale: float = 1.0, **keys: Any) -> Played:
+    """Return a source with the keys of a configuration."""
+    return Played(scale, keys)
+
+
+def take(source: Played, stop: threading.Event, seconds: float) -> list[Block]:
     """Take so many seconds of samples of a counting device with one channel."""
     blocks: list[Block] = []
     for block in source.blocks(stop):
@@ -187,7 +207,7 @@ def test_no_window_spans_a_gap(stop: threading.Event) -> None:
     front_end = FrontEnd(band_width=50)
     windows, gaps = 0, 0
     with emulated(["--rate", "16000", "--frame", "80", "--loss", "0.01", "--seed", "4"]) as device:
-        stream = WindowStream(front_end, 16_000, window_frames=20, hop_frames=5)
+        stream = PieceStream(front_end, 16_000, grid_of(front_end, 0.2, 0.05, 16_000))
         for block in open_serial(port=device.port).blocks(stop):
             for window in stream.push(block):
                 assert consecutive(window.samples)

@@ -256,7 +256,7 @@ def test_names_of_any_language_are_welcome(file: Path) -> None:
 def test_file_that_is_no_toml_is_refused(file: Path, content: bytes) -> None:
     """Bad syntax, bad UTF-8, endless numbers and endless nesting are one line each."""
     file.write_bytes(content)
-    with pytest.raises(UsageError, match="is not valid TOML: |cannot be read: |nested too deep") as caught:
+    with pytest.raises(UsageError, match=r"is not valid TOML: |cannot be read: |nested too deep") as caught:
         load_config(file)
     assert "\n" not in str(caught.value)
 

@@ -79,7 +79,7 @@ def place(location: Location) -> str:
 
 def _phrase(mistake: Any, location: Location, keys: Mapping[str, Collection[str]]) -> str:
     """Say what is wrong at one place."""
-    kind, value, where = mistake["type"], mistake["input"], place(location)
+    kind, where = mistake["type"], place(location)
     if kind == "extra_forbidden":
         return _unknown_key(location, keys)
     if location == ("channel",):
@@ -87,19 +87,23 @@ def _phrase(mistake: Any, location: Location, keys: Mapping[str, Collection[str]
     if kind == "missing":
         return f"{where} is missing; add it"
     if kind in TABLES:
-        return f"{where} must be one table with its keys, not {_kind(value)}"
+        return f"{where} must be one table with its keys, not {_kind(mistake['input'])}"
     if kind == "json_invalid":  # the one way in which what was TOML is no JSON
         return f"{where or 'the file'} has lists and tables nested too deep; write fewer levels"
+    return _wrong_value(mistake, where, _key(location))
+
+
+def _wrong_value(mistake: Any, where: str, key: str) -> str:
+    """Say what a value must be."""
+    kind, value, context = mistake["type"], mistake["input"], mistake.get("ctx", {})
     if kind == "value_error":
         text = mistake["msg"].removeprefix("Value error, ")
         return f"{where}: {text}" if where else text
-    limits = {
-        name: f"{limit:g}" if isinstance(limit, float) else limit for name, limit in mistake.get("ctx", {}).items()
-    }
+    limits = {name: f"{limit:g}" if isinstance(limit, float) else limit for name, limit in context.items()}
     text = TEXTS[kind].format(**limits) if kind in TEXTS else mistake["msg"].lower()
     if kind in NUMBERS and isinstance(value, str):
         text += ", without quotes"
-    return f"{where} = {_shown(value, _key(location))}: {text}"
+    return f"{where} = {_shown(value, key)}: {text}"
 
 
 def _unknown_key(location: Location, keys: Mapping[str, Collection[str]]) -> str:
