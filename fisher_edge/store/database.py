@@ -170,7 +170,8 @@ def only_daemon(state_dir: Path) -> Iterator[bool]:
         except DamagedStateError:
             raise  # the marker stays: the next start checks the whole file
         except BaseException:
-            marker.unlink(missing_ok=True)
+            if not unclean:  # else nobody knows whether the file has been checked yet
+                marker.unlink(missing_ok=True)
             raise
         marker.unlink(missing_ok=True)
 
