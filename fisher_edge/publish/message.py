@@ -90,9 +90,9 @@ def wire(row: Row, topics: Topics, *, replay: bool) -> Wire:
 
 
 def result_message(
-    result: Result, *, gateway: str, key: ChannelKey, boot: int, seq: int, replay: bool
+    result: Result, *, gateway: str | None, key: ChannelKey, boot: int | None, seq: int, replay: bool
 ) -> dict[str, Any]:
-    """Return the message of one window; a number that is not finite is a BadInputError that names the field."""
+    """Return the message of one window (no gateway and boot: of a recording that is scored); a number that is not finite is a BadInputError that names the field."""
     found = result.judgement
     reason = result.reason if result.reason is not None else found.distrust
     fields = {
@@ -199,7 +199,14 @@ def _message(row: Row, value: Result | Change | Standing, *, gateway: str, repla
 
 
 def _complete(
-    kind: Kind, fields: dict[str, Any], *, gateway: str, key: ChannelKey, boot: int, seq: int | None, replay: bool
+    kind: Kind,
+    fields: dict[str, Any],
+    *,
+    gateway: str | None,
+    key: ChannelKey,
+    boot: int | None,
+    seq: int | None,
+    replay: bool,
 ) -> dict[str, Any]:
     """Put the identity before the fields of a message and round its numbers."""
     return {
