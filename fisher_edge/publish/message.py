@@ -92,7 +92,10 @@ def wire(row: Row, topics: Topics, *, replay: bool) -> Wire:
 def result_message(
     result: Result, *, gateway: str | None, key: ChannelKey, boot: int | None, seq: int, replay: bool
 ) -> dict[str, Any]:
-    """Return the message of one window (no gateway and boot: of a recording that is scored); a number that is not finite is a BadInputError that names the field."""
+    """Return the message of one window; a number that is not finite is a BadInputError that names the field.
+
+    Without gateway and boot it is that of a recording which is scored.
+    """
     found = result.judgement
     reason = result.reason if result.reason is not None else found.distrust
     fields = {
