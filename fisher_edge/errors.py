@@ -15,15 +15,23 @@ class UsageError(FisherEdgeError):
     exit_code = 2
 
 
-class MissingExtraError(FisherEdgeError):
-    """A package of an optional extra is not installed."""
+class MissingPackageError(FisherEdgeError):
+    """A package that a command needs is not installed."""
 
     exit_code = 3
+
+
+class MissingExtraError(MissingPackageError):
+    """A package of an optional extra is not installed."""
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"{package} is not installed; run: pip install 'fisher-edge[{extra}]'")
         self.package = package
         self.extra = extra
+
+
+class PluginError(FisherEdgeError):
+    """A command of another package is broken."""
 
 
 class BadInputError(FisherEdgeError):
@@ -44,6 +52,10 @@ class StateError(FisherEdgeError):
 
 class DamagedStateError(StateError):
     """The database is damaged: trying again is of no use."""
+
+
+class DiskFullError(StateError):
+    """The disk of the state directory is full: nothing is damaged, and trying again helps once there is room."""
 
 
 class BadArtifactError(FisherEdgeError):

@@ -136,8 +136,14 @@ def _numbered(out: Path, number: int) -> Path:
 
 
 def _comment(info: StreamInfo, time_s: float) -> str:
-    """Say in the file what its values mean: 1.0 of full scale is `full_scale` in `unit`."""
+    """Say in the file what its header cannot: 1.0 of full scale is `full_scale` in `unit`, when, and the exact rate."""
     full_scale = info.scale * (1 if info.format == Format.FLOAT32 else 2 ** (8 * SAMPLE_BYTES[info.format] - 1))
-    begun = datetime.fromtimestamp(time_s, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    facts = {"full_scale": full_scale, "unit": info.unit, "sensor": info.sensor, "time": begun}
+    time_text = datetime.fromtimestamp(time_s, timezone.utc).isoformat(timespec="milliseconds")
+    facts = {
+        "full_scale": full_scale,
+        "unit": info.unit,
+        "sensor": info.sensor,
+        "time": time_text.replace("+00:00", "Z"),
+        "rate_hz": info.rate_hz,
+    }
     return json.dumps({"fisher-edge": facts})

@@ -1,14 +1,14 @@
-"""Commands about what is enrolled: list, go back to an earlier version, remove."""
+"""Commands about what is enrolled: list, go back to an earlier version, embed with another model, remove."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fisher_edge.cli.options import AsJson, Asset, ChannelName, StateDir, print_json
+from fisher_edge.cli.options import AsJson, Asset, ChannelName, Model, StateDir, print_json
 
 if TYPE_CHECKING:
-    from fisher_edge.store import Baseline
+    from fisher_edge.store.baselines import BaselineFacts
 
 __all__ = ["register"]
 
@@ -32,19 +32,20 @@ def list_baselines(state_dir: StateDir = Path("state"), as_json: AsJson = False)
     """
     from fisher_edge.cli.enroll import fusion_in_words
     from fisher_edge.decision.evidence import Fusion
-    from fisher_edge.store import Store
+    from fisher_edge.store.baselines import Baselines
+    from fisher_edge.store.database import Database
 
-    with Store(state_dir, set_aside=False, create=False) as store:
-        baselines = store.baselines()
-        rows = [_facts(row) for row in baselines]
-        channels = dict.fromkeys((row.asset, row.channel) for row in baselines)
-        fusions = {channel: store.fusion(*channel) for channel in channels}
+    with Database(state_dir, set_aside=False, create=False) as database:
+        baselines = Baselines(database)
+        found = baselines.facts()
+        fusions = {key: baselines.fusion(key) for key in dict.fromkeys(facts.key for facts in found)}
+    rows = [_facts(facts) for facts in found]
     if as_json:
-        print_json([row | {"fusion": fusions[row["asset"], row["channel"]]} for row in rows])
+        print_json([row | {"fusion": fusions[facts.key]} for row, facts in zip(rows, found, strict=True)])
         return
-    for channel, fusion in fusions.items():
-        for row in rows:
-            if (row["asset"], row["channel"]) == channel:
+    for key, fusion in fusions.items():
+        for row, facts in zip(rows, found, strict=True):
+            if facts.key == key:
                 print(_line(row))
         if fusion:
             print(f"  {fusion_in_words(Fusion.from_dict(fusion))}")
@@ -52,23 +53,23 @@ def list_baselines(state_dir: StateDir = Path("state"), as_json: AsJson = False)
         print(f"nothing is enrolled in {state_dir}; run: fisher-edge enroll FILES --asset A --channel C")
 
 
-def _facts(row: "Baseline") -> dict[str, Any]:
-    """What is told about a baseline."""
-    from fisher_edge.decision.baselines import specimens_of
-    from fisher_edge.dsp.blocks import rfc3339
+def _facts(row: "BaselineFacts") -> dict[str, Any]:
+    """What is shown of a baseline."""
+    from fisher_edge.publish.message import rfc3339
 
     return {
-        "asset": row.asset,
-        "channel": row.channel,
+        "asset": row.key.asset,
+        "channel": row.key.channel,
         "label": row.label,
         "version": row.version,
         "active": row.active,
         "created": rfc3339(row.created_s),
-        "windows": len(row.vectors),
-        "rate_hz": row.facts["rate_hz"],
-        "model": row.facts["model"]["name"],
-        "recordings": row.facts["sources"],
-        "specimens": specimens_of(row),
+        "reason": row.reason,
+        "windows": row.windows,
+        "rate_hz": row.rate_hz if isinstance(row.rate_hz, int) else float(row.rate_hz),
+        "model": row.model_name,
+        "recordings": [take.name for take in row.takes],
+        "specimens": [take.specimen for take in row.takes],
     }
 
 
@@ -80,7 +81,7 @@ def _line(row: dict[str, Any]) -> str:
     of_what = f"specimen {', '.join(specimens)}" if specimens else f"{count} recording{'s' * (count > 1)}"
     return (
         f"{row['asset']}/{row['channel']}  {row['label'] or 'normal'}  version {row['version']} ({state})  "
-        f"{row['windows']} windows at {row['rate_hz']} Hz  {of_what}  {row['model']}  {row['created']}"
+        f"{row['windows']} windows at {row['rate_hz']:g} Hz  {of_what}  {row['model']}  {row['created']}"
     )
 
 
@@ -92,16 +93,45 @@ def activate(
     label: Label = None,
     state_dir: StateDir = Path("state"),
 ) -> None:
-    """Go back to an earlier version of a baseline; a running daemon uses it after a restart.
+    """Go back to an earlier version of a baseline; a running gateway uses it from its next window on.
 
     Example: fisher-edge baseline activate --asset pump-1 --channel vib-de --version 1
     """
-    from fisher_edge.decision import baselines
-    from fisher_edge.store import Store
+    from fisher_edge.decision import enroll
+    from fisher_edge.names import ChannelKey
+    from fisher_edge.store.baselines import Baselines
+    from fisher_edge.store.database import Database
 
-    with Store(state_dir, set_aside=False, create=False) as store:
-        baselines.activate(store, asset, channel, label, version)
+    with Database(state_dir, set_aside=False, create=False) as database:
+        enroll.activate(Baselines(database), ChannelKey(asset, channel), label, version)
     print(f"{asset}/{channel}: version {version} of {label or 'normal'} is active")
+
+
+@baseline.command()
+def reembed(
+    asset: Asset,
+    channel: ChannelName,
+    label: Label = None,
+    model: Model = "default",
+    state_dir: StateDir = Path("state"),
+    as_json: AsJson = False,
+) -> None:
+    """Embed the kept recordings of a baseline with another model, as its newest version.
+
+    Example: fisher-edge baseline reembed --asset pump-1 --channel vib-de --model nano-int8
+    """
+    from dataclasses import asdict
+
+    from fisher_edge.cli.enroll import print_enrolled
+    from fisher_edge.encoder.bundle import load_bundle
+    from fisher_edge.encoder.select import open_encoder
+    from fisher_edge.gateway.recordings import reembed as embed_again
+    from fisher_edge.names import ChannelKey
+    from fisher_edge.store.database import Database
+
+    with Database(state_dir, set_aside=False, create=False) as database:
+        enrolled = embed_again(database, open_encoder(load_bundle(model)), ChannelKey(asset, channel), label)
+    print_json(asdict(enrolled)) if as_json else print_enrolled(enrolled)
 
 
 @baseline.command()
@@ -110,9 +140,14 @@ def remove(asset: Asset, channel: ChannelName, label: Label = None, state_dir: S
 
     Example: fisher-edge baseline remove --asset pump-1 --channel vib-de --label misalignment
     """
-    from fisher_edge.decision import baselines
-    from fisher_edge.store import Store
+    from fisher_edge.decision import enroll
+    from fisher_edge.names import ChannelKey
+    from fisher_edge.store.audio import AudioArchive
+    from fisher_edge.store.baselines import Baselines
+    from fisher_edge.store.database import Database
 
-    with Store(state_dir, set_aside=False, create=False) as store:
-        count = baselines.remove(store, asset, channel, label)
+    key = ChannelKey(asset, channel)
+    with Database(state_dir, set_aside=False, create=False) as database:
+        count = enroll.remove(Baselines(database), key, label)
+        AudioArchive(database.state_dir).forget(key, label)
     print(f"{asset}/{channel}: {count} version(s) of {label or 'normal'} removed")

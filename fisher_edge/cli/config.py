@@ -22,33 +22,25 @@ def check(
     file: Annotated[Path, typer.Argument(help="TOML file.")],
     as_json: AsJson = False,
 ) -> None:
-    """Check a configuration file, its model and its recordings; with --json show it, defaults filled in.
+    """Check a configuration file against its model, its recordings and what is enrolled.
+
+    What keeps a channel from being judged is a note: the gateway starts all the same, and that channel says why. With
+    --json the configuration is shown, defaults filled in, secrets left out.
 
     Example: fisher-edge config check gateway.toml
     """
-    from fisher_edge.config import RecordingSourceConfig, load_config
-    from fisher_edge.daemon.gateway import window_and_hop
-    from fisher_edge.encoder.bundle import load_bundle
-    from fisher_edge.publish.address import BrokerAddress
-    from fisher_edge.sources.open import open_source
+    from fisher_edge.config import load_config
+    from fisher_edge.gateway.check import findings
 
     loaded = load_config(file)
-    if loaded.mqtt.url != "embedded":
-        BrokerAddress.parse(loaded.mqtt.url, password_file=loaded.mqtt.password_file, ca_file=loaded.mqtt.ca_file)
-    front_end = load_bundle(loaded.model.bundle).front_end
-    for channel in loaded.channel:
-        window_and_hop(loaded, channel, front_end)
-        open_source(channel)
+    notes = findings(loaded)
     if as_json:
-        print_json(loaded.model_dump(mode="json"))
+        print_json(loaded.model_dump(mode="json") | {"notes": notes})
         return
-    channels = ", ".join(f"{channel.asset}/{channel.name}" for channel in loaded.channel)
+    channels = ", ".join(str(channel.key) for channel in loaded.channel)
     print(f"{file} is valid: gateway {loaded.gateway.name!r}, {len(loaded.channel)} channel(s): {channels}")
-    for channel in loaded.channel:
-        files = channel.source.files if isinstance(channel.source, RecordingSourceConfig) else ()
-        for path in files:
-            if not path.is_file():
-                print(f"note: {channel.asset}/{channel.name} has no data until there is a file at {path}")
+    for note in notes:
+        print(f"note: {note}")
 
 
 @config.command()

@@ -45,7 +45,7 @@ def demo(
     with tempfile.TemporaryDirectory(prefix="fisher-edge-demo-") as folder:
         demonstration = Demonstration(Path(folder), seconds, window_s)
         if as_json:
-            demonstration.enrol(lambda _: None)
+            demonstration.enroll(lambda _: None)
             demonstration.play(lambda: None)
             print_json(_facts(demonstration))
         else:
@@ -62,7 +62,7 @@ def _show(demonstration: "Demonstration") -> None:
     from fisher_edge.demo import screen
 
     console = Console()
-    demonstration.enrol(lambda sensor: console.print(f"enrolling {len(sensor.enrolled)} recordings: {sensor.what}"))
+    demonstration.enroll(lambda sensor: console.print(f"enrolling {len(sensor.enrolled)} recordings: {sensor.what}"))
     if console.is_terminal:
         with Live(screen.draw(demonstration), console=console, auto_refresh=False) as live:
             demonstration.play(lambda: live.update(screen.draw(demonstration), refresh=True))

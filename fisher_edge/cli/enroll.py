@@ -2,10 +2,9 @@
 
 from collections import Counter
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,9 +22,11 @@ from fisher_edge.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from fisher_edge.decision.enroll import Enrolled
     from fisher_edge.decision.evidence import Fusion
+    from fisher_edge.decision.judgement import Result
 
-__all__ = ["fusion_in_words", "register"]
+__all__ = ["fusion_in_words", "print_enrolled", "register"]
 
 
 def register(app: typer.Typer) -> None:
@@ -46,6 +47,11 @@ def enroll(
     add: Annotated[
         bool, typer.Option("--add", help="Keep the examples of this fault that are enrolled already.")
     ] = False,
+    reason: Annotated[str, typer.Option("--reason", help="Why it is enrolled, kept with the version.")] = "",
+    keep_mb: Annotated[
+        float,
+        typer.Option("--keep-mb", min=0, help="Megabytes of recordings to keep, for embedding them with a new model."),
+    ] = 256.0,
     model: Model = "default",
     state_dir: StateDir = Path("state"),
     window_s: WindowS = 10.24,
@@ -58,27 +64,29 @@ def enroll(
 
     Example: fisher-edge enroll healthy-*.flac --asset pump-1 --channel vib-de
     """
-    from fisher_edge.decision import enrol
     from fisher_edge.encoder.bundle import load_bundle
-    from fisher_edge.encoder.ort import EncoderSession
+    from fisher_edge.encoder.select import open_encoder
+    from fisher_edge.gateway.recordings import enroll_recordings
+    from fisher_edge.names import ChannelKey
     from fisher_edge.sources.recording import read_recording
-    from fisher_edge.store import Store
+    from fisher_edge.store.database import Database
 
     recordings = [read_recording(file, rate_hz=rate_hz, channel=input_channel) for file in files]
-    with Store(state_dir, set_aside=False) as store:
-        enrolled = enrol.enroll(
-            store,
-            EncoderSession(load_bundle(model)),
+    with Database(state_dir, set_aside=False) as database:
+        enrolled = enroll_recordings(
+            database,
+            open_encoder(load_bundle(model)),
             recordings,
-            asset=asset,
-            channel=channel,
+            ChannelKey(asset, channel),
             label=label,
             specimens=specimen or (),
             extend=add,
             window_s=window_s,
             hop_s=hop_s,
+            audio_bytes=int(keep_mb * 1e6),
+            reason=reason,
         )
-    print_json(asdict(enrolled)) if as_json else _print_enrolled(enrolled)
+    print_json(asdict(enrolled)) if as_json else print_enrolled(enrolled)
 
 
 def score(
@@ -96,26 +104,30 @@ def score(
 
     Example: fisher-edge score today.flac --asset pump-1 --channel vib-de --json
     """
-    from fisher_edge.decision.score import score_recording
-    from fisher_edge.encoder.bundle import load_bundle
-    from fisher_edge.encoder.ort import EncoderSession
+    from fisher_edge.gateway.recordings import score_recording
+    from fisher_edge.gateway.wiring import Encoders
+    from fisher_edge.names import ChannelKey
+    from fisher_edge.publish.message import result_message
     from fisher_edge.sources.recording import read_recording
-    from fisher_edge.store import Store
+    from fisher_edge.store.database import Database
 
-    recording = read_recording(file, rate_hz=rate_hz, channel=input_channel)
-    with Store(state_dir, set_aside=False, create=False) as store:
-        session = EncoderSession(load_bundle(model))
-        results: list[dict[str, Any]] = []
-        for fields in score_recording(store, session, recording, asset=asset, channel=channel, hop_s=hop_s):
-            if not (as_json or results):
+    recording, key = read_recording(file, rate_hz=rate_hz, channel=input_channel), ChannelKey(asset, channel)
+    with Database(state_dir, set_aside=False, create=False) as database:
+        encoders = Encoders(database.state_dir, model)
+        results: list[Result] = []
+        for result in score_recording(database, encoders, recording, key, hop_s=hop_s):
+            results.append(result)
+            if as_json:
+                print_json(result_message(result, gateway=None, key=key, boot=None, seq=len(results), replay=False))
+                continue
+            if len(results) == 1:
                 print(HEAD)
-            print_json(fields) if as_json else print(_line(fields))
-            results.append(fields)
+            print(_line(result))
     if not as_json:
         print(_summary(results))
 
 
-def _print_enrolled(enrolled: Any) -> None:
+def print_enrolled(enrolled: "Enrolled") -> None:
     """Say what was learnt and what it means."""
     what = f"examples of {enrolled.label!r}" if enrolled.label else "normal"
     beside = f" beside the {enrolled.windows_before} there were" if enrolled.windows_before else ""
@@ -128,10 +140,20 @@ def _print_enrolled(enrolled: Any) -> None:
         print(f"  a normal window is typically {enrolled.spread:.3g} away from the others")
         print(f"  warning above {often:.3g}: about one false window a day; alarm above {seldom:.3g}: one in ten days")
         print(f"  (extrapolated from {enrolled.windows} windows: the longer you enrol, the better this is known)")
+    if len(enrolled.states) > 1:
+        print(
+            f"  {len(enrolled.states)} operating states were found, each with a level of its own: {_states(enrolled)}"
+        )
     for name in enrolled.alone:
         print(f"  {name} is unlike all other recordings: record that operating state once more, or leave it out")
     if enrolled.fusion:
         print(f"  {fusion_in_words(enrolled.fusion)}")
+
+
+def _states(enrolled: "Enrolled") -> str:
+    """Say how many recordings each operating state has."""
+    counts = Counter(enrolled.state_of_take)
+    return ", ".join(f"{counts[name]} recording{'s' * (counts[name] > 1)}" for name in enrolled.states)
 
 
 def fusion_in_words(fusion: "Fusion") -> str:
@@ -151,35 +173,35 @@ def fusion_in_words(fusion: "Fusion") -> str:
 HEAD = "     end  state           shape   level        p  largest share of the distance"
 
 
-def _line(fields: dict[str, Any]) -> str:
+def _line(result: "Result") -> str:
     """One window in one line; shape and level are multiples of their alarm thresholds."""
-    end_s = datetime.fromisoformat(fields["time"].replace("Z", "+00:00")).timestamp()
-    start = f"{end_s:6.1f} s  {fields['state']:<14}"
-    if fields["distance"] is None:
-        return f"{start}  {fields['reason']}"
-    worst = max(fields["bands"], key=lambda band: float(band["share"]))
-    part = worst["share"] / fields["distance"] if fields["distance"] else 0.0
-    p_value = f"{fields['p_value']:.1g}" if fields["p_value"] > 1e-9 else "<1e-09"
-    louder = "+" if fields["level"]["z"] > 0 else "-"
-    fault = fields["fault"]
-    resembles = f"  {fault['label']} ({fault['votes']} of {fault['k']})" if fault else ""
+    judgement = result.judgement
+    start = f"{judgement.time_s:6.1f} s  {result.state.value:<14}"
+    if judgement.distance is None or judgement.p_value is None or judgement.level is None:
+        return f"{start}  {result.reason}"
+    worst = max(judgement.bands, key=lambda band: band.share)
+    part = worst.share / judgement.distance if judgement.distance else 0.0
+    p_value = f"{judgement.p_value:.1g}" if judgement.p_value > 1e-9 else "<1e-09"
+    louder = "+" if (judgement.level.z or 0.0) > 0 else "-"
+    fault = judgement.fault
+    resembles = f"  {fault.label} ({fault.votes} of {fault.k})" if fault else ""
     return (
-        f"{start} {fields['ratio']:6.2f}  {fields['level']['ratio']:5.2f}{louder}  {p_value:>7}  "
-        f"{part:.0%} in {worst['low_hz'] / 1000:.3g}-{worst['high_hz'] / 1000:.3g} kHz{resembles}"
+        f"{start} {judgement.ratio:6.2f}  {judgement.level.ratio:5.2f}{louder}  {p_value:>7}  "
+        f"{part:.0%} in {worst.low_hz / 1000:.3g}-{worst.high_hz / 1000:.3g} kHz{resembles}"
     )
 
 
-def _summary(results: list[dict[str, Any]]) -> str:
+def _summary(results: "list[Result]") -> str:
     """The whole recording in one line."""
-    states = Counter(fields["state"] for fields in results)
-    told = ", ".join(f"{count} {state}" for state, count in states.most_common())
-    judged = [fields for fields in results if fields["distance"] is not None]
+    counts = Counter(result.state.value for result in results)
+    states = ", ".join(f"{count} {state}" for state, count in counts.most_common())
+    judged = [result.judgement for result in results if result.judgement.distance is not None]
     if not judged:
-        return f"{len(results)} windows: {told}"
-    shape = median(fields["ratio"] for fields in judged)
-    level = median(fields["level"]["ratio"] for fields in judged)
+        return f"{len(results)} windows: {states}"
+    shape = median(judgement.ratio or 0.0 for judgement in judged)
+    level = median((judgement.level.ratio if judgement.level else None) or 0.0 for judgement in judged)
     cause = "shape" if shape >= level else "level"
     return (
-        f"{len(results)} windows: {told}; median {cause} {max(shape, level):.2f} times its alarm threshold "
+        f"{len(results)} windows: {states}; median {cause} {max(shape, level):.2f} times its alarm threshold "
         "(two of three windows beyond it raise the alarm)"
     )

@@ -53,7 +53,7 @@ def export(
 
 def _recordings(files: list[Path] | None, rate_hz: int | None) -> "list[Recording]":
     """Read the recordings to verify on."""
-    from fisher_edge.demo.examples import example_files
+    from fisher_edge.example_files import example_files
     from fisher_edge.sources.recording import read_recording
 
     return [read_recording(path, rate_hz=rate_hz) for path in files or example_files()]

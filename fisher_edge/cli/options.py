@@ -1,4 +1,7 @@
-"""Options that several commands share."""
+"""Options that several commands share, and the printing of JSON.
+
+Commands of other packages may import this module, and of the command line nothing else.
+"""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The command that runs the daemon."""
+"""The command that runs the gateway."""
 
 import signal
 from pathlib import Path
@@ -17,16 +17,16 @@ def register(app: typer.Typer) -> None:
 def run(
     file: Annotated[Path, typer.Argument(metavar="CONFIG", help="TOML file.")],
 ) -> None:
-    """Monitor the channels of a configuration until told to stop (SIGTERM or Ctrl-C).
+    """Monitor the channels of a configuration until stopped (SIGTERM, SIGHUP or Ctrl-C).
 
     Recordings that do not loop end it as well, once every result is delivered.
 
     Example: fisher-edge run gateway.toml
     """
     from fisher_edge.config import load_config
-    from fisher_edge.daemon import Daemon
+    from fisher_edge.gateway import Gateway
 
-    daemon = Daemon(load_config(file))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: daemon.stop())
-    daemon.run()
+    gateway = Gateway(load_config(file))
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: gateway.stop())
+    gateway.run()

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fisher_edge.decision.evidence import K, vote
 from fisher_edge.dsp.blocks import FloatArray
 
-__all__ = ["Match", "MemoryBank", "Vote", "unit"]
+__all__ = ["Match", "MemoryBank", "unit"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,26 +24,16 @@ class Match:
     shares: FloatArray
 
 
-@dataclass(frozen=True)
-class Vote:
-    """The label that the k nearest windows have chosen, and how many of them carry it."""
-
-    label: str
-    votes: int
-    k: int
-
-
 @dataclass(frozen=True, eq=False)
 class MemoryBank:
-    """Enrolled windows `vectors` (n, bands, dim), each of unit length over all its bands, with their labels."""
+    """Enrolled windows `vectors` (n, bands, dim), each of unit length over all its bands."""
 
     vectors: FloatArray
-    labels: tuple[str, ...]
 
     @classmethod
-    def of(cls, embeddings: FloatArray, labels: list[str]) -> "MemoryBank":
+    def of(cls, embeddings: FloatArray) -> "MemoryBank":
         """Build a bank from embeddings (n, bands, dim) as the encoder gave them."""
-        return cls(np.stack([unit(embedding) for embedding in embeddings]), tuple(labels))
+        return cls(np.stack([unit(embedding) for embedding in embeddings]))
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -67,15 +56,6 @@ class MemoryBank:
         else:
             shares = np.full(len(query), 1 / len(query))
         return Match(float(shares.sum()), index, shares.astype(np.float32))
-
-    def vote(self, similarities: FloatArray, k: int = K) -> Vote:
-        """Let the k most similar windows vote on the label, given the similarity (n,) of a query to every window.
-
-        The label with the largest sum of similarities wins; of equal sums the first in alphabetical order.
-        """
-        names, classes = np.unique(self.labels, return_inverse=True)
-        ballot = vote(similarities[None], classes, k)
-        return Vote(str(names[ballot.winners[0]]), int(ballot.votes[0]), min(k, len(self)))
 
 
 def unit(embedding: FloatArray) -> FloatArray:

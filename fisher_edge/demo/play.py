@@ -1,4 +1,4 @@
-"""Runs the demonstration: enrol, start broker and daemon, listen to what arrives. Start at `Demonstration.play`."""
+"""Runs the demonstration: enrol, start broker and gateway, listen to what arrives. Start at `Demonstration.play`."""
 
 import json
 import threading
@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,19 @@ import soundfile
 from paho.mqtt.enums import CallbackAPIVersion
 
 from fisher_edge.config import Config
-from fisher_edge.daemon import Daemon
-from fisher_edge.decision.enrol import Enrolled, enroll
-from fisher_edge.demo.examples import SENSORS, Sensor, find_examples
+from fisher_edge.decision.enroll import Enrolled
+from fisher_edge.demo.examples import SENSORS, Sensor
 from fisher_edge.encoder.bundle import load_bundle
-from fisher_edge.encoder.ort import EncoderSession
+from fisher_edge.encoder.select import open_encoder
 from fisher_edge.errors import FisherEdgeError
+from fisher_edge.example_files import find_examples
+from fisher_edge.gateway import Gateway
+from fisher_edge.gateway.recordings import enroll_recordings
+from fisher_edge.names import ChannelKey
 from fisher_edge.publish.broker import EmbeddedBroker
+from fisher_edge.publish.message import seconds
 from fisher_edge.sources.recording import read_recording
-from fisher_edge.store import Store
+from fisher_edge.store.database import Database
 
 __all__ = ["Demonstration", "Track"]
 
@@ -73,7 +76,7 @@ class Track:
     def _played_s(self, result: dict[str, Any]) -> float:
         """Signal time at the end of a window, counted from the start of the replay."""
         first = self.results[0]
-        return _seconds(result["time"]) - _seconds(first["time"]) + float(first["window_s"])
+        return seconds(result["time"]) - seconds(first["time"]) + float(first["window_s"])
 
 
 class Demonstration:
@@ -88,18 +91,17 @@ class Demonstration:
         self.elapsed_s = 0.0
         self._folder = find_examples()
 
-    def enrol(self, told: Callable[[Sensor], None]) -> None:
-        """Enrol the healthy recordings of every sensor, saying which one is next."""
-        session = EncoderSession(load_bundle())
-        with Store(self.state_dir) as store:
+    def enroll(self, begin: Callable[[Sensor], None]) -> None:
+        """Enrol the healthy recordings of every sensor; `begin` is called before each."""
+        encoder = open_encoder(load_bundle())
+        with Database(self.state_dir) as database:
             for sensor in SENSORS:
-                told(sensor)
-                enrolled = enroll(
-                    store,
-                    session,
+                begin(sensor)
+                enrolled = enroll_recordings(
+                    database,
+                    encoder,
                     [read_recording(path) for path in self._files(sensor, sensor.enrolled)],
-                    asset=sensor.asset,
-                    channel=sensor.channel,
+                    ChannelKey(sensor.asset, sensor.channel),
                     window_s=self.window_s or sensor.window_s,
                 )
                 healthy_s = self._length_s(sensor, sensor.kept_out)
@@ -107,17 +109,17 @@ class Demonstration:
                 self.tracks[sensor.asset, sensor.channel] = Track(sensor, enrolled, total_s / self.seconds, healthy_s)
 
     def play(self, refresh: Callable[[], None]) -> None:
-        """Replay everything through daemon and broker, calling `refresh` now and then until it has ended."""
+        """Replay everything through gateway and broker, calling `refresh` now and then until it has ended."""
         started = time.monotonic()
         with ExitStack() as stack:
             broker = stack.enter_context(EmbeddedBroker())
             stack.callback(self._listen(broker.port))
-            daemon = Daemon(self._config(broker.url))
+            gateway = Gateway(self._config(broker.url))
             failures: list[BaseException] = []
-            thread = threading.Thread(target=_guarded, args=(daemon.run, failures), name="daemon")
+            thread = threading.Thread(target=_guarded, args=(gateway.run, failures), name="gateway")
             thread.start()
             stack.callback(thread.join)
-            stack.callback(daemon.stop)
+            stack.callback(gateway.stop)
             while thread.is_alive() and self.elapsed_s < self.seconds + SLACK_S:
                 thread.join(REFRESH_S)
                 self.elapsed_s = time.monotonic() - started
@@ -144,7 +146,9 @@ class Demonstration:
                 "hop_s": track.enrolled.hop_s,
                 "source": {
                     "type": "recording",
-                    "files": self._files(track.sensor, track.sensor.kept_out + track.sensor.faulty),
+                    "files": [
+                        str(path) for path in self._files(track.sensor, track.sensor.kept_out + track.sensor.faulty)
+                    ],
                     "speed": track.speed,
                 },
             }
@@ -185,13 +189,8 @@ class Demonstration:
 
 
 def _guarded(run: Callable[[], None], failures: list[BaseException]) -> None:
-    """Run the daemon in its thread and keep what it raises for the main thread."""
+    """Run the gateway in its thread and keep what it raises for the main thread."""
     try:
         run()
     except FisherEdgeError as error:
         failures.append(error)
-
-
-def _seconds(stamp: str) -> float:
-    """Seconds of an RFC 3339 time stamp."""
-    return datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp()

@@ -1,0 +1,300 @@
+"""Enrolment: windows of a normal state, or of a fault, become a baseline with its own calibration. See `enroll`.
+
+It takes windows, not files: they may come from recordings or from a running sensor.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from fisher_edge.decision.bank import MemoryBank
+from fisher_edge.decision.calibrate import Calibration, calibrate, held_out_distances
+from fisher_edge.decision.evidence import Fusion
+from fisher_edge.decision.judgement import ModelName
+from fisher_edge.decision.naming import NORMAL, learn, made_alike, views_of
+from fisher_edge.decision.threshold import fit_tail
+from fisher_edge.dsp.blocks import FloatArray, Rate, rate_text
+from fisher_edge.dsp.frontend import FrontEnd
+from fisher_edge.dsp.grid import Grid
+from fisher_edge.encoder.windows import EmbeddedWindow
+from fisher_edge.errors import BadInputError, UsageError
+from fisher_edge.names import ChannelKey
+from fisher_edge.store.baselines import Baseline, Baselines, OperatingState, Take, ViewCalibration
+
+__all__ = ["DEFAULT_WINDOW_S", "Enrolled", "EnrolledTake", "Made", "activate", "check_target", "enroll", "remove"]
+
+DEFAULT_WINDOW_S = 10.24
+MIN_HELD_OUT = 4
+
+
+@dataclass(frozen=True)
+class Made:
+    """What windows were made with: the encoder, its front-end, the grid of the stream, the rate."""
+
+    model: ModelName
+    front_end: FrontEnd
+    grid: Grid
+    rate_hz: Rate
+
+
+@dataclass(frozen=True)
+class EnrolledTake:
+    """One recording: its name, its windows with their ends in seconds from its start, what and when was recorded."""
+
+    name: str
+    windows: Iterable[EmbeddedWindow]
+    specimen: str | None = None
+    recorded_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    """What an enrolment has stored.
+
+    `windows_before` were enrolled earlier and kept; `spread` is the median held-out distance of a normal window,
+    `thresholds` are distances by expected false alarms a day; `states` are the operating states found and
+    `state_of_take` says which one each recording belongs to; `alone` names recordings unlike all others.
+    """
+
+    asset: str
+    channel: str
+    label: str | None
+    version: int
+    windows: int
+    windows_before: int
+    window_s: float
+    hop_s: float
+    spread: float
+    thresholds: dict[str, float]
+    states: tuple[str, ...]
+    state_of_take: tuple[str, ...]
+    alone: tuple[str, ...]
+    fusion: Fusion | None
+
+
+def enroll(
+    baselines: Baselines,
+    key: ChannelKey,
+    takes: Sequence[EnrolledTake],
+    made: Made,
+    *,
+    label: str | None = None,
+    extend: bool = False,
+    reason: str = "",
+) -> Enrolled:
+    """Store windows as the newest baseline of a channel, in one transaction.
+
+    Without `label` they are its normal state; with one, examples of a fault, and `extend` keeps those enrolled already.
+    Raises BadInputError for windows of a dead sensor, or too few to calibrate a threshold.
+    """
+    check_target(baselines, key, made, label=label, extend=extend)
+    columns = _Columns.of(takes)
+    calibration = _calibration(columns, made.grid) if label is None else _no_calibration(columns, len(takes))
+    baseline = Baseline(
+        key=key,
+        label=label,
+        model_name=made.model.name,
+        model_sha256=made.model.sha256,
+        front_end=replace(made.front_end, views=()),
+        rate_hz=made.rate_hz,
+        grid=made.grid,
+        vectors=columns.vectors,
+        take=columns.take.astype(np.int32),
+        offset_s=columns.end_s,
+        level=columns.level,
+        takes=tuple(
+            Take(take.name, take.specimen, take.recorded_s, state)
+            for take, state in zip(takes, calibration.state_of_take, strict=True)
+        ),
+        states=calibration.states,
+        view_calibrations=_view_calibrations(columns, made, normal=label is None),
+        views=np.concatenate(columns.views, axis=1) if columns.views else None,
+        reason=reason,
+    )
+    with baselines.database.transaction(durable=True):
+        before = baselines.get(key, label) if extend else None
+        version = baselines.add(joined(before, baseline) if before else baseline)
+        fusion = _learn(baselines, key)
+    return _enrolled(baseline, version, len(before) if before else 0, calibration, fusion)
+
+
+def check_target(
+    baselines: Baselines, key: ChannelKey, made: Made, *, label: str | None = None, extend: bool = False
+) -> None:
+    """Refuse names that cannot be, and examples of a fault that the normal state cannot be compared with."""
+    key.check()
+    if extend and label is None:
+        raise UsageError(
+            "--add is for examples of a fault; a normal state is calibrated as a whole: enrol all of its recordings "
+            "together"
+        )
+    if label is None:
+        return
+    if label.strip() in {"", NORMAL} or not label.isprintable():
+        raise BadInputError(
+            f"label {label!r} names no fault; give the fault the recordings show, or none for the normal state"
+        )
+    normal = baselines.get(key, None)
+    if normal is None:
+        raise BadInputError(f"the normal state of {key} is not enrolled yet; enrol it first, then examples of faults")
+    if normal.rate_hz != made.rate_hz:
+        raise BadInputError(
+            f"these recordings have {rate_text(made.rate_hz)} Hz, the normal state of {key} was enrolled at "
+            f"{rate_text(normal.rate_hz)} Hz; record the fault with the same sensor"
+        )
+    if normal.grid.window_s != made.grid.window_s:
+        raise BadInputError(
+            f"the normal state of {key} was enrolled with windows of {normal.grid.window_s:g} s; use --window-s "
+            f"{normal.grid.window_s:g}"
+        )
+
+
+def activate(baselines: Baselines, key: ChannelKey, label: str | None, version: int) -> None:
+    """Make an earlier version of a baseline the active one again."""
+    with baselines.database.transaction(durable=True):
+        baselines.activate(key, label, version)
+        _learn(baselines, key)
+
+
+def remove(baselines: Baselines, key: ChannelKey, label: str | None) -> int:
+    """Delete all versions of a baseline and return how many there were."""
+    with baselines.database.transaction(durable=True):
+        count = baselines.remove(key, label)
+        _learn(baselines, key)
+        return count
+
+
+def joined(first: Baseline, second: Baseline) -> Baseline:
+    """Return the windows of two enrolments of one fault as one baseline, later recordings after earlier ones.
+
+    Raises BadInputError when they were made in different ways, or when both hold the same window.
+    """
+    label = second.label or NORMAL
+    same_grid = replace(first.grid, hop_pieces=1, hop_s=0) == replace(second.grid, hop_pieces=1, hop_s=0)
+    if not (made_alike(first, second) and same_grid and views_of(first) == views_of(second)):
+        raise BadInputError(
+            f"the examples of {label!r} that are enrolled were made with another model, rate or window; enrol all of "
+            "them again, without --add"
+        )
+    if {row.tobytes() for row in first.vectors} & {row.tobytes() for row in second.vectors}:
+        raise BadInputError(
+            f"some of these windows are among the examples of {label!r} already; leave out the recording they are from"
+        )
+    views = None
+    if first.views is not None and second.views is not None:
+        views = np.concatenate([first.views, second.views])
+    return replace(
+        second,
+        vectors=np.concatenate([first.vectors, second.vectors]),
+        take=np.concatenate([first.take, second.take + len(first.takes)]).astype(np.int32),
+        offset_s=np.concatenate([first.offset_s, second.offset_s]),
+        level=np.concatenate([first.level, second.level]),
+        takes=first.takes + second.takes,
+        views=views,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Columns:
+    """The windows of all recordings, a row each: `vectors` (windows, bands, dim), of each view (windows, bins)."""
+
+    vectors: FloatArray
+    views: list[FloatArray]
+    take: np.ndarray
+    end_s: np.ndarray
+    level: np.ndarray
+    hum_share: np.ndarray
+
+    @classmethod
+    def of(cls, takes: Sequence[EnrolledTake]) -> "_Columns":
+        """Collect the windows, one recording after the other; a stretch of a dead sensor is nobody's normal state."""
+        windows, rows = [], []
+        for number, take in enumerate(takes):
+            for window in take.windows:
+                if window.fault:
+                    first_s = window.end_time_s - window.window_s
+                    raise BadInputError(
+                        f"{take.name}, {first_s:.2f} to {window.end_time_s:.2f} s: {window.fault}; cut that part out"
+                    )
+                windows.append((window.embedding, window.views))
+                rows.append((number, window.end_time_s, window.measures.log_rms, window.hum_share))
+        if not windows:
+            raise BadInputError("the recordings hold no window; enrol longer ones, or choose a shorter --window-s")
+        owner, end_s, level, hum_share = (np.array(column) for column in zip(*rows, strict=True))
+        vectors = np.stack([embedding for embedding, _ in windows])
+        if not np.isfinite(vectors).all():
+            raise BadInputError("the encoder gives no finite numbers for these recordings; check their scale")
+        views = [np.stack(of_view) for of_view in zip(*(views for _, views in windows), strict=True)]
+        return cls(vectors, views, owner, end_s, level, hum_share)
+
+
+def _calibration(columns: _Columns, grid: Grid) -> Calibration:
+    """Calibrate a normal state; too few windows are a BadInputError."""
+    bank = MemoryBank.of(columns.vectors)
+    calibration = calibrate(bank, columns.take, columns.end_s, grid.window_s, columns.level, columns.hum_share)
+    if len(calibration.held_out) < MIN_HELD_OUT:
+        raise BadInputError(
+            f"{len(columns.take)} windows leave {len(calibration.held_out)} that can be held out to calibrate a "
+            f"threshold, {MIN_HELD_OUT} are needed; enrol several recordings, longer ones, or a shorter --window-s"
+        )
+    return calibration
+
+
+def _no_calibration(columns: _Columns, takes: int) -> Calibration:
+    """Calibration of a labelled fault: one state without held-out distances, because faults have no threshold."""
+    state = OperatingState(
+        "1",
+        np.zeros(0),
+        float(columns.level.mean()),
+        float(columns.level.std()),
+        np.zeros(0),
+        float(columns.hum_share.max()),
+    )
+    return Calibration((state,), (0,) * takes, ())
+
+
+def _view_calibrations(columns: _Columns, made: Made, *, normal: bool) -> tuple[ViewCalibration, ...]:
+    """Held-out distances in each view; none of examples of a fault."""
+    return tuple(
+        ViewCalibration(
+            view,
+            held_out_distances(
+                MemoryBank.of(vectors[:, None, :]), columns.take, columns.end_s, made.grid.window_s
+            ).distances
+            if normal
+            else np.zeros(0),
+        )
+        for view, vectors in zip(made.front_end.views, columns.views, strict=True)
+    )
+
+
+def _learn(baselines: Baselines, key: ChannelKey) -> Fusion | None:
+    """Learn how faults are named from all active baselines of a channel, and keep it."""
+    fusion = learn(baselines.active(key))
+    baselines.set_fusion(key, fusion.to_dict() if fusion else None)
+    return fusion
+
+
+def _enrolled(
+    baseline: Baseline, version: int, windows_before: int, calibration: Calibration, fusion: Fusion | None
+) -> Enrolled:
+    """Say what was stored, and what its calibration means."""
+    held_out, grid = calibration.held_out, baseline.grid
+    tail = fit_tail(held_out) if len(held_out) else None
+    return Enrolled(
+        asset=baseline.key.asset,
+        channel=baseline.key.channel,
+        label=baseline.label,
+        version=version,
+        windows=len(baseline),
+        windows_before=windows_before,
+        window_s=grid.window_s,
+        hop_s=grid.hop_s,
+        spread=float(np.median(held_out)) if len(held_out) else 0.0,
+        thresholds={f"{rate:g}": tail.threshold(rate, grid.hop_s) for rate in (1.0, 0.1)} if tail else {},
+        states=tuple(state.name for state in calibration.states),
+        state_of_take=tuple(calibration.states[number].name for number in calibration.state_of_take),
+        alone=tuple(baseline.takes[number].name for number in calibration.alone),
+        fusion=fusion,
+    )

@@ -1,0 +1,92 @@
+"""What a configuration means for the store it will run on: checked before the gateway is started. See `findings`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from fisher_edge.config import ChannelConfig, Config
+from fisher_edge.dsp.blocks import rate_text
+from fisher_edge.dsp.grid import Grid, grid_of
+from fisher_edge.errors import BadInputError, UsageError
+from fisher_edge.gateway.wiring import Encoders, Planner
+from fisher_edge.publish.address import BrokerAddress
+from fisher_edge.sources.open import open_source
+from fisher_edge.sources.recording import read_recording
+from fisher_edge.store.baselines import Baselines
+from fisher_edge.store.database import DATABASE_NAME, Database
+
+__all__ = ["findings"]
+
+# A rate at which every front-end has windows, to check lengths of a channel that nothing is enrolled for.
+ANY_RATE_HZ = 16_000
+
+
+def findings(config: Config) -> list[str]:
+    """Return what would keep channels from being judged, a line each; none when everything fits.
+
+    Raises what the gateway would refuse to start with: UsageError, MissingExtraError, BadArtifactError.
+    """
+    mqtt = config.mqtt
+    if mqtt.url != "embedded":
+        BrokerAddress.parse(mqtt.url, password_file=mqtt.password_file, ca_file=mqtt.ca_file)
+    encoders = Encoders(config.gateway.state_dir, config.model.bundle, config.model.provider)
+    for channel in config.channel:
+        open_source(channel, config.base_dir)
+        _check_lengths(config, channel, encoders)
+    if not (config.gateway.state_dir / DATABASE_NAME).exists():
+        return [f"{channel.key}: nothing is enrolled in {config.gateway.state_dir}" for channel in config.channel]
+    with Database(config.gateway.state_dir, set_aside=False, create=False) as database:
+        planner = Planner(config, Baselines(database), encoders)
+        return [*_unfit(planner), *_unused(planner), *_recordings(planner)]
+
+
+def _check_lengths(config: Config, channel: ChannelConfig, encoders: Encoders) -> Grid:
+    """Refuse windows that the model cannot see, and hops that leave out part of the signal."""
+    window_s, hop_s = channel.window_s or config.model.window_s, channel.hop_s or config.model.hop_s
+    try:
+        grid = grid_of(encoders.default.bundle.front_end, window_s, hop_s, ANY_RATE_HZ)
+    except BadInputError as error:
+        raise UsageError(f"channel {channel.key}: {error}") from error
+    if hop_s is not None and hop_s > window_s:
+        raise UsageError(
+            f"channel {channel.key}: hop_s = {hop_s:g} is above window_s = {window_s:g}, so that part of the signal is "
+            "never looked at; choose hop_s up to window_s"
+        )
+    return grid
+
+
+def _unfit(planner: Planner) -> Iterator[str]:
+    """Say which channels will not be judged, and why."""
+    for channel in planner.config.channel:
+        plan = planner.plan(channel)
+        reason = plan.reason or getattr(plan.judge, "reason", None)
+        if reason:
+            yield f"{channel.key}: {reason}"
+
+
+def _unused(planner: Planner) -> Iterator[str]:
+    """Say what is enrolled that no channel uses: a name may be misspelt."""
+    used = {channel.key for channel in planner.config.channel}
+    for key in planner.baselines.channels():
+        if key not in used:
+            yield f"{key}: enrolled, but no [[channel]] has this asset and name"
+
+
+def _recordings(planner: Planner) -> Iterator[str]:
+    """Say which recordings are missing or do not have the enrolled rate."""
+    for channel in planner.config.channel:
+        if channel.source.type != "recording":
+            continue
+        baseline = planner.baselines.get(channel.key, None)
+        for name in channel.source.options.get("files", ()):
+            path = planner.config.base_dir / Path(name)
+            if not path.is_file():
+                yield f"{channel.key}: no data until there is a file at {path}"
+                continue
+            rate_hz = read_recording(
+                path, rate_hz=channel.source.options.get("rate_hz"), channel=channel.source.options.get("channel")
+            ).rate_hz
+            if baseline is not None and rate_hz != baseline.rate_hz:
+                yield (
+                    f"{channel.key}: {path} has {rate_text(rate_hz)} Hz, the baseline was enrolled at "
+                    f"{rate_text(baseline.rate_hz)} Hz"
+                )

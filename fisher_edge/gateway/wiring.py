@@ -1,0 +1,146 @@
+"""From the configuration and the store to the parts of a gateway: encoders, plans of channels. Start at `Planner`."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from fisher_edge.config import ChannelConfig, Config
+from fisher_edge.decision.alarm import AlarmRule
+from fisher_edge.decision.evidence import Fusion
+from fisher_edge.decision.judge import Judge, Rates, Unenrolled
+from fisher_edge.decision.judgement import ModelName
+from fisher_edge.decision.naming import normal_of
+from fisher_edge.dsp.frontend import FrontEnd
+from fisher_edge.dsp.grid import Grid, grid_of
+from fisher_edge.encoder.bundle import load_bundle
+from fisher_edge.encoder.protocol import Encoder
+from fisher_edge.encoder.select import open_encoder
+from fisher_edge.errors import BadArtifactError, BadInputError, FisherEdgeError
+from fisher_edge.gateway.reader import Cutting
+from fisher_edge.gateway.worker import Plan
+from fisher_edge.store import bundles
+from fisher_edge.store.baselines import Baseline, Baselines
+
+__all__ = ["Encoders", "Planner", "front_end_of", "rule_of"]
+
+
+class Encoders:
+    """The encoders a gateway needs: that of the configuration, and those of baselines made with another model."""
+
+    def __init__(self, state_dir: Path, bundle: str = "default", provider: str = "auto") -> None:
+        self.default = open_encoder(load_bundle(bundle), provider)
+        self._state_dir = state_dir
+        self._provider = provider
+        self._others: dict[str, Encoder] = {}
+
+    def find(self, sha256: str) -> Encoder | None:
+        """Return the encoder with this model; None when its bundle is not kept."""
+        if sha256 == self.default.bundle.sha256:
+            return self.default
+        if sha256 not in self._others:
+            folder = bundles.find(self._state_dir, sha256)
+            if folder is None:
+                return None
+            self._others[sha256] = open_encoder(load_bundle(folder), self._provider)
+        return self._others[sha256]
+
+
+class Planner:
+    """Plans how each channel of a configuration is cut and judged."""
+
+    def __init__(self, config: Config, baselines: Baselines, encoders: Encoders) -> None:
+        self.config = config
+        self.baselines = baselines
+        self.encoders = encoders
+
+    def plan(self, channel: ChannelConfig) -> Plan:
+        """Plan one channel by what is enrolled for it now.
+
+        Where it does not fit its baseline, or the model of that is gone, the plan says so in `reason`.
+        """
+        enrolled = self.baselines.active(channel.key)
+        normal = normal_of(enrolled)
+        if normal is None:
+            return self._unjudged(
+                channel,
+                "nothing is enrolled for this channel; run: fisher-edge enroll FILES "
+                f"--asset {channel.asset} --channel {channel.name}",
+            )
+        try:
+            encoder, front_end = self._encoder_of(normal)
+        except FisherEdgeError as error:
+            return self._unjudged(channel, str(error), lost=True)
+        window_s, hop_s = self._lengths(channel)
+        try:
+            grid = grid_of(front_end, window_s, hop_s, normal.rate_hz)
+            _check_window(normal, grid, window_s)
+        except BadInputError as error:
+            return self._refused(channel, str(error))
+        weights = self.baselines.fusion(channel.key)
+        alarm = self.config.alarm_of(channel)
+        judge = Judge(
+            enrolled,
+            front_end,
+            Rates(alarm.warning_per_day, alarm.alarm_per_day),
+            grid.hop_s,
+            Fusion.from_dict(weights) if weights else None,
+        )
+        cutting = Cutting(front_end, window_s, hop_s, normal.rate_hz)
+        return Plan(encoder, cutting, judge, baseline_version=normal.version)
+
+    def _encoder_of(self, normal: Baseline) -> tuple[Encoder, FrontEnd]:
+        """Return the encoder and the front-end a baseline was made with; BadArtifactError when one is gone."""
+        name = f"the model {normal.model_name} ({normal.model_sha256[:8]}) the channel was enrolled with"
+        which = f"--asset {normal.key.asset} --channel {normal.key.channel}"
+        advice = f"run: fisher-edge baseline reembed {which}, or enrol again"
+        encoder = self.encoders.find(normal.model_sha256)
+        if encoder is None:
+            raise BadArtifactError(f"{name} is not there any more; {advice}")
+        front_end = front_end_of(normal, encoder.bundle.front_end)
+        if front_end is None:
+            raise BadArtifactError(f"{name} has another front-end now; {advice}")
+        return encoder, front_end
+
+    def _lengths(self, channel: ChannelConfig) -> tuple[float, float | None]:
+        """Window and hop of a channel in seconds."""
+        model = self.config.model
+        return channel.window_s or model.window_s, channel.hop_s or model.hop_s
+
+    def _unjudged(self, channel: ChannelConfig, reason: str, *, lost: bool = False) -> Plan:
+        """Plan a channel without a baseline: plain measures. `lost`: there was one, which is worth an event."""
+        encoder = self.encoders.default
+        cutting = Cutting(encoder.bundle.front_end, *self._lengths(channel))
+        return Plan(encoder, cutting, Unenrolled(_model(encoder), reason), reason if lost else None)
+
+    def _refused(self, channel: ChannelConfig, reason: str) -> Plan:
+        """Plan a channel that cannot be read as it is configured."""
+        encoder = self.encoders.default
+        cutting = Cutting(encoder.bundle.front_end, *self._lengths(channel), refused=reason)
+        return Plan(encoder, cutting, Unenrolled(_model(encoder), reason), reason)
+
+
+def front_end_of(baseline: Baseline, of_bundle: FrontEnd) -> FrontEnd | None:
+    """Return the front-end a baseline was made with, its views included; None when it cannot be had any more."""
+    if baseline.front_end is None:
+        return of_bundle if baseline.has_front_end(of_bundle) else None
+    return replace(baseline.front_end, views=tuple(each.view for each in baseline.view_calibrations))
+
+
+def rule_of(config: Config, channel: ChannelConfig) -> AlarmRule:
+    """Return how many windows a change of state takes."""
+    alarm = config.alarm_of(channel)
+    return AlarmRule(needed=alarm.needed, of=alarm.of, hold=alarm.hold)
+
+
+def _model(encoder: Encoder) -> ModelName:
+    """Name of an encoder."""
+    return ModelName(encoder.bundle.name, encoder.bundle.sha256)
+
+
+def _check_window(normal: Baseline, grid: Grid, window_s: float) -> None:
+    """Refuse windows that differ from those enrolled."""
+    if (grid.piece_frames, grid.window_pieces) != (normal.grid.piece_frames, normal.grid.window_pieces):
+        enrolled_s = normal.grid.window_s
+        raise BadInputError(
+            f"the channel is enrolled with windows of {enrolled_s:g} s, the configuration says {window_s:g} s; set "
+            f"window_s = {enrolled_s:g} in its [[channel]] or enrol again"
+        )
