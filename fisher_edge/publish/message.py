@@ -94,7 +94,7 @@ def result_message(
 ) -> dict[str, Any]:
     """Return the message of one window; a number that is not finite is a BadInputError that names the field."""
     found = result.judgement
-    reason = result.reason if result.reason is not None else found.distrust
+    reason = result.reason or found.distrust or found.unjudged
     fields = {
         "time": rfc3339(found.time_s),
         "window_s": found.window_s,
