@@ -27,8 +27,8 @@ from fisher_edge.names import ChannelKey
 from fisher_edge.publish import BrokerAddress, Publisher, Topics
 from fisher_edge.store.baselines import Baselines
 from fisher_edge.store.database import DATABASE_NAME, Database
+from fisher_edge.store.migration import VERSION
 from fisher_edge.store.records import Records
-from fisher_edge.store.schema import VERSION
 
 PUMP = ChannelKey("pump-1", "vib-de")
 OLD = ChannelKey("pump-1", "old")
