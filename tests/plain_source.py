@@ -52,7 +52,12 @@ class PlainSource:
 
 
 def blocks_of(
-    samples: FloatArray, rate_hz: int, *, block_s: float = 0.5, time_s: float = 1000.0, lose_every_s: float | None = None
+    samples: FloatArray,
+    rate_hz: int,
+    *,
+    block_s: float = 0.5,
+    time_s: float = 1000.0,
+    lose_every_s: float | None = None,
 ) -> Iterator[Block]:
     """Cut samples (n,) into blocks; with `lose_every_s` one sample is lost that often."""
     step, index = max(1, round(block_s * rate_hz)), 0

@@ -1,6 +1,7 @@
 """Recording from a device, probing it, and the commands for both, on a real pty."""
 
 import contextlib
+import dataclasses
 import json
 import subprocess
 import sys
@@ -158,6 +159,8 @@ def test_probe_of_a_good_line_has_no_trouble(stop: threading.Event) -> None:
     assert abs(found.rates_ppm[0].value) < 200
     assert found.bytes_per_s == pytest.approx(found.needed_bytes_per_s, rel=0.1)
     json.dumps(found.as_dict(), allow_nan=False)
+    (trouble,) = dataclasses.replace(found, pings_unanswered=True).troubles
+    assert trouble.startswith("it has stopped answering pings")
 
 
 @pytest.mark.parametrize(

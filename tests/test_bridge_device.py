@@ -1,7 +1,10 @@
 """The bridge on a real pty, with the device that is built from the firmware's own C library at its other end."""
 
 import contextlib
+import io
+import logging
 import os
+import resource
 import signal
 import threading
 import time
@@ -24,7 +27,7 @@ from fisher_bridge.continuity import Samples
 from fisher_bridge.emulator import emulated
 from fisher_bridge.messages import Format
 from fisher_bridge.port import PortSettings, open_port
-from fisher_bridge.reader import shared_reader
+from fisher_bridge.reader import PortReader, shared_reader
 from fisher_bridge.source import open_serial as serial_source
 from fisher_edge.dsp.blocks import Block
 from fisher_edge.dsp.frontend import FrontEnd
@@ -408,3 +411,95 @@ def test_rate_may_be_a_fraction(stop: threading.Event) -> None:
         (block,) = take(open_serial(port=device.port), stop, 0.01)[:1]
         device.stop()
     assert block.rate_hz == Fraction(15_625, 4)
+
+
+@contextlib.contextmanager
+def pty_reader() -> Iterator[tuple[PortReader, io.FileIO]]:
+    """Give a reader of a pty that is not started yet, and the other end of the pty."""
+    master, slave = os.openpty()
+    tty.setraw(slave)
+    with open(master, "r+b", buffering=0) as other_end:  # noqa: PTH123 -- a descriptor
+        try:
+            yield PortReader(PortSettings(os.ttyname(slave))), other_end
+        finally:
+            os.close(slave)
+
+
+def test_port_is_closed_before_anybody_is_told_that_it_failed() -> None:
+    """Whoever opens the port again on hearing of a failure finds it free."""
+    with pty_reader() as (reader, other_end):
+        told: list[bool] = []
+        close = reader._port.close
+
+        def close_and_look() -> None:
+            told.append(reader.failure is not None or subscription._failure is not None)
+            close()
+
+        with reader.subscribe(0) as subscription:
+            reader._port.close = close_and_look
+            other_end.close()
+            reader._run()
+            assert told == [False]
+            with pytest.raises(BadInputError, match="is gone"):
+                subscription.take(0)
+        with pytest.raises(BadInputError, match="is gone"), reader.subscribe(0):
+            pass  # a reader that has failed has no new consumers who wait for ever
+
+
+def test_port_is_read_whatever_its_descriptor(stop: threading.Event) -> None:
+    """A gateway with more than a thousand open files reads its port as well."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    taken: list[int] = []
+    try:
+        with emulated(["--rate", "2000"]) as device:
+            while not taken or taken[-1] < 1024:
+                taken.append(os.dup(0))
+            blocks = open_serial(port=device.port).blocks(stop)
+            assert len(ramp(next(blocks)).samples)
+            blocks.close()  # type: ignore[attr-defined]
+            for descriptor in taken:
+                os.close(descriptor)
+            taken.clear()
+            device.stop()
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_what_a_device_does_otherwise_is_logged_once_for_each_change(caplog: pytest.LogCaptureFixture) -> None:
+    """The rate its timer really has, pings it does not answer any more, commands it does not know."""
+    caplog.set_level(logging.INFO)
+    with pty_reader() as (reader, _):
+        session = reader.session
+        session.wanted[0], session.achieved[0] = 12_800.0, 12_800.205
+        session.unsupported.add(200)
+        for unanswered in (False, True, True, False, False):
+            session.pings_unanswered = unanswered
+            reader._tell()
+        reader._port.close()
+    said = [record.message.split(": ", 1)[1] for record in caplog.records]
+    assert said == [
+        "stream 0 runs at 12800.205 Hz, asked for 12800 Hz",
+        "the device does not know the optional command 200",
+        "the device has stopped answering pings; times are extrapolated and rates not checked",
+        "the device answers pings again",
+    ]
+
+
+def test_rate_that_is_never_reached_is_one_error() -> None:
+    """After some attempts the rate that was asked for and the one there is are named."""
+    board = Board()
+    board.timer_error_mhz = 20_000
+    with pty_reader() as (reader, _), reader.subscribe(0, 12_800.0):
+        began_s = time.monotonic()
+        for step in range(120):
+            now_s = began_s + step * 0.05
+            reader.session.receive(board.hear(reader.session.due(now_s)), now_s)
+        said = (
+            r"stream 0 was asked 10 times for 12800 Hz and stays at 12820 Hz; set rate_hz to a rate that the device has"
+        )
+        with pytest.raises(BadInputError, match=said):
+            reader._check(time.monotonic())
+        reader._port.close()

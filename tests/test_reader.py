@@ -30,7 +30,12 @@ def reader_of(source: PlainSource, clock: FakeClock, **cutting: object) -> Reade
     """Return a reader that was not started: `run` reads in the thread of the test."""
     settings = {"window_s": 0.64, "hop_s": 0.32} | cutting
     return Reader(
-        KEY, source, Cutting(FRONT_END, **settings), WorkQueue([KEY]), Counters(clock()), monotonic=clock  # type: ignore[arg-type]
+        KEY,
+        source,
+        Cutting(FRONT_END, **settings),
+        WorkQueue([KEY]),
+        Counters(clock()),
+        monotonic=clock,  # type: ignore[arg-type]
     )
 
 

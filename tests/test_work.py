@@ -25,7 +25,7 @@ def grid(window: int = 3, hop: int = 1) -> Grid:
 def work(key: ChannelKey, number: int, on: Grid) -> JudgePiece:
     """Return a piece that takes 4000 bytes."""
     bands, samples = np.zeros((1, 16, 50), np.float32), np.zeros(200, np.float32)
-    return JudgePiece(key, Piece(bands, samples, 1000, number, 160 * number, 0.16 * number), on)
+    return JudgePiece(key, Piece(bands, samples, 1000, number, 160 * number, 0.16 * number, 0.16), on)
 
 
 def numbers(queue: WorkQueue, key: ChannelKey) -> list[int]:

@@ -2,7 +2,7 @@
 
 import logging
 import os
-import select
+import selectors
 import threading
 import time
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ import serial
 
 from fisher_bridge.continuity import Samples
 from fisher_bridge.port import PortSettings, open_port
-from fisher_bridge.session import CLOCK_S, Session
+from fisher_bridge.session import CLOCK_S, RATE_ATTEMPTS, Session
 from fisher_edge.errors import BadInputError, FisherEdgeError, SensorError, UsageError
 from fisher_edge.sources.shared import Devices, Feed
 
@@ -54,9 +54,14 @@ class PortReader:
         self.failure: Exception | None = None
         self.received_bytes = 0
         self._port = open_port(settings)
+        self._selector = selectors.PollSelector()  # select() fails for descriptors over 1023
+        self._selector.register(self._port.fileno(), selectors.EVENT_READ)
         self._heard_s = self._delivered_s = time.monotonic()
         self._reported = (0, 0, 0)
         self._report_s = self._heard_s
+        self._told_rates: dict[int, float] = {}
+        self._told_unsupported: set[int] = set()
+        self._told_unanswered = False
         self._lock = threading.Lock()
         self._subscriptions: list[Subscription] = []
         self._stop = threading.Event()
@@ -75,10 +80,11 @@ class PortReader:
     def subscribe(self, stream: int, rate_hz: float | None = None) -> Iterator[Subscription]:
         """Give the samples of a stream, which runs as long as somebody wants it.
 
-        Raises UsageError when others want it at another rate.
+        Raises UsageError when others want it at another rate, and what ended the reading if anything has.
         """
         subscription = Subscription(stream)
         with self._lock:
+            self.raise_failure()
             if self.session.wanted.get(stream, rate_hz) != rate_hz:
                 raise UsageError(
                     f"stream {stream} of {self.settings.path} is asked for at {self.session.wanted[stream]} and at "
@@ -101,19 +107,20 @@ class PortReader:
             raise self.failure
 
     def _run(self) -> None:
-        """Serve the port; whatever ends that is handed to everybody who waits."""
+        """Serve the port; whatever ends that is handed to everybody who waits, once the port can be opened again."""
+        failure: Exception | None = None
         try:
             while not self._stop.is_set():
                 self._serve()
         except Exception as error:  # noqa: BLE001 -- handed on to every consumer
             failure = error if isinstance(error, FisherEdgeError) else self._gone(error)
-            with self._lock:
-                self.failure = failure
-                for subscription in self._subscriptions:
-                    subscription.fail(failure)
-        finally:
+        with self._lock:
             with suppress(OSError):  # a device that is gone cannot be closed politely
                 self._port.close()
+            self.failure = failure
+            if failure is not None:
+                for subscription in self._subscriptions:
+                    subscription.fail(failure)
 
     def _serve(self) -> None:
         """Send what is due, wait for bytes, take them."""
@@ -121,7 +128,7 @@ class PortReader:
         with self._lock:
             self._write(self.session.due(now_s))
             wait_s = min(TICK_S, max(0.0, self.session.next_due_s() - now_s))
-        if select.select([self._port.fileno()], [], [], wait_s)[0]:
+        if self._selector.select(wait_s):
             data = os.read(self._port.fileno(), READ_BYTES)
             if not data:
                 raise BadInputError(f"{self.settings.path} is gone; plug the device in again")
@@ -143,6 +150,7 @@ class PortReader:
                         subscription.put(samples)
             self._check(self._delivered_s)
             self._report(self._delivered_s)
+            self._tell()
 
     def _report(self, now_s: float) -> None:
         """Log what has been lost since the last time, so that nothing is lost unnoticed."""
@@ -161,6 +169,25 @@ class PortReader:
             )
             self._reported, self._report_s = lost, now_s + REPORT_S
 
+    def _tell(self) -> None:
+        """Log what the device does otherwise than it was asked, once for each change."""
+        session, path = self.session, self.settings.path
+        for stream, rate_hz in session.achieved.items():
+            if self._told_rates.get(stream) != rate_hz:
+                asked_hz = session.wanted.get(stream) or rate_hz
+                log.info("port %s: stream %d runs at %.9g Hz, asked for %.9g Hz", path, stream, rate_hz, asked_hz)
+        self._told_rates = dict(session.achieved)
+        for command in session.unsupported - self._told_unsupported:
+            log.info("port %s: the device does not know the optional command %d", path, command)
+        self._told_unsupported = set(session.unsupported)
+        if session.pings_unanswered and not self._told_unanswered:
+            log.warning(
+                "port %s: the device has stopped answering pings; times are extrapolated and rates not checked", path
+            )
+        elif self._told_unanswered and not session.pings_unanswered:
+            log.warning("port %s: the device answers pings again", path)
+        self._told_unanswered = session.pings_unanswered
+
     def _check(self, now_s: float) -> None:
         """Raise BadInputError when there is no device, it is not what was asked for, or it refuses."""
         session, path = self.session, self.settings.path
@@ -174,6 +201,12 @@ class PortReader:
             if session.hello.stream(stream) is None:
                 there = ", ".join(str(info.number) for info in session.hello.streams)
                 raise BadInputError(f"{path} has no stream {stream}; it has {there}")
+        if session.missed_rate is not None:
+            missed, asked_hz = session.missed_rate, session.wanted[session.missed_rate.number]
+            raise BadInputError(
+                f"{path}: stream {missed.number} was asked {RATE_ATTEMPTS} times for {asked_hz:.9g} Hz and stays at "
+                f"{missed.rate_hz:.9g} Hz; set rate_hz to a rate that the device has"
+            )
         if session.clock is None and now_s - session.met_s > CLOCK_S:
             raise BadInputError(f"{path} answers no pings, so that its clock is not known; check its firmware")
         if session.refusal is not None and session.refusal.code == SENSOR_FAULT:

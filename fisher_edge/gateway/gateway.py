@@ -137,9 +137,9 @@ class Gateway:
     def _resume(self, machine: AlarmMachine, key: ChannelKey, records: Records) -> None:
         """Carry an alarm on over a restart, unless the baseline was activated later: compared by order of writing."""
         normal = Baselines(records.database).get(key, None)
-        last = records.last_change(key, judged=True, after_id=normal.after_record if normal else 0)
-        if last is not None:
-            machine.resume(last)
+        last = records.last_change(key, judged=True)
+        if last is not None and normal is not None and last.id > normal.after_record:
+            machine.resume(last.value)
 
     def _keep_bundle(self, planner: Planner) -> None:
         """Keep the model beside the baselines made with it, so that the next release can judge by it."""
@@ -287,7 +287,13 @@ class Gateway:
             address = BrokerAddress.parse(url, password_file=mqtt.password_file, ca_file=mqtt.ca_file)
             state_dir = self.config.gateway.state_dir
             publisher = Publisher(
-                state_dir, address, self.topics, boot, info=self._info(encoders), channels=list(self._configs)
+                state_dir,
+                address,
+                self.topics,
+                boot,
+                limits=self._limits(),
+                channels=list(self._configs),
+                info=self._info(encoders),
             )
             publisher.start()
             try:

@@ -23,6 +23,8 @@ __all__ = ["DEFAULT_BYTES", "AudioArchive", "KeptTake"]
 FOLDER = "audio"
 NORMAL = "_normal"
 DEFAULT_BYTES = 256 << 20
+# Most that a file takes beside its samples.
+HEADER_BYTES = 128
 
 log = logging.getLogger(__name__)
 
@@ -45,18 +47,23 @@ class AudioArchive:
 
     def keep(self, key: ChannelKey, label: str | None, version: int, takes: Sequence[KeptTake]) -> bool:
         """Keep the recordings of a baseline; tell whether they fit. Raises StateError when they cannot be written."""
-        needed = sum(4 * take.samples for take in takes)
+        needed = sum(4 * take.samples + HEADER_BYTES for take in takes)
         if needed > self.max_bytes:
             return False
         self._make_room(needed)
         folder = self._of(key, label, version)
-        make_private(folder)
+        partial = folder.with_name(f"{version}.partial")
+        for stale in (partial, folder):
+            shutil.rmtree(stale, ignore_errors=True)
+        make_private(partial)
         try:
             for number, take in enumerate(takes):
-                _write(folder / f"{number:04d}", take)
+                _write(partial / f"{number:04d}", take)
+            partial.rename(folder)
         except (OSError, soundfile.SoundFileError) as error:
-            shutil.rmtree(folder, ignore_errors=True)
             raise StateError(f"cannot keep the recordings in {folder}: {error}; make room on the disk") from error
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
         return True
 
     def files(self, key: ChannelKey, label: str | None, version: int) -> list[Path]:
@@ -69,13 +76,8 @@ class AudioArchive:
         shutil.rmtree(self._of(key, label, 0).parent, ignore_errors=True)
 
     def _of(self, key: ChannelKey, label: str | None, version: int) -> Path:
-        return (
-            self.folder
-            / key.asset
-            / key.channel
-            / (NORMAL if label is None else f"fault-{_safe(label)}")
-            / str(version)
-        )
+        kind = NORMAL if label is None else f"fault-{_safe(label)}"
+        return self.folder / _safe(key.asset) / _safe(key.channel) / kind / str(version)
 
     def _make_room(self, needed: int) -> None:
         """Delete the oldest versions until so many bytes fit."""
@@ -105,6 +107,6 @@ def _write(path: Path, take: KeptTake) -> None:
     np.save(path.with_suffix(".npy"), np.concatenate(list(take.blocks)))
 
 
-def _safe(label: str) -> str:
-    """Return a label as the name of a folder: letters and digits as they are, all else as its code."""
-    return "".join(each if each.isalnum() or each in "-_" else f"%{ord(each):x}" for each in label)
+def _safe(name: str) -> str:
+    """Return a name as that of a folder, another for every name: letters and digits as they are, else their codes."""
+    return "".join(each if each.isalnum() or each in "-_" else f"%{ord(each):x};" for each in name)

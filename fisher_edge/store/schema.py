@@ -1,17 +1,28 @@
 """The tables of the gateway's database, and how databases of earlier releases are brought up to date.
 
-Start at `migrate`. One table, one module: `baseline*` and `fusion` belong to `baselines.py`, `record` and
-`record_total` to `records.py`, `boot` to `database.py`.
+Start at `migrate`. One table, one module: `baseline*` and `fusion` belong to `baselines.py`, `record`, `record_total`
+and `standing` to `records.py`, `boot` to `database.py`.
 """
 
 import json
 import sqlite3
+from datetime import datetime
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-__all__ = ["VERSION", "migrate"]
+__all__ = [
+    "DELIVERED",
+    "MESSAGE",
+    "NEUTRAL",
+    "PAGE_BYTES",
+    "SET_ASIDE",
+    "VERSION",
+    "WAITING",
+    "migrate",
+    "row_bytes",
+]
 
 SCHEMA_1 = """
 CREATE TABLE boot (
@@ -129,21 +140,24 @@ CREATE TABLE baseline_view (          -- the views of a baseline, in the order o
     held_out BLOB NOT NULL,           -- float64
     PRIMARY KEY (baseline, number)
 );
-CREATE TABLE record (                 -- results, events and states: first what waits for the broker, then the history
+CREATE TABLE record (                 -- results and events: first what waits for the broker, then the history
     id INTEGER PRIMARY KEY AUTOINCREMENT,
-    kind TEXT NOT NULL,               -- result, event or state
+    kind TEXT NOT NULL,               -- result or event
     status INTEGER NOT NULL,          -- 0 waits for the broker, 1 delivered, 2 set aside: the broker refuses it
     boot INTEGER NOT NULL,
-    seq INTEGER,                      -- counts per boot and kind, without gaps; a state has that of its result
+    seq INTEGER NOT NULL,             -- counts per boot and kind, without gaps
     asset TEXT NOT NULL,
     channel TEXT NOT NULL,
     time_s REAL NOT NULL,             -- of the samples
-    created_s REAL NOT NULL,          -- when it was written
-    dialect INTEGER NOT NULL,         -- 0 neutral (a dataclass of decision.judgement as JSON), 1 a finished message
+    created_s REAL NOT NULL,          -- when it was written, by the clock of the gateway
+    run_s REAL NOT NULL,              -- when it was written, by the clock of record_total
+    size INTEGER NOT NULL,            -- bytes it takes on disk, see row_bytes
+    dialect INTEGER NOT NULL,         -- 0 neutral (see store/body.py), 1 a finished message of an earlier release
     body BLOB NOT NULL,
     reason TEXT                       -- why it was set aside
 );
 CREATE INDEX record_waiting ON record (kind, id) WHERE status = 0;
+CREATE INDEX record_kept ON record (status, id) WHERE status <> 0;
 CREATE INDEX record_history ON record (asset, channel, kind, id);
 CREATE TABLE record_total (           -- one row: counting would be too slow
     waiting INTEGER NOT NULL DEFAULT 0,
@@ -152,13 +166,53 @@ CREATE TABLE record_total (           -- one row: counting would be too slow
     set_aside INTEGER NOT NULL DEFAULT 0,
     dropped_result INTEGER NOT NULL DEFAULT 0,
     dropped_event INTEGER NOT NULL DEFAULT 0,
-    dropped_state INTEGER NOT NULL DEFAULT 0
-)
+    standing_id INTEGER NOT NULL DEFAULT 0,     -- last id given to a row of standing
+    run_s REAL NOT NULL DEFAULT 0               -- seconds gateways have run on this database: a clock nobody sets
+);
+CREATE TABLE standing (               -- the latest state of each channel: what its retained topic says
+    asset TEXT NOT NULL,
+    channel TEXT NOT NULL,
+    id INTEGER NOT NULL,              -- new with every state
+    status INTEGER NOT NULL,          -- as in record
+    boot INTEGER NOT NULL,
+    seq INTEGER,                      -- of the result that led to it, NULL without one
+    run_s REAL NOT NULL,
+    dialect INTEGER NOT NULL,
+    body BLOB,                        -- NULL: an earlier release published a state, which is not known
+    reason TEXT,                      -- why it was set aside
+    judged INTEGER,                   -- id of the last event into normal, warning or alarm: kept whatever its age
+    PRIMARY KEY (asset, channel)
+);
+CREATE INDEX standing_waiting ON standing (id) WHERE status = 0
 """
 
-# Bytes of a row of `record` on disk beside its body: numbers, names and its entries in the indices (measured).
-ROW_BYTES = 160
-SIZE = f"length(body) + length(asset) + length(channel) + {ROW_BYTES}"
+# Status of a row of `record` or `standing`.
+WAITING, DELIVERED, SET_ASIDE = 0, 1, 2
+# Dialect of a body: a dataclass of `decision.judgement`, or a message as an earlier release published it.
+NEUTRAL, MESSAGE = 0, 1
+
+# Pages of the database: size, and room for rows in a page of a table.
+PAGE_BYTES = 4096
+PAGE_ROOM = PAGE_BYTES - 8
+# Largest row that a page holds whole, and the least that stays in the page of a larger one (SQLite's file format).
+LARGEST_WHOLE = PAGE_BYTES - 35
+LEAST_LOCAL = (PAGE_BYTES - 12) * 32 // 255 - 23
+# Numbers and header of a row of `record`, and its entries in the indices without names (measured).
+ROW_BYTES = 52
+INDEX_BYTES = 60
+
+
+def row_bytes(body: bytes, asset: str, channel: str) -> int:
+    """Bytes that a row of `record` takes on disk, pages that no second row of its size fits into counted whole."""
+    names = len(asset.encode()) + len(channel.encode())
+    row = len(body) + names + ROW_BYTES
+    beyond = 0
+    if row > LARGEST_WHOLE:
+        local = LEAST_LOCAL + (row - LEAST_LOCAL) % (PAGE_BYTES - 4)
+        local = local if local <= LARGEST_WHOLE else LEAST_LOCAL
+        beyond = -(-(row - local) // (PAGE_BYTES - 4)) * PAGE_BYTES
+        row = local
+    return PAGE_BYTES // max(1, PAGE_ROOM // row) + beyond + names + INDEX_BYTES
 
 
 def migrate(connection: sqlite3.Connection) -> bool:
@@ -205,22 +259,20 @@ def _to_3(connection: sqlite3.Connection) -> None:
         "SELECT id, asset, channel, label, version, active, created_s, facts, vectors, times, views FROM baseline_2"
     ).fetchall()
     for row in rows:
-        _typed_baseline(connection, *row)
+        try:
+            _typed_baseline(connection, *row)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise sqlite3.DatabaseError(f"baseline {row[0]} of {row[1]}/{row[2]} has no usable facts") from error
+        _note_channel(connection, *row[1:3])
     connection.execute("DROP TABLE baseline_2")
     _move_events(connection)
+    _move_outbox(connection)
     connection.execute(
-        "INSERT INTO record (kind, status, boot, seq, asset, channel, time_s, created_s, dialect, body)"
-        " SELECT kind, 0, boot, seq, json_extract(CAST(payload AS TEXT), '$.asset'),"
-        " json_extract(CAST(payload AS TEXT), '$.channel'),"
-        " coalesce(CAST(strftime('%s', json_extract(CAST(payload AS TEXT), '$.time')) AS REAL), created_s),"
-        " created_s, 1, payload FROM outbox ORDER BY id"
-    )
-    connection.execute(
-        "INSERT INTO record_total (waiting, waiting_bytes, kept_bytes, dropped_result, dropped_event, dropped_state)"
+        "INSERT INTO record_total (waiting, waiting_bytes, kept_bytes, standing_id, dropped_result, dropped_event)"
         " SELECT (SELECT count(*) FROM record WHERE status = 0),"
-        f" (SELECT coalesce(sum({SIZE}), 0) FROM record WHERE status = 0),"
-        f" (SELECT coalesce(sum({SIZE}), 0) FROM record WHERE status <> 0),"
-        " dropped_result, dropped_event, dropped_state FROM outbox_total"
+        " (SELECT coalesce(sum(size), 0) FROM record WHERE status = 0),"
+        " (SELECT coalesce(sum(size), 0) FROM record WHERE status <> 0),"
+        " (SELECT coalesce(max(id), 0) FROM standing), dropped_result, dropped_event FROM outbox_total"
     )
     connection.execute(
         "UPDATE baseline SET after_record = (SELECT coalesce(max(id), 0) FROM record WHERE kind = 'event' AND"
@@ -232,18 +284,85 @@ def _to_3(connection: sqlite3.Connection) -> None:
 
 def _move_events(connection: sqlite3.Connection) -> None:
     """Keep the events that were delivered, as neutral rows without the judgement that led to them."""
-    rows = connection.execute(
-        "SELECT asset, channel, time_s, payload FROM event WHERE NOT EXISTS (SELECT 1 FROM outbox WHERE kind = 'event'"
-        " AND boot = json_extract(event.payload, '$.boot') AND seq = json_extract(event.payload, '$.seq')) ORDER BY id"
-    ).fetchall()
-    for asset, channel, time_s, payload in rows:
+    waiting = set(connection.execute("SELECT boot, seq FROM outbox WHERE kind = 'event'"))
+    for asset, channel, time_s, payload in connection.execute(
+        "SELECT asset, channel, time_s, payload FROM event ORDER BY id"
+    ):
         fields = json.loads(payload)
-        body = {name: fields[name] for name in ("before", "after", "reason")} | {"time_s": time_s, "judgement": None}
-        connection.execute(
-            "INSERT INTO record (kind, status, boot, seq, asset, channel, time_s, created_s, dialect, body)"
-            " VALUES ('event', 1, ?, ?, ?, ?, ?, ?, 0, ?)",
-            (fields["boot"], fields["seq"], asset, channel, time_s, time_s, json.dumps(body).encode()),
+        if (fields["boot"], fields["seq"]) in waiting:
+            continue
+        change = {name: fields[name] for name in ("before", "after", "reason")} | {"time_s": time_s}
+        body = json.dumps(change).encode()
+        _insert_record(
+            connection, "event", DELIVERED, (fields["boot"], fields["seq"], asset, channel, time_s), (NEUTRAL, body)
         )
+        _note_channel(connection, asset, channel, fields["after"])
+
+
+def _move_outbox(connection: sqlite3.Connection) -> None:
+    """Keep what waits, as it was written: an event or a result as a record, a state as that of its channel."""
+    rows = connection.execute("SELECT kind, boot, seq, payload, created_s FROM outbox ORDER BY id")
+    for kind, boot, seq, payload, created_s in rows:
+        fields = json.loads(payload)
+        asset, channel = fields["asset"], fields["channel"]
+        _note_channel(connection, asset, channel)
+        if kind == "state":
+            connection.execute(
+                "UPDATE standing SET id = (SELECT max(id) + 1 FROM standing), status = ?, boot = ?, seq = ?,"
+                " dialect = ?, body = ? WHERE asset = ? AND channel = ?",
+                (WAITING, boot, seq, MESSAGE, payload, asset, channel),
+            )
+            continue
+        time_s = _seconds(fields.get("time"), created_s)
+        _insert_record(connection, kind, WAITING, (boot, seq, asset, channel, time_s), (MESSAGE, payload), created_s)
+        if kind == "event":
+            _note_channel(connection, asset, channel, fields.get("after"))
+
+
+def _insert_record(
+    connection: sqlite3.Connection,
+    kind: str,
+    status: int,
+    identity: tuple[int, int, str, str, float],
+    content: tuple[int, bytes],
+    created_s: float | None = None,
+) -> None:
+    """Write one row of an earlier release; its age counts from now on."""
+    _, _, asset, channel, time_s = identity
+    connection.execute(
+        "INSERT INTO record (kind, status, boot, seq, asset, channel, time_s, created_s, run_s, size, dialect, body)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?)",
+        (
+            kind,
+            status,
+            *identity,
+            time_s if created_s is None else created_s,
+            row_bytes(content[1], asset, channel),
+            *content,
+        ),
+    )
+
+
+def _note_channel(connection: sqlite3.Connection, asset: str, channel: str, after: str | None = None) -> None:
+    """Note that an earlier release published states of a channel, and that its newest event led to a judgement."""
+    connection.execute(
+        "INSERT OR IGNORE INTO standing (asset, channel, id, status, boot, run_s, dialect)"
+        " VALUES (?, ?, 0, ?, 0, 0, ?)",
+        (asset, channel, DELIVERED, NEUTRAL),
+    )
+    if after in {"normal", "warning", "alarm"}:
+        connection.execute(
+            "UPDATE standing SET judged = (SELECT max(id) FROM record) WHERE asset = ? AND channel = ?",
+            (asset, channel),
+        )
+
+
+def _seconds(stamp: str | None, otherwise: float) -> float:
+    """Read the time stamp of an earlier release."""
+    try:
+        return datetime.fromisoformat((stamp or "").replace("Z", "+00:00")).timestamp()
+    except ValueError:
+        return otherwise
 
 
 def _typed_baseline(
