@@ -5,7 +5,7 @@ A bundle lies in `bundles/<SHA-256 of its model>` of the state directory. Start 
 
 import logging
 import shutil
-from collections.abc import Set
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from fisher_edge.errors import StateError
@@ -46,7 +46,7 @@ def find(state_dir: Path, sha256: str) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def forget_unused(state_dir: Path, needed: Set[str]) -> None:
+def forget_unused(state_dir: Path, needed: AbstractSet[str]) -> None:
     """Delete the bundles that no baseline needs any more."""
     folder = state_dir / FOLDER
     for kept in folder.iterdir() if folder.is_dir() else ():
