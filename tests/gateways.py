@@ -20,7 +20,7 @@ from fisher_edge.names import ChannelKey
 from fisher_edge.sources.recording import read_recording
 from fisher_edge.store.database import Database
 
-__all__ = ["WINDOW_S", "config_of", "enroll_machine", "endless", "running"]
+__all__ = ["WINDOW_S", "config_of", "endless", "enroll_machine", "running"]
 
 WINDOW_S = 0.32
 HOP_S = 0.16

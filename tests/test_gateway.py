@@ -3,7 +3,7 @@
 import math
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from fisher_edge.config import Config
 from fisher_edge.decision.judge import Judge
 from fisher_edge.decision.judgement import Judgement, State
 from fisher_edge.dsp.blocks import Block
+from fisher_edge.encoder.bundle import Bundle, load_bundle
 from fisher_edge.encoder.protocol import Encoder
 from fisher_edge.errors import UsageError
 from fisher_edge.gateway import Gateway
@@ -38,6 +39,12 @@ def enrolled(tmp_path: Path, encoder: Encoder) -> Path:
     enroll_machine(tmp_path, encoder, A)
     enroll_machine(tmp_path, encoder, B)
     return tmp_path
+
+
+def silence(stop: threading.Event) -> Iterator[Block]:
+    """Yield nothing until the gateway stops."""
+    stop.wait(60)
+    yield from ()
 
 
 def state_of(gateway: Gateway, key: ChannelKey) -> State:
@@ -210,7 +217,7 @@ def test_alarm_survives_a_restart_but_not_an_enrolment(enrolled: Path, mosquitto
     config = config_of(enrolled, mosquitto.url, [A])
     with running(config, {A: PlainSource(endless(FAULTY, time_s=4e9))}) as gateway:
         wait_until(lambda: state_of(gateway, A) is State.ALARM, "the alarm", 30)
-    silent = PlainSource(lambda stop: iter(()) if stop.wait(60) else iter(()))
+    silent = PlainSource(silence)
     with running(config, {A: silent}) as gateway:
         assert state_of(gateway, A) is State.ALARM
     enroll_machine(enrolled, encoder, A)
@@ -262,10 +269,8 @@ def test_baseline_is_judged_by_the_kept_bundle_of_its_model(
         assert (status.model_sha256, status.channels[0].model_sha256) == ("f" * 64, sha256)
 
 
-def _loading(default: object):  # type: ignore[no-untyped-def]  # noqa: ANN202 -- stands for load_bundle
+def _loading(default: Bundle) -> Callable[..., Bundle]:
     """Return a loader with another default bundle."""
-    from fisher_edge.encoder.bundle import load_bundle
-
     return lambda path="default": default if str(path) == "default" else load_bundle(path)
 
 
