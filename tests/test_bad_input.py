@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import soundfile
 from command import run, run_program
+from fisher_edge.database import DATABASE_NAME
 from machine import RATE_HZ, machine_signal, sound_file
 
-from fisher_edge.database import DATABASE_NAME
 from fisher_edge.encoder.bundle import DEFAULT_BUNDLE
 from fisher_edge.store import Store
 

@@ -20,7 +20,7 @@ from fisher_edge.errors import DamagedStateError, DiskFullError, StateError
 from fisher_edge.store import database as module
 from fisher_edge.store.baselines import Baselines
 from fisher_edge.store.database import DATABASE_NAME, RESERVE_BYTES, Database, free_bytes, make_private, only_daemon
-from fisher_edge.store.schema import VERSION
+from fisher_edge.store.migration import VERSION
 
 ROOT = os.getuid() == 0
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fisher_edge.daemon import Daemon
 
 from fisher_edge.cli import main
 from fisher_edge.config import Config
-from fisher_edge.daemon import Daemon
 from fisher_edge.store import Store
 
 

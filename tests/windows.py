@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,16 +18,18 @@ from fisher_edge.encoder.windows import EmbeddedWindow
 from fisher_edge.names import ChannelKey
 from fisher_edge.store.baselines import Baseline, OperatingState, Take, ViewCalibration
 
-__all__ = ["KEY", "VIEWS", "baseline", "embedding", "made", "take", "window"]
+__all__ = ["FRONT_END", "KEY", "VIEWS", "baseline", "embedding", "made", "take", "window"]
 
 KEY = ChannelKey("pump-1", "vib-de")
 VIEWS = (View("envelope"), View("slow", 200, 400))
+# Four bands of 2 kHz at 16 kHz.
+FRONT_END = FrontEnd(band_width=50)
 BANDS, DIM = 4, 6
 
 
 def made(window_s: float = 0.64, hop_s: float = 0.64, views: tuple[View, ...] = (), **options: Any) -> Made:
-    """Return what windows were made with: at 16 kHz the front-end has four bands."""
-    front_end = FrontEnd(views=views)
+    """Return what windows were made with."""
+    front_end = replace(FRONT_END, views=views)
     options = {"model": ModelName("nano", "a" * 64), "rate_hz": 16_000} | options
     return Made(front_end=front_end, grid=grid_of(front_end, window_s, hop_s, options["rate_hz"]), **options)
 

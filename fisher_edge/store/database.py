@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from fisher_edge.errors import DamagedStateError, DiskFullError, StateError
-from fisher_edge.store.schema import PAGE_BYTES, VERSION, migrate
+from fisher_edge.store.migration import VERSION, migrate
+from fisher_edge.store.schema import PAGE_BYTES
 
 __all__ = ["DATABASE_NAME", "Database", "explained", "free_bytes", "make_private", "only_daemon"]
 
