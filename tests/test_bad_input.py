@@ -195,7 +195,11 @@ TABLE: list[tuple[tuple[str, ...], int, str]] = [
     ((*ENROLL, "normal-0.wav", "normal-1.wav", "--state-dir", "corrupt"), BAD_INPUT, "is damaged"),
     (("baseline", "list", "--state-dir", "corrupt"), BAD_INPUT, "is damaged"),
     ((*SCORE, "normal-0.wav", "--state-dir", "newer"), BAD_INPUT, "written by a newer fisher-edge"),
-    ((*ENROLL, "normal-0.wav", "--state-dir", "occupied"), BAD_INPUT, "occupied: File exists; choose another with --state-dir"),
+    (
+        (*ENROLL, "normal-0.wav", "--state-dir", "occupied"),
+        BAD_INPUT,
+        "occupied: File exists; choose another with --state-dir",
+    ),
     (("score", "normal-0.wav", "--asset", "pump-2", "--channel", "x"), BAD_INPUT, "nothing is enrolled for asset"),
     # Names and numbers.
     (("enroll", "normal-0.wav", "--asset", "a/b", "--channel", "c"), BAD_INPUT, "asset name 'a/b' contains '/'"),
