@@ -18,9 +18,8 @@ import soundfile
 from command import run, run_program
 from machine import RATE_HZ, machine_signal, sound_file
 
-from fisher_edge.database import DATABASE_NAME
 from fisher_edge.encoder.bundle import DEFAULT_BUNDLE
-from fisher_edge.store import Store
+from fisher_edge.store.database import DATABASE_NAME, Database
 
 USAGE, MISSING_EXTRA, BAD_INPUT, BAD_ARTIFACT, BROKER = 2, 3, 4, 5, 6
 PLACE = ("--asset", "pump-1", "--channel", "vib-de")
@@ -77,8 +76,8 @@ def write_bundles(folder: Path) -> None:
 
 def write_states(folder: Path) -> None:
     """Enrol the good recordings in `state`, and copy that into states that cannot be used."""
-    enrolled = run(*ENROLL, "normal-0.wav", "normal-1.wav", cwd=folder)
-    assert (enrolled.returncode, enrolled.stderr) == (0, "")
+    done = run(*ENROLL, "normal-0.wav", "normal-1.wav", cwd=folder)
+    assert (done.returncode, done.stderr) == (0, "")
     for name in ("corrupt", "newer"):
         shutil.copytree(folder / "state", folder / name)
     (folder / "corrupt" / DATABASE_NAME).write_bytes(b"SQLite format 3\x00" + os.urandom(20_000))
@@ -93,6 +92,14 @@ def write_configs(folder: Path) -> None:
     (folder / "unknown.toml").write_text("[gateway]\nstate_dri = 'x'\n" + CONFIG)
     (folder / "broken.toml").write_text("[gateway\n")
     (folder / "url.toml").write_text("[mqtt]\nurl = 'http://localhost'\n" + CONFIG)
+    (folder / "host.toml").write_text(f"[mqtt]\nurl = 'mqtt://{'h' * 300}'\n" + CONFIG)
+    (folder / "text.toml").write_text("[model]\nwindow_s = '1.28'\n" + CONFIG)
+    (folder / "brackets.toml").write_text(CONFIG.replace("[[channel]]", "[channel]"))
+    (folder / "source.toml").write_text(CONFIG.replace("files", "fils"))
+    (folder / "alsa.toml").write_text(CONFIG.replace("recording", "alsa"))
+    os.mkfifo(folder / "pipe")
+    (folder / "password.toml").write_text("[mqtt]\nurl = 'mqtt://me@localhost'\npassword_file = 'pipe'\n" + CONFIG)
+    (folder / "ca.toml").write_text("[mqtt]\nurl = 'mqtts://localhost'\nca_file = '/dev/zero'\n" + CONFIG)
 
 
 @pytest.fixture(scope="module")
@@ -113,9 +120,13 @@ def snapshot(folder: Path) -> dict[str, Any]:
         for path in folder.rglob("*")
         if path.is_file() and path.suffix not in {".sqlite3-wal", ".sqlite3-shm"}
     }
-    with Store(folder / "state") as store:
-        enrolled = [(row.version, row.active, row.facts["sources"]) for row in store.baselines()]
-    return {**files, "enrolled": enrolled}
+    return {**files, "enrolled": enrolled(folder / "state")}
+
+
+def enrolled(state_dir: Path) -> list[tuple[Any, ...]]:
+    """Return the rows of all baselines."""
+    with Database(state_dir) as database:
+        return database.query("SELECT * FROM baseline ORDER BY id")
 
 
 def error_of(done: subprocess.CompletedProcess[str], code: int) -> str:
@@ -147,7 +158,7 @@ TABLE: list[tuple[tuple[str, ...], int, str]] = [
     ((*ENROLL, "slow.wav"), BAD_INPUT, "rate_hz=50 is below 100 Hz"),
     ((*EMBED, "slow.wav"), BAD_INPUT, "rate_hz=50 is below 100 Hz"),
     ((*EMBED, "signal.npy"), BAD_INPUT, "signal.npy carries no sampling rate; give it with --rate-hz"),
-    ((*EMBED, "signal.npy", "--rate-hz", "0"), BAD_INPUT, "rate_hz=0 is below 100 Hz"),
+    ((*EMBED, "signal.npy", "--rate-hz", "0"), BAD_INPUT, "rate_hz=0 is not above 0; give samples per second"),
     ((*SCORE, "signal.npy", "--rate-hz", "8000"), BAD_INPUT, "signal.npy has 8000 Hz, the baseline of pump-1/vib-de"),
     ((*EMBED, "huge.npy", "--rate-hz", "16000"), BAD_INPUT, "not finite"),
     ((*EMBED, "object.npy", "--rate-hz", "16000"), BAD_INPUT, "not a plain NumPy array"),
@@ -170,21 +181,31 @@ TABLE: list[tuple[tuple[str, ...], int, str]] = [
     (("run", "unknown.toml"), USAGE, "unknown.toml: unknown key 'state_dri' in [gateway]"),
     (("config", "check", "broken.toml"), USAGE, "broken.toml is not valid TOML"),
     (("config", "check", "nowhere.toml"), USAGE, "cannot read the configuration nowhere.toml"),
+    (("config", "check", "pipe"), USAGE, "cannot read the configuration pipe: it is a pipe or a device; give a file"),
+    (("run", "/dev/zero"), USAGE, "cannot read the configuration /dev/zero: it is a pipe or a device; give a file"),
+    (("config", "check", "."), USAGE, "cannot read the configuration .: Is a directory; check the path"),
+    (("run", "host.toml"), USAGE, "[mqtt], url: a part of the host's name is empty or longer than 63 letters"),
+    (("config", "check", "text.toml"), USAGE, "[model], window_s = '1.28': must be a number, without quotes"),
+    (("config", "check", "brackets.toml"), USAGE, "channel must be written [[channel]], with two brackets"),
+    (("run", "source.toml"), USAGE, "unknown key 'fils' in [[channel]] 1, source; did you mean 'files'?"),
+    (("run", "alsa.toml"), USAGE, "[[channel]] 1, source, type = 'alsa': no installed package brings this type"),
+    (("run", "password.toml"), USAGE, "pipe is not a small file; give the path of a text file"),
+    (("config", "check", "ca.toml"), USAGE, "[mqtt], ca_file: /dev/zero is not a small file"),
     (("config", "check", "url.toml"), USAGE, "the scheme 'http', not mqtt or mqtts"),
     # The state.
     ((*SCORE, "normal-0.wav", "--state-dir", "corrupt"), BAD_INPUT, "is damaged"),
     ((*ENROLL, "normal-0.wav", "normal-1.wav", "--state-dir", "corrupt"), BAD_INPUT, "is damaged"),
     (("baseline", "list", "--state-dir", "corrupt"), BAD_INPUT, "is damaged"),
     ((*SCORE, "normal-0.wav", "--state-dir", "newer"), BAD_INPUT, "written by a newer fisher-edge"),
-    ((*ENROLL, "normal-0.wav", "--state-dir", "occupied"), BAD_INPUT, "cannot create the state directory occupied"),
+    ((*ENROLL, "normal-0.wav", "--state-dir", "occupied"), BAD_INPUT, "cannot create the state directory"),
     (("score", "normal-0.wav", "--asset", "pump-2", "--channel", "x"), BAD_INPUT, "nothing is enrolled for asset"),
     # Names and numbers.
     (("enroll", "normal-0.wav", "--asset", "a/b", "--channel", "c"), BAD_INPUT, "asset name 'a/b' contains '/'"),
     (("enroll", "normal-0.wav", "--asset", "a+", "--channel", "c"), BAD_INPUT, "asset name 'a+' contains '+'"),
     (("enroll", "normal-0.wav", "--asset", "a", "--channel", "#"), BAD_INPUT, "channel name '#' contains '#'"),
     ((*ENROLL, "normal-0.wav", "--label", ""), BAD_INPUT, "label '' names no fault"),
-    ((*ENROLL, "normal-0.wav", "--window-s", "nan"), BAD_INPUT, "window_s=nan is not a length of time"),
-    ((*SCORE, "normal-0.wav", "--hop-s", "-1"), BAD_INPUT, "hop_s=-1 is not a length of time"),
+    ((*ENROLL, "normal-0.wav", "--window-s", "nan"), BAD_INPUT, "window_s=nan is not a time above 0"),
+    ((*SCORE, "normal-0.wav", "--hop-s", "-1"), BAD_INPUT, "hop_s=-1 is not a time above 0"),
     # The command line itself.
     (("enrol",), USAGE, "No such command 'enrol'"),
     (("enroll", "normal-0.wav", "--asset", "a"), USAGE, "Missing option '--channel'; see: fisher-edge enroll --help"),
@@ -232,8 +253,7 @@ def test_locked_database_is_one_line(folder: Path) -> None:
 def test_read_only_state_directory_is_one_line(folder: Path, tmp_path: Path) -> None:
     """Somebody who may not write into the state directory is told so, by every command that opens it."""
     shutil.copytree(folder / "state", tmp_path / "state")
-    with Store(tmp_path / "state") as store:
-        before = [row.version for row in store.baselines()]
+    before = enrolled(tmp_path / "state")
     shutil.copy(folder / "normal-0.wav", tmp_path / "normal-0.wav")
     for path in (*tmp_path.parents, tmp_path, *tmp_path.rglob("*")):
         if path.is_relative_to("/tmp/"):
@@ -251,8 +271,7 @@ def test_read_only_state_directory_is_one_line(folder: Path, tmp_path: Path) -> 
     for arguments in ((*ENROLL, "normal-0.wav"), ("baseline", "list")):
         done = run_program([sys.executable, "-c", code, *arguments], tmp_path)
         assert "the state directory is not writable" in error_of(done, BAD_INPUT)
-    with Store(tmp_path / "state") as store:
-        assert [row.version for row in store.baselines()] == before
+    assert enrolled(tmp_path / "state") == before
 
 
 def test_missing_extra_is_one_line(folder: Path) -> None:
