@@ -165,7 +165,8 @@ def migrate(connection: sqlite3.Connection) -> bool:
     """Bring a database up to date in one transaction (two programs may start at once); tell whether it was old."""
     connection.execute("BEGIN IMMEDIATE")
     try:
-        version = before = connection.execute("PRAGMA user_version").fetchone()[0]
+        before: int = connection.execute("PRAGMA user_version").fetchone()[0]
+        version = before
         for step in STEPS[version:]:
             step(connection)
             version += 1
