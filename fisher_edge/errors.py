@@ -15,15 +15,23 @@ class UsageError(FisherEdgeError):
     exit_code = 2
 
 
-class MissingExtraError(FisherEdgeError):
-    """A package of an optional extra is not installed."""
+class MissingPackageError(FisherEdgeError):
+    """A package that a command needs is not installed."""
 
     exit_code = 3
+
+
+class MissingExtraError(MissingPackageError):
+    """A package of an optional extra is not installed."""
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"{package} is not installed; run: pip install 'fisher-edge[{extra}]'")
         self.package = package
         self.extra = extra
+
+
+class PluginError(FisherEdgeError):
+    """A command of another package is broken."""
 
 
 class BadInputError(FisherEdgeError):

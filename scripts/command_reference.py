@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import typer
 from typer.core import TyperArgument, TyperGroup
 from typer.main import get_command
 
@@ -29,7 +30,9 @@ def reference() -> str:
 def _section(path: str, command: Any) -> list[str]:
     """Describe one command and those below it."""
     if isinstance(command, TyperGroup):
-        return [part for name, child in command.commands.items() for part in _section(f"{path} {name}", child)]
+        context = typer.Context(command)
+        children = {name: command.get_command(context, name) for name in command.list_commands(context)}
+        return [part for name, child in children.items() for part in _section(f"{path} {name}", child)]
     help_text = "\n".join(line.strip() for line in command.help.splitlines())
     lines = [f"\n## {path}\n\n{help_text}\n\n| argument | what it is |\n| --- | --- |\n"]
     lines += [_row(parameter) for parameter in command.params]
@@ -42,7 +45,7 @@ def _row(parameter: Any) -> str:
     name = parameter.name.upper() if is_argument else " / ".join((*parameter.opts, *parameter.secondary_opts))
     text = getattr(parameter, "help", None) or ""
     default = parameter.default
-    shown = f" Default: {default}." if default not in {None, False, True, ()} and not parameter.required else ""
+    shown = f" Default: {default}." if default not in {None, False, True, (), ""} and not parameter.required else ""
     return f"| `{name}` | {text}{' Required.' if parameter.required else ''}{shown} |\n"
 
 

@@ -10,7 +10,8 @@ import subprocess
 import sys
 import termios
 
-from fisher_edge.demo.examples import SENSORS, example_files, find_examples
+from fisher_edge.demo.examples import SENSORS
+from fisher_edge.example_files import example_files, find_examples
 
 COMMAND = [sys.executable, "-m", "fisher_edge.cli", "demo", "--seconds", "6"]
 

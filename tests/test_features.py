@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 import pytest
+from fisher_edge.dsp.features import features, level_log_rms, sensor_fault
 
 from fisher_edge.dsp.blocks import FloatArray
-from fisher_edge.dsp.features import features, level_log_rms, sensor_fault
 
 RATE_HZ = 16_000
 

@@ -2,51 +2,80 @@
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from judgements import TIME_S, change, result, standing
 
-from fisher_edge.dsp.blocks import rfc3339
+from fisher_edge.decision.judgement import Judgement, Level, ModelName, Nearest, Result, Standing, State
 from fisher_edge.errors import BadInputError
+from fisher_edge.names import ChannelKey
 from fisher_edge.publish.message import (
     Topics,
-    channel_message,
     encode,
+    event_message,
     info_message,
+    result_message,
+    rfc3339,
     seconds,
-    with_replay,
+    state_message,
+    wire,
 )
+from fisher_edge.store import body
+from fisher_edge.store.body import DamagedRowError, Kind
+from fisher_edge.store.records import Row
+from fisher_edge.store.schema import MESSAGE, NEUTRAL
 
 TOPICS = Topics("plant/fisher-edge", "line-3")
-IDENTITY = {"gateway": "line-3", "asset": "pump-1", "channel": "vib-de", "boot": 7, "seq": 12}
+KEY = ChannelKey("pump-1", "vib-de")
+IDENTITY: dict[str, Any] = {"gateway": "line-3", "key": KEY, "boot": 7, "seq": 12, "replay": False}
+ON_THE_WIRE = {"gateway": "line-3", "asset": "pump-1", "channel": "vib-de", "boot": 7, "seq": 12}
+EVIDENCE = {
+    "distance": 0.25,
+    "threshold": 0.5,
+    "ratio": 0.5,
+    "p_value": 0.04,
+    "bands": [{"low_hz": 0.0, "high_hz": 1000.0, "share": 0.15}, {"low_hz": 500.0, "high_hz": 1500.0, "share": 0.1}],
+    "nearest": {"baseline": 3, "recording": "normal-01.wav", "offset_s": 20.48, "time": "2026-01-30T09:30:00.250Z"},
+    "fault": {"label": "outer race", "votes": 4, "k": 7},
+    "level": {
+        "log_rms": -1.5,
+        "z": 0.5,
+        "deviation": 0.25,
+        "threshold": 0.75,
+        "warning_threshold": 0.5,
+        "ratio": 0.3333333,
+    },
+    "views": [{"name": "envelope-1000hz", "weight": 0.5, "z": 1.25}],
+}
 
 
-def message(**fields: Any) -> dict[str, Any]:
-    """Build a result with the given fields."""
-    return channel_message("result", fields, gateway="line-3", asset="pump-1", channel="vib-de", boot=7, seq=12)
+def row(kind: Kind, value: Any, dialect: int = NEUTRAL) -> Row:
+    """Return a row that waits."""
+    content = body.encode(kind, value) if dialect == NEUTRAL else value
+    return Row(kind, 1, KEY, 7, 12, 0.0, dialect, content)
 
 
 def test_topics_of_a_gateway() -> None:
     """Topics follow the table of the MQTT interface, under a root of one or more levels."""
     assert TOPICS.status == "plant/fisher-edge/line-3/status"
     assert TOPICS.info == "plant/fisher-edge/line-3/info"
-    assert TOPICS.state("pump-1", "vib-de") == "plant/fisher-edge/line-3/pump-1/vib-de/state"
-    assert TOPICS.result("pump-1", "vib-de") == "plant/fisher-edge/line-3/pump-1/vib-de/result"
-    assert TOPICS.event("pump-1", "vib-de") == "plant/fisher-edge/line-3/pump-1/vib-de/event"
+    assert TOPICS.channel(KEY, "state") == "plant/fisher-edge/line-3/pump-1/vib-de/state"
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "+", "#", "$SYS", "a\nb"])
 def test_names_that_break_a_topic_are_refused(name: str) -> None:
-    """A name that is no single topic level never reaches the outbox."""
+    """A name that is no single topic level is never published."""
     with pytest.raises(BadInputError, match="gateway name"):
         Topics("fisher-edge", name)
     with pytest.raises(BadInputError, match="asset name"):
-        TOPICS.result(name, "vib-de")
+        TOPICS.channel(ChannelKey(name, "vib-de"), "result")
     with pytest.raises(BadInputError, match="channel name"):
-        TOPICS.state("pump-1", name)
+        TOPICS.channel(ChannelKey("pump-1", name), "state")
 
 
 @pytest.mark.parametrize("root", ["", "/plant", "plant/", "pl#ant"])
@@ -62,57 +91,193 @@ def test_seconds_reads_a_time_stamp_back(time_s: float) -> None:
     assert abs(seconds(rfc3339(time_s)) - time_s) < 0.0011
 
 
-def test_message_has_identity_and_fields() -> None:
-    """Identity comes first and is not overwritten by fields of the same name; `replay` waits for the sending."""
-    built = message(time="2026-01-31T09:30:00.250Z", distance=0.25, seq=None, gateway="other", replay=None)
-    assert built == {
+@pytest.mark.parametrize("time_s", [math.nan, math.inf, 1.8e12, -1e18])
+def test_time_that_cannot_be_written_is_one_line(time_s: float) -> None:
+    """Milliseconds taken for seconds are an error with the value."""
+    with pytest.raises(BadInputError, match="not a time in seconds"):
+        rfc3339(time_s)
+
+
+def test_result_has_every_documented_field() -> None:
+    """A result of a window that was judged."""
+    assert result_message(replace(result(), skipped=2), **IDENTITY) == {
         "schema": "fisher-edge/result/1",
-        **IDENTITY,
+        **ON_THE_WIRE,
         "time": "2026-01-31T09:30:00.250Z",
-        "distance": 0.25,
+        "window_s": 10.24,
+        "rate_hz": 48000,
+        "unit": "g",
+        "state": "normal",
+        "skipped": 2,
+        "operating_state": "running",
+        "warning_threshold": 0.4,
+        **EVIDENCE,
+        "features": {"rms": 0.25, "peak": 1.0, "crest": 4.0, "kurtosis": 3.0},
+        "baseline": {"version": 3, "windows": 420},
+        "model": {"name": "fisher-mini", "sha256": "ab" * 32},
+        "latency_ms": 12.5,
+        "replay": False,
     }
-    assert next(iter(built)) == "schema"
 
 
-def test_message_turns_numpy_values_into_plain_ones() -> None:
-    """NumPy scalars and arrays may stand anywhere in the fields."""
-    built = message(
-        distance=np.float32(0.25),
-        bands=[{"low_hz": np.int64(10), "share": np.float32(0.5)}],
-        features={"rms": np.array([1.0, 2.0])},
-        fault=None,
+def test_result_that_was_not_judged_says_why() -> None:
+    """Without trust in the sensor there is a reason, and null where nothing was found."""
+    found = Judgement(TIME_S, 10.24, 48000, ModelName("fisher-mini", "ab" * 32), distrust="flat line")
+    message = result_message(Result(found, State.CHECK_FUNCTION, "g"), **IDENTITY)
+    assert message["reason"] == "flat line"
+    assert (message["state"], message["features"], message["bands"]) == ("check_function", {}, [])
+    assert [message[name] for name in ("distance", "ratio", "level", "nearest", "fault", "baseline")] == [None] * 6
+    assert (
+        result_message(Result(found, State.CHECK_FUNCTION, "g", "fell behind"), **IDENTITY)["reason"] == "fell behind"
     )
-    assert built["distance"] == 0.25
-    assert built["bands"] == [{"low_hz": 10, "share": 0.5}]
-    assert built["features"] == {"rms": [1.0, 2.0]}
-    assert json.loads(encode(built)) == built
+    assert "reason" not in result_message(result(), **IDENTITY)
+    assert result_message(result(unjudged="nothing is enrolled"), **IDENTITY)["reason"] == "nothing is enrolled"
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf, np.float32("nan"), np.array([1.0, math.nan])])
-def test_message_refuses_nan_and_names_the_field(bad: Any) -> None:
+def test_level_without_a_baseline_has_its_value_only() -> None:
+    """Nothing is enrolled: the level is measured and compared with nothing."""
+    assert result_message(result(level=Level(-1.5)), **IDENTITY)["level"] == {"log_rms": -1.5}
+
+
+def test_nearest_recording_of_unknown_time() -> None:
+    """A recording that does not say when it was made has no time."""
+    nearest = result_message(result(nearest=Nearest(3, "a.wav", 1.0, None)), **IDENTITY)["nearest"]
+    assert nearest == {"baseline": 3, "recording": "a.wav", "offset_s": 1.0, "time": None}
+
+
+def test_rate_that_is_no_integer_stays_a_fraction() -> None:
+    """3906.25 Hz is not 3906 Hz; a whole rate is written as an integer."""
+    assert result_message(result(rate_hz=15625 / 4), **IDENTITY)["rate_hz"] == 3906.25
+    assert '"rate_hz":48000,' in encode(result_message(result(rate_hz=48000.0), **IDENTITY)).decode()
+
+
+def test_event_has_what_led_to_it() -> None:
+    """A change of state with the judgement, and one that no window led to."""
+    header = {
+        "schema": "fisher-edge/event/1",
+        **ON_THE_WIRE,
+        "time": "2026-01-31T09:30:00.250Z",
+        "before": "normal",
+        "after": "alarm",
+        "reason": "shape at 1.5 times its threshold",
+    }
+    assert event_message(change(), **IDENTITY) == {
+        **header,
+        "operating_state": "running",
+        **EVIDENCE,
+        "replay": False,
+    }
+    assert event_message(change(judgement=None), **IDENTITY) == {**header, "replay": False}
+
+
+def test_state_says_since_when_and_how_the_channel_fares() -> None:
+    """The latest state, with a window behind it and without."""
+    message = state_message(standing(gaps=3, dropped=2, real_rate_hz=47990.5), **IDENTITY)
+    assert message == {
+        "schema": "fisher-edge/state/1",
+        **ON_THE_WIRE,
+        "time": "2026-01-31T09:30:00.250Z",
+        "state": "normal",
+        "since": "2026-01-31T09:29:00.250Z",
+        "unit": "g",
+        "gaps": 3,
+        "dropped": 2,
+        "real_rate_hz": 47990.5,
+        **{name: EVIDENCE[name] for name in ("distance", "threshold", "ratio", "p_value", "level")},
+        "replay": False,
+    }
+    silent = state_message(
+        Standing(TIME_S, State.NO_DATA, TIME_S, "no data for 10 s", unit="g"), **{**IDENTITY, "seq": None}
+    )
+    assert (silent["reason"], silent["seq"]) == ("no data for 10 s", None)
+    assert not {"distance", "level"} & set(silent)
+
+
+def test_numbers_are_rounded_to_seven_digits() -> None:
+    """No message carries digits that mean nothing."""
+    message = result_message(result(distance=1 / 3, threshold=2 / 7), **IDENTITY)
+    assert (message["distance"], message["threshold"], message["ratio"]) == (0.3333333, 0.2857143, 1.166667)
+
+
+def test_numpy_values_become_plain_ones() -> None:
+    """A judgement that holds NumPy scalars is published like any other."""
+    message = result_message(result(distance=np.float32(0.25), rate_hz=np.int64(48000)), **IDENTITY)
+    assert json.loads(encode(message)) == result_message(result(), **IDENTITY)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, np.float32("nan")])
+def test_number_that_is_not_finite_is_named(bad: float) -> None:
     """A number without a JSON form is refused with the path to it."""
-    with pytest.raises(BadInputError, match=r"result\.bands\[1\]\.share.* is (nan|inf)"):
-        message(bands=[{"share": 0.5}, {"share": bad}])
+    with pytest.raises(BadInputError, match=r"result\.level\.z is (nan|inf)"):
+        result_message(result(level=replace(Level(0.0, 0.0, 0.0, 1.0), z=bad)), **IDENTITY)
 
 
-def test_encode_is_compact_utf8_and_refuses_nan() -> None:
-    """The wire form has no blanks and no escapes, and the encoder itself lets no NaN through."""
+def test_value_of_another_type_is_named() -> None:
+    """What JSON does not know is refused with the path to it."""
+    with pytest.raises(BadInputError, match=r"info\.channels\[0\] is a set"):
+        info_message({"channels": [{1}]}, gateway="line-3")
+
+
+def test_encode_is_compact_utf8() -> None:
+    """The wire form has no blanks and no escapes; a file name that is no Unicode is published all the same."""
     assert encode({"asset": "Kühlpumpe", "n": [1, 2]}) == '{"asset":"Kühlpumpe","n":[1,2]}'.encode()
-    with pytest.raises(BadInputError, match="null"):
-        encode({"distance": math.nan})
+    assert encode({"recording": "\udcff.wav"}) == b'{"recording":"?.wav"}'
 
 
 @pytest.mark.parametrize("replay", [True, False])
-def test_with_replay_adds_the_field(replay: bool) -> None:
-    """The flag is added to the encoded message without decoding it."""
-    built = message(distance=0.25)
-    assert json.loads(with_replay(encode(built), replay=replay)) == {**built, "replay": replay}
+def test_wire_of_each_kind(replay: bool) -> None:
+    """A row becomes the message of its kind on its topic; states are retained."""
+    values: list[tuple[Kind, Any, Any]] = [
+        ("result", result(), result_message),
+        ("event", change(), event_message),
+        ("state", standing(), state_message),
+    ]
+    for kind, value, message in values:
+        published = wire(row(kind, value), TOPICS, replay=replay)
+        assert published.topic == f"plant/fisher-edge/line-3/pump-1/vib-de/{kind}"
+        assert json.loads(published.payload) == message(value, **{**IDENTITY, "replay": replay})
+        assert published.retain == (kind == "state")
+
+
+@pytest.mark.parametrize("replay", [True, False])
+def test_message_of_an_earlier_release_is_sent_as_it_is(replay: bool) -> None:
+    """A finished message gets `replay` and nothing else; it is not written again."""
+    published = wire(row("event", b'{"schema":"fisher-edge/event/1", "seq":1}', MESSAGE), TOPICS, replay=replay)
+    word = b"true" if replay else b"false"
+    assert published.payload == b'{"schema":"fisher-edge/event/1", "seq":1,"replay":' + word + b"}"
+
+
+def test_empty_state_clears_the_retained_one() -> None:
+    """The state of a channel that is no longer configured is an empty retained message."""
+    published = wire(replace(row("state", standing()), body=b""), TOPICS, replay=True)
+    assert (published.payload, published.retain) == (b"", True)
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        replace(row("result", result()), body=b"garbage"),
+        replace(row("result", result()), dialect=MESSAGE, body=b"garbage"),
+        replace(row("result", result()), key=ChannelKey("a/b", "c")),
+        row("state", standing(since_s=1.8e12)),
+    ],
+)
+def test_row_that_cannot_be_a_message_is_an_error_of_its_own(damaged: Row) -> None:
+    """Whatever is wrong with a row, it is an error that concerns this row only."""
+    with pytest.raises(DamagedRowError):
+        wire(damaged, TOPICS, replay=False)
 
 
 def test_info_message_has_schema_and_gateway() -> None:
     """The info names its schema and its gateway."""
-    assert info_message({"version": "1.0", "gateway": "x"}, gateway="line-3") == {
+    assert info_message({"version": "1.0", "gateway": "x", "rate_hz": 1 / 3}, gateway="line-3") == {
         "schema": "fisher-edge/info/1",
         "gateway": "line-3",
         "version": "1.0",
+        "rate_hz": 0.3333333,
     }
+
+
+def test_model_name_is_a_plain_object() -> None:
+    """Nested values are written by their fields."""
+    assert result_message(result(model=ModelName("a", "b")), **IDENTITY)["model"] == {"name": "a", "sha256": "b"}

@@ -2,66 +2,90 @@
 
 import json
 import logging
+import os
 import random
 import signal
 import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from judgements import AMPLE, result, standing
 from mosquitto import HOST, Mosquitto, Proxy, Subscriber, free_port, wait_until
 
-from fisher_edge.dsp.blocks import rfc3339
 from fisher_edge.errors import BrokerError, StateError
-from fisher_edge.publish import BrokerAddress, Outbox, Publisher, Timing, Topics
-from fisher_edge.publish.mqtt import WINDOW
+from fisher_edge.names import ChannelKey
+from fisher_edge.publish import BrokerAddress, Publisher, Timing, Topics
+from fisher_edge.publish.delivery import WINDOW
 from fisher_edge.publish.session import CredentialsRefusedError, Session
-from fisher_edge.store import Store
+from fisher_edge.store.database import Database
+from fisher_edge.store.records import Limits, Records
 
 TOPICS = Topics("fisher-edge", "line-3")
+KEY = ChannelKey("pump-1", "vib-de")
 QUICK = Timing(first_retry_s=0.05, longest_retry_s=0.2, refused_retry_s=0.1, stable_s=5.0, acknowledge_s=1.0)
 
 
 @dataclass
 class Gateway:
-    """A store with an outbox to write into, and publishers on it."""
+    """A database with records to write into, and publishers on it."""
 
     folder: Path
-    store: Store
-    outbox: Outbox
+    database: Database
+    records: Records
     publishers: list[Publisher]
 
-    def publisher(self, url: str, timing: Timing = QUICK, **login: Any) -> Publisher:
+    def publisher(
+        self,
+        url: str,
+        timing: Timing = QUICK,
+        *,
+        channels: Collection[ChannelKey] = (KEY,),
+        limits: Limits = AMPLE,
+        **login: Any,
+    ) -> Publisher:
         """Start a publisher."""
-        address = BrokerAddress.parse(url, **login)
-        info = {"version": "1.2.3"}
-        publisher = Publisher(self.folder, address, TOPICS, self.outbox.boot, info=info, timing=timing)
+        publisher = Publisher(
+            self.folder,
+            BrokerAddress.parse(url, **login),
+            TOPICS,
+            self.records.boot,
+            limits=limits,
+            channels=channels,
+            info={"version": "1.2.3"},
+            timing=timing,
+        )
         self.publishers.append(publisher)
         publisher.start()
         return publisher
 
-    def write(self, count: int, **fields: Any) -> None:
+    def write(self, count: int, reason: str | None = None) -> None:
         """Write a number of windows."""
         for _ in range(count):
-            message = {"time": rfc3339(time.time()), "distance": 0.25, **fields}
-            self.outbox.put("pump-1", "vib-de", result=message, state=message)
+            self.records.put(KEY, result=result(reason), standing=standing())
 
     def restart(self) -> "Gateway":
         """Return the gateway as the next start of the daemon finds it."""
-        return Gateway(self.folder, self.store, Outbox(self.store, TOPICS, self.store.new_boot()), self.publishers)
+        records = Records(self.database, self.database.new_boot(), limits=AMPLE)
+        return Gateway(self.folder, self.database, records, self.publishers)
+
+    @property
+    def waiting(self) -> int:
+        """How many messages wait."""
+        return self.records.totals().waiting
 
 
 @pytest.fixture
 def gateway(tmp_path: Path) -> Iterator[Gateway]:
     """Return a gateway on an empty state directory."""
     folder = tmp_path / "state"
-    with Store(folder) as store:
-        gateway = Gateway(folder, store, Outbox(store, TOPICS, store.new_boot()), [])
+    with Database(folder) as database:
+        gateway = Gateway(folder, database, Records(database, database.new_boot(), limits=AMPLE), [])
         yield gateway
         for publisher in gateway.publishers:
             publisher.stop(0.5)
@@ -74,7 +98,7 @@ def first_seen(seqs: list[int]) -> list[int]:
 
 def drained(gateway: Gateway) -> Callable[[], bool]:
     """Return a condition that holds when the broker has acknowledged everything."""
-    return lambda: gateway.outbox.depth() == 0
+    return lambda: gateway.waiting == 0
 
 
 def test_stream_arrives_complete_in_order_and_once(mosquitto: Mosquitto, gateway: Gateway) -> None:
@@ -122,7 +146,7 @@ def test_broker_restart_in_the_stream_loses_nothing(new_mosquitto: Callable[...,
         mosquitto.stop()
         gateway.write(100)
         wait_until(lambda: not publisher.condition().connected, "the loss to be noticed")
-        assert gateway.outbox.depth() > 100
+        assert gateway.waiting > 100
         mosquitto.start()
         gateway.write(100)
         subscriber.wait_for("result", 300)
@@ -161,7 +185,7 @@ def test_lost_acknowledgements_cause_duplicates_of_the_same_key_only(mosquitto: 
         proxy.swallow_replies = True
         gateway.write(50)
         subscriber.wait_for("result", 30)
-        assert gateway.outbox.depth() > 50
+        assert gateway.waiting > 50
         wait_until(lambda: "acknowledged nothing for 1 s" in (publisher.condition().last_error or ""), "the stall")
         assert len(subscriber.of("result")) + len(subscriber.of("state")) <= 40 + WINDOW
         proxy.swallow_replies = False
@@ -170,20 +194,6 @@ def test_lost_acknowledgements_cause_duplicates_of_the_same_key_only(mosquitto: 
     seqs = subscriber.seqs("result")
     assert len(seqs) > 70
     assert first_seen(seqs) == list(range(1, 71))
-
-
-def test_new_connection_sends_one_row_until_it_is_acknowledged(mosquitto: Mosquitto, gateway: Gateway) -> None:
-    """A row that the broker hangs up on must be the only one on its way, or another would be blamed."""
-    with Subscriber(mosquitto.port) as subscriber, Proxy(mosquitto.port) as proxy:
-        publisher = gateway.publisher(proxy.url)
-        subscriber.wait_for_status(b"online")
-        wait_until(lambda: subscriber.of("info"), "the description")
-        proxy.swallow_replies = True
-        gateway.write(50)
-        wait_until(lambda: "acknowledged nothing for 1 s" in (publisher.condition().last_error or ""), "the stall")
-        assert len(subscriber.of("result")) + len(subscriber.of("state")) <= 1
-        proxy.swallow_replies = False
-        subscriber.wait_for("result", 50)
 
 
 def test_frozen_broker_is_noticed_and_gets_everything_later(mosquitto: Mosquitto, gateway: Gateway) -> None:
@@ -215,7 +225,7 @@ def test_unreachable_broker_keeps_rows_and_says_so_once(
     assert not condition.connected
     assert condition.last_error == f"connection refused by {mosquitto.url}: is the broker running?"
     assert caplog.text.count("connection refused") == 1
-    assert gateway.outbox.depth() == 21
+    assert gateway.waiting == 21
     wait_until(lambda: publisher.condition().waiting == 21, "the number of waiting rows")
     mosquitto.start()
     wait_until(drained(gateway), "an empty outbox")
@@ -227,9 +237,11 @@ def test_unreachable_broker_keeps_rows_and_says_so_once(
 
 def test_rows_that_waited_are_marked_as_replay(mosquitto: Mosquitto, gateway: Gateway) -> None:
     """A row older than a few seconds when it is sent is a replay and keeps its own time; a fresh one is not."""
-    late = Outbox(gateway.store, TOPICS, gateway.outbox.boot, clock=lambda: time.time() - 60)
-    late.put_result("pump-1", "vib-de", {"time": rfc3339(0.0)})
-    gateway.write(1)
+    running_s = 0.0
+    records = Records(gateway.database, gateway.records.boot, limits=AMPLE, running=lambda: running_s)
+    records.put(KEY, result=result(time_s=0.0))
+    running_s = 60.0
+    records.put(KEY, result=result())
     with Subscriber(mosquitto.port) as subscriber:
         gateway.publisher(mosquitto.url)
         subscriber.wait_for("result", 2)
@@ -276,23 +288,27 @@ def test_stop_without_a_broker_is_quick_and_keeps_rows(gateway: Gateway, caplog:
     assert not publisher.stop(5.0)
     assert time.monotonic() - started_s < 2.0
     assert not publisher.is_alive()
-    assert gateway.outbox.depth() == 6
+    assert gateway.waiting == 6
     assert "stopped with 6 messages" in caplog.text
 
 
 PUBLISHER = """
     import sys
     from pathlib import Path
-    from fisher_edge.publish import BrokerAddress, Outbox, Publisher, Topics
-    from fisher_edge.store import Store
+    from judgements import AMPLE, change, result
+    from fisher_edge.names import ChannelKey
+    from fisher_edge.publish import BrokerAddress, Publisher, Topics
+    from fisher_edge.store.database import Database
+    from fisher_edge.store.records import Records
 
-    with Store(Path(sys.argv[1])) as store:
+    key = ChannelKey("pump-1", "vib-de")
+    with Database(Path(sys.argv[1])) as database:
         topics = Topics("fisher-edge", "line-3")
-        outbox = Outbox(store, topics, store.new_boot())
-        with Publisher(store.path.parent, BrokerAddress.parse(sys.argv[2]), topics, outbox.boot, info={}):
-            message = {"time": "2026-01-31T09:30:00.250Z"}
+        records = Records(database, database.new_boot(), limits=AMPLE)
+        address = BrokerAddress.parse(sys.argv[2])
+        with Publisher(database.state_dir, address, topics, records.boot, limits=AMPLE, channels={key}, info={}):
             while True:
-                outbox.put("pump-1", "vib-de", result=message, event=message)
+                records.put(key, result=result(), change=change())
 """
 
 
@@ -302,13 +318,13 @@ def test_killed_gateway_is_offline_and_its_rows_arrive_after_the_restart(
     """After SIGKILL the last will says `offline`; the next start sends the rest; every number arrives."""
     with Subscriber(mosquitto.port) as subscriber:
         command = [sys.executable, "-c", textwrap.dedent(PUBLISHER), str(gateway.folder), mosquitto.url]
-        with subprocess.Popen(command) as process:
+        with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}) as process:
             wait_until(lambda: len(subscriber.of("result")) > 50, "results of the other process")
             process.send_signal(signal.SIGKILL)
         subscriber.wait_for_status(b"offline")
         gateway.restart().publisher(mosquitto.url)
         wait_until(drained(gateway), "an empty outbox")
-        last = gateway.store.query("SELECT result_seq, event_seq FROM boot WHERE boot = 2")[0]
+        last = gateway.database.query("SELECT result_seq, event_seq FROM boot WHERE boot = 2")[0]
         subscriber.wait_for("result", last[0])
         subscriber.wait_for("event", last[1])
     assert first_seen(subscriber.seqs("result")) == list(range(1, last[0] + 1))
@@ -378,33 +394,42 @@ def test_fault_of_the_database_does_not_end_delivery(
     mosquitto: Mosquitto, gateway: Gateway, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """When the database cannot be read the publisher says so, opens it anew and goes on."""
-    original = Outbox.next_rows
+    original = Records.waiting
     faults: list[int] = []
 
-    def faulty(self: Outbox, after_id: int, limit: int) -> Any:
+    def faulty(self: Records, limit: int, besides: Any = ()) -> Any:
         if len(faults) < 2:
             faults.append(1)
             raise StateError("database x: disk I/O error; a fault for the test")
-        return original(self, after_id, limit)
+        return original(self, limit, besides)
 
-    monkeypatch.setattr(Outbox, "next_rows", faulty)
+    monkeypatch.setattr(Records, "waiting", faulty)
     gateway.write(5)
     gateway.publisher(mosquitto.url)
     wait_until(drained(gateway), "an empty outbox")
     assert "disk I/O error" in caplog.text
 
 
-def test_message_that_the_broker_refuses_is_named(new_mosquitto: Callable[..., Mosquitto], gateway: Gateway) -> None:
-    """A broker that hangs up on one message again and again makes the condition name its topic and size."""
+def test_message_that_the_broker_refuses_is_set_aside(
+    new_mosquitto: Callable[..., Mosquitto], gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A broker that hangs up on one message loses that one only: it is kept, counted and named, the others arrive."""
     mosquitto = new_mosquitto("max_packet_size 4000\n").start()
-    with Subscriber(mosquitto.port) as subscriber:
-        publisher = gateway.publisher(mosquitto.url)
+    with Subscriber(mosquitto.port) as subscriber, Proxy(mosquitto.port) as proxy:
         gateway.write(3)
-        gateway.write(1, padding="x" * 5000)
-        wait_until(lambda: "too large" in (publisher.condition().last_error or ""), "the message to be named")
-        assert "bytes to fisher-edge/line-3/pump-1/vib-de/result: may" in (publisher.condition().last_error or "")
-        subscriber.wait_for("result", 3)
-    assert 4 not in subscriber.seqs("result")
+        gateway.write(1, reason="x" * 5000)
+        gateway.write(3)
+        publisher = gateway.publisher(proxy.url)
+        subscriber.wait_for("result", 7)
+        wait_until(drained(gateway), "an empty outbox")
+        wait_until(lambda: publisher.condition().set_aside == 1, "the count")
+        assert publisher.condition().connected
+        assert proxy.connections <= 5
+    assert first_seen(subscriber.seqs("result")) == [1, 2, 3, 5, 6, 7]
+    assert "bytes to fisher-edge/line-3/pump-1/vib-de/result: may" in (publisher.condition().last_set_aside or "")
+    assert caplog.text.count("was set aside") == 1
+    (aside,) = gateway.records.set_aside_rows()
+    assert (aside.row.kind, aside.row.seq) == ("result", 4)
 
 
 def test_pause_grows_to_a_cap_with_jitter() -> None:

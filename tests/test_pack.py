@@ -22,10 +22,10 @@ from webdataset import tariterators
 from fisher_edge.dsp.frontend import FrontEnd
 from fisher_edge.errors import BadInputError, UsageError
 from fisher_train.encoder import PRESETS
-from fisher_train.recordings import crop_pairs, find
 from fisher_train.recordings.batches import BatchPlan, loader
-from fisher_train.recordings.find import Bad
+from fisher_train.recordings.find import Bad, find
 from fisher_train.recordings.pack import BAD, pack
+from fisher_train.recordings.pairs import crop_pairs
 from fisher_train.recordings.recording import Recording
 from fisher_train.recordings.shards import INDEX
 

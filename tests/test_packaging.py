@@ -82,6 +82,18 @@ def test_clean_environment_names_the_missing_extra(clean: Path, tmp_path: Path) 
     assert exported.stderr == "error: torch is not installed; run: pip install 'fisher-edge[export]'\n"
 
 
+def test_clean_environment_has_the_commands_of_all_our_packages(clean: Path, tmp_path: Path) -> None:
+    """Commands that join by an entry point are in the list, run where they can, and else name their extra."""
+    helped = run(clean / "fisher-edge", "--help", cwd=tmp_path)
+    assert all(f" {name} " in helped.stdout for name in ("bridge", "rmis", "simulate", "train-data"))
+    assert "Cannot be loaded" not in helped.stdout
+    assert run(clean / "fisher-edge", "rmis", "list", cwd=tmp_path).returncode == 0
+    for words, extra in ((("simulate", "--list"), "simulate"), (("bridge", "list"), "bridge")):
+        refused = run(clean / "fisher-edge", *words, cwd=tmp_path)
+        assert refused.returncode == 3
+        assert refused.stderr.endswith(f" is not installed; run: pip install 'fisher-edge[{extra}]'\n")
+
+
 def test_clean_environment_has_no_generic_names(clean: Path, tmp_path: Path) -> None:
     """`import train` and its like fail: the folders of the checkout are not packages."""
     for name in ("train", "export", "bench", "tests", "firmware_bridge", "scripts"):

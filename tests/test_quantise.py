@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 from onnx import numpy_helper
 
+from fisher_bench import roofline
 from fisher_export.graph import build_graph
 from fisher_export.pipeline import export
 from fisher_export.quantise import quantise_dynamic_int8
@@ -42,6 +43,14 @@ def test_int8_quantises_the_weight_products_and_nothing_else() -> None:
         assert not weights[f"{name}_zero_point"].any()
     assert [opset.version for opset in after.opset_import if opset.domain == ""] == [17]
     assert after.ir_version == 8
+
+
+def test_int8_quantises_the_product_of_a_model_without_blocks() -> None:
+    """A single product, as the roofline measures it, becomes int8."""
+    after = quantise_dynamic_int8(roofline.product_model(np.ones((16, 32), np.float32), 8))
+    found = micro.node_kinds(after)
+    assert found["MatMulInteger"] == 1
+    assert "MatMul" not in found
 
 
 def test_int8_products_all_run_in_int8_kernels(tmp_path: Path) -> None:

@@ -10,9 +10,8 @@ import torch
 from fisher_edge.dsp.frontend import FrontEnd
 from fisher_edge.errors import BadInputError, UsageError
 from fisher_train.encoder import PRESETS
-from fisher_train.recordings import find
 from fisher_train.recordings.batches import Batch, BatchPlan, RecordingBatches, loader
-from fisher_train.recordings.find import Corpus
+from fisher_train.recordings.find import Corpus, find
 from fisher_train.recordings.recording import Recording
 from fisher_train.recordings.sampling import RateGroups, base_frequency_hz, harmonics_hz
 

@@ -10,9 +10,8 @@ import soundfile
 
 from fisher_edge.dsp.frontend import FrontEnd
 from fisher_edge.errors import BadInputError
-from fisher_train.recordings import crop_pairs, find
-from fisher_train.recordings.find import Corpus
-from fisher_train.recordings.pairs import KEPT_BYTES, eligible
+from fisher_train.recordings.find import Corpus, find
+from fisher_train.recordings.pairs import KEPT_BYTES, crop_pairs, eligible
 from fisher_train.recordings.recording import Recording
 
 FRONT_END = FrontEnd(band_width=50, top_band="pad", amplitude="standardise")

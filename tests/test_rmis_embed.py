@@ -3,8 +3,10 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +117,60 @@ def test_what_is_in_the_cache_is_not_embedded_again(tmp_path: Path) -> None:
     assert read_facts(tmp_path / "d").digest != first.digest
 
 
+def _write_twins(folder: Path, names: tuple[str, str]) -> None:
+    """Write two different clips of one size and one time of change, as archives unpack them."""
+    for number, name in enumerate(names):
+        wave = np.random.default_rng(number).standard_normal(6400) * 0.1
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(folder / name, wave, KNOWN.rate_hz)
+        os.utime(folder / name, (315_532_800, 315_532_800))  # 1980-01-01, where an archive has no time
+
+
+def test_files_of_one_name_in_two_folders_have_embeddings_of_their_own(tmp_path: Path) -> None:
+    """DCASE names the files of every machine alike; size and time may be alike too."""
+    names = ("fan/normal_id_00_00000000.wav", "pump/normal_id_00_00000000.wav")
+    _write_twins(tmp_path / "set", names)
+    segments = tuple(Segment(name, name, "vibration", KNOWN.rate_hz, 6400, "OR", 2, name) for name in names)
+    write_index(tmp_path / "set", Index(segments, {"name": KNOWN.name}))
+    facts = embed_set(KNOWN, tmp_path / "set", "cheap:mean-std", tmp_path / "out", cache=tmp_path / "cache")
+    fan, pump = np.load(tmp_path / "out/embeddings.npy")
+    assert facts.new_clips == 2
+    assert not np.array_equal(fan, pump)
+    adapter = open_adapter("cheap:mean-std")
+    for row, name in ((fan, names[0]), (pump, names[1])):
+        wave, rate_hz = soundfile.read(tmp_path / "set" / name, dtype="float32")
+        assert row == pytest.approx(embed_clip(adapter, wave, rate_hz, KNOWN.window_s), abs=1e-6)
+
+
+def test_two_sets_of_one_layout_share_a_cache_but_no_embedding(tmp_path: Path) -> None:
+    """The name of the set belongs to the key: equal paths, sizes and times in two sets are two recordings."""
+    rows = []
+    for number, known in enumerate((KNOWN, find("sdust_bearing"))):
+        folder = tmp_path / known.name
+        _write_twins(folder, ("a.wav", "b.wav"))
+        file = "ab"[number] + ".wav"
+        (folder / file).replace(folder / "0.wav")
+        segment = Segment("0.wav", "0.wav", "vibration", KNOWN.rate_hz, 6400, known.classes[0], 0, "k")
+        write_index(folder, Index((segment,), {"name": known.name}))
+        same_window = replace(known, window_s=KNOWN.window_s)
+        embed_set(same_window, folder, "cheap:mean-std", tmp_path / "out", cache=tmp_path / "cache")
+        rows.append(np.load(tmp_path / "out/embeddings.npy")[0])
+    assert not np.array_equal(*rows)
+
+
+def test_cache_whose_keys_were_names_alone_is_emptied(tmp_path: Path) -> None:
+    """An entry of the first format may belong to another file; what it cost to make is still counted."""
+    with EmbeddingCache(tmp_path, "a" * 64, 10) as cache:
+        cache.add([("x", np.zeros(4, np.float32))], 0.5, 10.0)
+        path = cache.path
+    with sqlite3.connect(path) as database:
+        database.execute("PRAGMA user_version = 0")  # as the first format left it
+    database.close()
+    with EmbeddingCache(tmp_path, "a" * 64, 10) as cache:
+        assert cache.known(["x"]) == set()
+        assert cache.spent() == (0.5, 10.0)
+
+
 def test_several_processes_give_what_one_gives(tmp_path: Path) -> None:
     """The number of workers changes nothing, and progress is told to the end."""
     folder = _set(tmp_path / "set", 24)
@@ -156,8 +212,6 @@ def test_a_killed_run_loses_seconds_and_leaves_nobody_behind(workers: int, tmp_p
 
 def _kept(cache: Path) -> int:
     """Count the embeddings in a cache as another process sees them."""
-    import sqlite3  # noqa: PLC0415
-
     for path in cache.glob("*.sqlite3"):
         with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as database:
             try:

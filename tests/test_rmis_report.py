@@ -11,7 +11,7 @@ import rmis_oracles
 from command import run
 
 from fisher_bench.rmis.catalogue import SETS
-from fisher_bench.rmis.embed.run import EMBEDDINGS_NAME, FACTS_NAME, FILES_NAME
+from fisher_bench.rmis.embed.run import EMBEDDINGS_NAME, FACTS_NAME, FILES_NAME, read_facts
 from fisher_bench.rmis.mini import prepare_mini, run_mini
 from fisher_bench.rmis.report.full import write_full_report
 from fisher_bench.rmis.report.published import published_rows
@@ -135,6 +135,8 @@ def test_mini_benchmark_runs_by_one_command(tmp_path: Path) -> None:
     assert "Not the paper's sets" in markdown
     for plot in ("parameters", "latency"):
         assert "nano-int8" in (tmp_path / "mini" / "plots" / f"{plot}.svg").read_text()
+    detection = read_facts(tmp_path / "mini" / "runs" / "00-cheap-log-mel" / "mini-mfpt-anomaly")
+    assert (detection.clips, detection.new_clips) == (96, 0)  # the files of the diagnosis, embedded once
     again = run(*command, *models)
     assert json.loads(again.stdout)["rows"] == rows
 

@@ -7,17 +7,8 @@ import pytest
 from scipy import signal
 from simulated import RATE_HZ, amplitude_at, rms, rng, turning
 
-from fisher_train.simulate import (
-    Machine,
-    OperatingPoint,
-    State,
-    draw_machine,
-    draw_operating_points,
-    draw_states,
-    family,
-    render,
-)
-from fisher_train.simulate.machine import FAULTS_OF
+from fisher_train.simulate.family import draw_operating_points, draw_states, family
+from fisher_train.simulate.machine import FAULTS_OF, Machine, OperatingPoint, State, draw_machine, render
 from fisher_train.simulate.sensor import digitise, sensor_response
 from fisher_train.simulate.shaft import events, orders, periodic, phase_of, pulse_rms, pulses, unit_gate
 from fisher_train.simulate.structure import PATHS, draw_structure, path_response
@@ -92,12 +83,14 @@ def machine_with(part: str) -> Machine:
 
 @pytest.mark.parametrize(("part", "fault"), [(part, fault) for part, faults in FAULTS_OF.items() for fault in faults])
 def test_every_fault_changes_the_recording(part: str, fault: str) -> None:
-    """With the same draws, a plain fault makes another wave than the healthy machine; all values are finite."""
+    """With the same draws, a plain fault makes another wave than the healthy machine, one of size 0 the same."""
     drawn = machine_with(part)
     machine = replace(drawn, levels=(1.0,) * len(PATHS), sensor=replace(drawn.sensor, full_scale=np.inf))
-    healthy, faulty = (
-        render(machine, state, OperatingPoint(), 8000, 8000, rng(1)) for state in (State(), State(part, fault, 2.0))
+    healthy, none, faulty = (
+        render(machine, state, OperatingPoint(), 8000, 8000, rng(1))
+        for state in (State(), State(part, fault, 0.0), State(part, fault, 2.0))
     )
+    np.testing.assert_array_equal(none, healthy)
     assert faulty.dtype == np.float32
     assert faulty.shape == (8000,)
     assert np.isfinite(faulty).all()

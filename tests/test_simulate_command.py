@@ -60,6 +60,17 @@ def test_same_seed_writes_the_same_file(tmp_path: Path, capsys: pytest.CaptureFi
     assert np.abs(waves[0] - waves[3]).max() > 0.01
 
 
+def test_severity_0_writes_the_healthy_machine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same seed, speed and load without a size of the fault are the recording without a fault."""
+    options = ("--machine", "bearing", "--seconds", "1.5", "--seed", "4", "--speed-hz", "25", "--load", "0.4")
+    said(capsys, tmp_path / "healthy.wav", *options)
+    said(capsys, tmp_path / "none.wav", *options, "--fault", "outer", "--severity", "0")
+    said(capsys, tmp_path / "plain.wav", *options, "--fault", "outer")
+    healthy, none, plain = (soundfile.read(tmp_path / f"{name}.wav")[0] for name in ("healthy", "none", "plain"))
+    np.testing.assert_array_equal(none, healthy)
+    assert np.abs(plain - healthy).max() > 0.1
+
+
 def test_list_names_every_fault(capsys: pytest.CaptureFixture[str]) -> None:
     """The list, as text and as JSON, has every kind of machine with all its faults explained."""
     listed = facts(capsys, "--list")
@@ -104,12 +115,12 @@ def test_page_shows_every_fault(
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (["o.wav"], "--machine is missing; choose one of: fisher-edge simulate --list"),
+        (["o.wav"], "--machine is missing; list the machines with: fisher-edge simulate --list"),
         ([], "--machine is missing"),
-        (["--machine", "gear"], "there is nothing to write; name a file, or a picture with --plot"),
-        (["o.mp3", "--machine", "gear"], "o.mp3 is no .wav; name it so"),
-        (["--machine", "gear", "--plot", "o.txt"], "o.txt is none of .pdf, .png, .svg; name it so"),
-        (["nowhere/o.wav", "--machine", "gear"], "there is no folder"),
+        (["--machine", "gear"], "no output is named; give a .wav file, or a picture with --plot"),
+        (["o.mp3", "--machine", "gear"], "o.mp3: only .wav is supported; choose a name that ends in .wav"),
+        (["--machine", "gear", "--plot", "o.txt"], "o.txt: only .pdf, .png, .svg are supported"),
+        (["nowhere/o.wav", "--machine", "gear"], "nowhere does not exist; create it first"),
         (["o.wav", "--machine", "car"], "machine 'car' is not known; choose one of: rotor, bearing"),
         (["o.wav", "--machine", "gear", "--fault", "x"], "fault 'x' is not one of a gear"),
         (["o.wav", "--machine", "gear", "--rate-hz", "10"], "rate_hz=10 is outside 1000 to 200000 Hz"),

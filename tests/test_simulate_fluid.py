@@ -153,8 +153,8 @@ def test_steam_spits() -> None:
 
 
 def test_chattering_valve_strikes_at_its_own_pace() -> None:
-    """The envelope has its strongest line at the rate of the blows, whatever the machine's speed."""
-    assert strongest_hz(envelope(ringing(valve("chatter"))), 10, 100) == pytest.approx(31.0, rel=0.03)
+    """Below its harmonics the envelope is strongest at the rate of the blows, whatever the machine's speed."""
+    assert strongest_hz(envelope(ringing(valve("chatter"))), 10, 50) == pytest.approx(31.0, rel=0.03)
 
 
 FORCES: list[tuple[Callable[[str, int], np.ndarray], tuple[str, ...]]] = [

@@ -10,12 +10,11 @@ from scipy import signal
 from simulated import damage, rms, rng
 from test_simulate_rotating import SKF_6205
 
-from fisher_train.simulate import OperatingPoint, State, render
 from fisher_train.simulate import stream as streams
 from fisher_train.simulate.bearing import bearing_force, fault_orders
 from fisher_train.simulate.catalogue import KINDS, machine_of, state_of
 from fisher_train.simulate.lines import lines_of
-from fisher_train.simulate.machine import FAULTS_OF
+from fisher_train.simulate.machine import FAULTS_OF, OperatingPoint, State, render
 from fisher_train.simulate.motion import Run
 from fisher_train.simulate.sensor import sensor_response
 from fisher_train.simulate.stream import MachineStream
@@ -24,9 +23,11 @@ from fisher_train.simulate.structure import PATHS
 RATE_HZ = 8000
 
 
-def recorded(kind: str, fault: str = "", *, seconds: int = 6, severity: float = 1.0, **more: Any) -> np.ndarray:
+def recorded(
+    kind: str, fault: str = "", *, seconds: int = 6, severity: float = 1.0, modality: str | None = None, **more: Any
+) -> np.ndarray:
     """Record a stream of one kind of machine."""
-    machine = machine_of(kind, RATE_HZ, 0, speed_hz=30.0)
+    machine = machine_of(kind, RATE_HZ, 0, modality=modality, speed_hz=30.0)
     stream = MachineStream(machine, state_of(kind, fault, severity), OperatingPoint(), RATE_HZ, 0, **more)
     return np.concatenate([stream.read() for _ in range(seconds)])
 
@@ -47,6 +48,48 @@ def test_paths_are_one_convolution_across_blocks(monkeypatch: pytest.MonkeyPatch
     taps = stream._response("bearing")
     expected = signal.fftconvolve(force.astype(float), taps.astype(float))[2 * RATE_HZ : 7 * RATE_HZ]
     np.testing.assert_allclose(found, expected, atol=1e-4 * rms(expected))
+
+
+EVERY_FAULT = [(kind, fault) for kind, faults in FAULTS_OF.items() for fault in faults]
+
+
+@pytest.mark.parametrize(("kind", "fault"), EVERY_FAULT)
+def test_fault_of_severity_0_is_the_healthy_machine(kind: str, fault: str) -> None:
+    """Whatever the sensor measures, a fault without size changes no sample, and one of size 1 does."""
+    for modality in KINDS[kind][1]:
+        healthy, none, plain = (
+            recorded(kind, name, seconds=2, severity=severity, modality=modality)
+            for name, severity in (("", 1.0), (fault, 0.0), (fault, 1.0))
+        )
+        np.testing.assert_array_equal(none, healthy)
+        assert rms(plain - healthy) > 0.005 * rms(healthy)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fault"),
+    [
+        *(("rotor", fault) for fault in FAULTS_OF["rotor"]),
+        *(("bearing", fault) for fault in FAULTS_OF["bearing"]),
+        ("gear", "wear"),
+        ("planetary", "sun"),
+        ("flow", "cavitation"),
+        ("compressor", "knock"),
+        ("leak", "air"),
+        ("leak", "steam"),
+        ("leak", "chatter"),
+    ],
+)
+def test_severities_scale_one_and_the_same_fault(kind: str, fault: str) -> None:
+    """Where theory adds the fault's force, three times the severity adds three times the same wave."""
+    healthy, plain, severe = (recorded(kind, fault, seconds=2, severity=severity) for severity in (0.0, 1.0, 3.0))
+    assert rms(severe - healthy - 3 * (plain - healthy)) < 1e-3 * rms(plain - healthy)
+
+
+@pytest.mark.parametrize(("kind", "fault"), [("bearing", "inner"), ("leak", "steam"), ("supply", "sag")])
+def test_machine_is_the_healthy_one_until_its_fault_begins(kind: str, fault: str) -> None:
+    """Until the filters see the onset, half a second ahead, no sample differs."""
+    before = recorded(kind, fault, seconds=2, onset_s=2.5, growth_s=1.0)
+    np.testing.assert_array_equal(before, recorded(kind, seconds=2))
 
 
 @pytest.mark.parametrize("kind", list(KINDS))

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from command import run
 
-from fisher_train.recordings import find
+from fisher_train.recordings.find import find
 
 
 @pytest.fixture

@@ -8,18 +8,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fisher_edge.dsp.blocks import FloatArray
+from fisher_edge.dsp.blocks import FloatArray, Rate
 from fisher_edge.dsp.frontend import LOG_FLOOR, MIN_TOP_BINS, STANDARD_DEVIATION, FrontEnd
+from fisher_edge.dsp.grid import stretches
 from fisher_train.encoder import Encoder
 
 __all__ = ["embed_officially"]
 
 
 @torch.inference_mode()
-def embed_officially(encoder: Encoder, front_end: FrontEnd, wave: FloatArray, rate_hz: int) -> FloatArray:
+def embed_officially(encoder: Encoder, front_end: FrontEnd, wave: FloatArray, rate_hz: Rate) -> FloatArray:
     """Embed a signal (n,): (bands, dim)."""
-    bands = _sub_bands(torch.from_numpy(wave), front_end, rate_hz)
-    pieces = torch.from_numpy(np.ascontiguousarray(front_end.pieces(bands.numpy())))
+    signal = torch.from_numpy(wave)
+    windows = [_sub_bands(signal[part], front_end, rate_hz) for part in stretches(front_end, len(wave), rate_hz)]
+    pieces = torch.from_numpy(np.concatenate([front_end.pieces(bands.numpy()) for bands in windows], axis=1))
     tokens: Tensor = encoder.modality_encoders["IMAGE"](pieces.flatten(0, 1))
     for block in encoder.blocks:
         tokens = block(tokens)
@@ -27,7 +29,7 @@ def embed_officially(encoder: Encoder, front_end: FrontEnd, wave: FloatArray, ra
     return embedding
 
 
-def _sub_bands(wave: Tensor, front_end: FrontEnd, rate_hz: int) -> Tensor:
+def _sub_bands(wave: Tensor, front_end: FrontEnd, rate_hz: Rate) -> Tensor:
     """Log-STFT, normalised and cut: (bands, frames, band_width)."""
     wave = wave - wave.mean()
     if front_end.amplitude == "standardise":

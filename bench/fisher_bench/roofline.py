@@ -1,14 +1,16 @@
 """How fast single products with constant weights run on this machine: the ceiling of an int8 encoder.
 
-Run: python -m fisher_bench.roofline
+Run: python -m fisher_bench.roofline [--shape TOKENS WIDTH OUT]... [--gflops G]
 
-Prints, for the products of nano and tiny and a large one, the rate of PyTorch, of ONNX Runtime in float32 and in
-dynamic int8, each on one thread in CPU time. The last over the first bounds how much faster int8 can be.
+Prints, for the products of nano and tiny and a large one (or for the shapes given), the rate of PyTorch, of ONNX
+Runtime in float32 and in dynamic int8, each on one thread in CPU time. The last over the first bounds how much faster
+int8 can be.
 """
 
+import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx
@@ -19,20 +21,43 @@ from onnx import TensorProto, helper, numpy_helper
 from fisher_export.graph import IR_VERSION, OPSET
 from fisher_export.quantise import quantise_dynamic_int8
 
-__all__ = ["SHAPES", "rates_gflops"]
+__all__ = ["SHAPES", "main", "product_model", "rates_gflops"]
 
+# Tokens, width and output width of a product.
 SHAPES = ((193, 128, 512), (385, 192, 768), (1024, 1024, 1024))
-"""Tokens, width and output width of a product."""
 REPEATS = 7
-FLOPS_A_MEASUREMENT = 5e10
+GFLOPS_A_MEASUREMENT = 50.0
 
 
-def rates_gflops(tokens: int, width: int, out: int) -> dict[str, float]:
-    """Rate of one product (tokens, width) @ (width, out) in 1e9 operations a second, by implementation."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print one line a shape."""
+    parser = argparse.ArgumentParser(
+        prog="python -m fisher_bench.roofline",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--shape", nargs=3, type=int, action="append", metavar=("TOKENS", "WIDTH", "OUT"))
+    parser.add_argument(
+        "--gflops", type=float, default=GFLOPS_A_MEASUREMENT, help="1e9 operations a measurement (default: %(default)g)"
+    )
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    for tokens, width, out in options.shape or SHAPES:
+        rates = rates_gflops(tokens, width, out, options.gflops)
+        shown = ", ".join(f"{name} {rate:.0f}" for name, rate in rates.items())
+        ratio = rates["ONNX Runtime int8"] / rates["PyTorch fp32"]
+        print(f"{tokens} x {width} by {out}: {shown} G/s; int8 over PyTorch {ratio:.2f}", flush=True)
+
+
+def rates_gflops(tokens: int, width: int, out: int, gflops: float = GFLOPS_A_MEASUREMENT) -> dict[str, float]:
+    """Rate of one product (tokens, width) @ (width, out) in 1e9 operations a second, by implementation.
+
+    `gflops` is the work of one measurement in 1e9 operations, at least one product for each of its repeats.
+    """
     generator = np.random.default_rng(0)
     left = generator.standard_normal((1, tokens, width)).astype(np.float32)
     right = generator.standard_normal((width, out)).astype(np.float32)
-    model = _product(right, tokens)
+    model = product_model(right, tokens)
     plain, int8 = _session(model), _session(quantise_dynamic_int8(model))
     torch_left, torch_right = torch.from_numpy(left[0]), torch.from_numpy(right)
     flops = 2.0 * tokens * width * out
@@ -41,12 +66,12 @@ def rates_gflops(tokens: int, width: int, out: int) -> dict[str, float]:
         "ONNX Runtime fp32": lambda: plain.run(None, {"left": left}),
         "ONNX Runtime int8": lambda: int8.run(None, {"left": left}),
     }
-    count = max(1, round(FLOPS_A_MEASUREMENT / REPEATS / flops))
+    count = max(1, round(gflops * 1e9 / REPEATS / flops))
     return {name: flops / _cpu_seconds(call, count) / 1e9 for name, call in calls.items()}
 
 
-def _product(right: np.ndarray, tokens: int) -> onnx.ModelProto:
-    """A model of one product with a constant."""
+def product_model(right: np.ndarray, tokens: int) -> onnx.ModelProto:
+    """Return a model of one product of `left` (1, tokens, width) with a constant (width, out)."""
     width, out = right.shape
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["left", "right"], ["product"])],
@@ -74,16 +99,6 @@ def _cpu_seconds(call: Callable[[], object], count: int) -> float:
             call()
         times.append((time.process_time() - start) / count)
     return statistics.median(times)
-
-
-def main() -> None:
-    """Print one line a shape."""
-    torch.set_num_threads(1)
-    for shape in SHAPES:
-        rates = rates_gflops(*shape)
-        told = ", ".join(f"{name} {rate:.0f}" for name, rate in rates.items())
-        ratio = rates["ONNX Runtime int8"] / rates["PyTorch fp32"]
-        print(f"{shape[0]} x {shape[1]} by {shape[2]}: {told} G/s; int8 over PyTorch {ratio:.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from fisher_edge.encoder.bundle import (
     load_bundle,
     sha256,
 )
-from fisher_edge.encoder.ort import EncoderSession
+from fisher_edge.encoder.ort import OrtEncoder
 from fisher_edge.errors import BadArtifactError, UsageError
 from fisher_export.graph import OPSET, build_graph
 from fisher_export.quantise import quantise_dynamic_int8
@@ -27,7 +27,7 @@ from fisher_export.verify import Parity, Signal, cut_windows, embed_with_torch, 
 from fisher_train.checkpoint import Checkpoint, build_encoder, load_checkpoint
 from fisher_train.encoder import Encoder
 
-__all__ = ["Exported", "Precision", "Signal", "export"]
+__all__ = ["Exported", "Precision", "Signal", "bundle_front_end", "export"]
 
 Precision = Literal["fp32", "int8"]
 
@@ -68,6 +68,7 @@ def export(
     """
     _check_target(out)
     checkpoint = load_checkpoint(checkpoint_path)
+    checkpoint = replace(checkpoint, front_end=bundle_front_end(checkpoint))
     encoder = build_encoder(checkpoint)
     _check_length(checkpoint, checkpoint_path)
     model = build_graph(checkpoint)
@@ -78,9 +79,9 @@ def export(
         folder = Path(scratch) / "bundle"
         folder.mkdir()
         _write(folder, checkpoint, encoder, model, precision, signals)
-        session = EncoderSession(load_bundle(folder))
-        parity = measure(encoder, session, signals)
-        reproduced = session.self_test_cosine()
+        exported = OrtEncoder(load_bundle(folder))
+        parity = measure(encoder, exported, signals)
+        reproduced = exported.self_test_cosine()
         failures = parity.failures(precision)
         if not reproduced >= SELFTEST_USEFUL:
             failures.append(f"self-test cosine {reproduced:.4f} < {SELFTEST_USEFUL} (are the recordings all alike?)")
@@ -96,6 +97,15 @@ def export(
             out.rename(Path(scratch) / "replaced")
         folder.rename(out)
     return Exported(out, checkpoint.name, precision, (out / ENCODER_NAME).stat().st_size, parity)
+
+
+def bundle_front_end(checkpoint: Checkpoint) -> FrontEnd:
+    """Return the front-end that a bundle of this checkpoint has: what was trained on pieces runs on the grid of them.
+
+    Official checkpoints see whole windows.
+    """
+    front_end = checkpoint.front_end
+    return replace(front_end, piece_rule="grid") if front_end.piece_frames else front_end
 
 
 def _check_target(out: Path) -> None:
@@ -157,7 +167,7 @@ def _write_selftest(path: Path, encoder: Encoder, front_end: FrontEnd, signals: 
     chosen = [windows[index] for index in np.linspace(0, len(windows) - 1, SELFTEST_WINDOWS).astype(int)]
     frames = min(SELFTEST_FRAMES, *(bands.shape[1] for bands in chosen))
     bands = np.stack([bands[0, :frames] for bands in chosen])
-    np.savez_compressed(path, bands=bands, embeddings=embed_with_torch(encoder, front_end, bands))
+    np.savez_compressed(path, bands=bands, embeddings=embed_with_torch(encoder, bands))
 
 
 def _finish(folder: Path, parity: Parity, min_cosine: float, *, forced: bool) -> None:

@@ -41,10 +41,13 @@ def quantise_dynamic_int8(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _kept_in_float(model: onnx.ModelProto) -> list[str]:
-    """Names of the products that stay float32: weights are named blocks.N.attn.value.weight by graph.py."""
+    """Names of the products that stay float32; none in a model without blocks.
+
+    Weights are named blocks.N.attn.value.weight by graph.py.
+    """
     weights = {node.name: node.input[1] for node in model.graph.node if node.op_type == "MatMul"}
     blocks = [name for name in weights.values() if name.startswith("blocks.")]
-    last = f"blocks.{max(int(name.split('.')[1]) for name in blocks)}."
+    last = f"blocks.{max((int(name.split('.')[1]) for name in blocks), default=-1)}."
     return [
         node
         for node, name in weights.items()

@@ -13,11 +13,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fisher_edge.dsp.blocks import FloatArray
+from fisher_edge.dsp.blocks import FloatArray, Rate
 from fisher_edge.dsp.frontend import FrontEnd
-from fisher_edge.encoder.ort import EncoderSession
+from fisher_edge.dsp.grid import pieces_of
+from fisher_edge.encoder.protocol import Encoder
+from fisher_edge.encoder.windows import embed_window
 from fisher_edge.errors import BadInputError
-from fisher_train.encoder import Encoder
+from fisher_train.encoder import Encoder as TorchEncoder
 
 __all__ = ["GATES", "Parity", "Signal", "cut_windows", "embed_with_torch", "measure", "neighbour_agreement"]
 
@@ -44,7 +46,7 @@ class Signal:
 
     name: str
     wave: FloatArray
-    rate_hz: int
+    rate_hz: Rate
 
 
 @dataclass(frozen=True)
@@ -70,12 +72,15 @@ class Parity:
         ]
 
 
-def cut_windows(signals: Sequence[Signal], front_end: FrontEnd) -> list[tuple[int, FloatArray]]:
-    """Cut recordings into windows of 1.28 s (shorter ones whole): (rate_hz, sub-bands) of each."""
+def cut_windows(signals: Sequence[Signal], front_end: FrontEnd) -> list[tuple[Rate, FloatArray]]:
+    """Cut recordings into what the encoder sees at a time: (rate_hz, sub-bands) of each.
+
+    Pieces on the grid, or windows of 1.28 s where windows are seen whole; a shorter recording is one.
+    """
     windows = []
     for signal in signals:
         front_end.check_rate(signal.rate_hz)
-        length = front_end.n_samples(front_end.frames_of(WINDOW_S), signal.rate_hz)
+        length = front_end.n_samples(_frames(front_end, signal.rate_hz), signal.rate_hz)
         starts = range(0, max(1, len(signal.wave) - length + 1), length)
         windows += [
             (signal.rate_hz, front_end.sub_bands(signal.wave[start : start + length], signal.rate_hz))
@@ -94,21 +99,23 @@ def cut_windows(signals: Sequence[Signal], front_end: FrontEnd) -> list[tuple[in
     return windows
 
 
-def embed_with_torch(encoder: Encoder, front_end: FrontEnd, bands: FloatArray) -> FloatArray:
-    """Embed the sub-bands (bands, frames, band_width) of one window with PyTorch: (bands, dim)."""
-    pieces = torch.from_numpy(np.ascontiguousarray(front_end.pieces(bands)))
+def _frames(front_end: FrontEnd, rate_hz: Rate) -> int:
+    """Frames of a window to verify on."""
+    return front_end.piece_frames if front_end.on_grid else front_end.frames_of(WINDOW_S, rate_hz)
+
+
+def embed_with_torch(encoder: TorchEncoder, bands: FloatArray) -> FloatArray:
+    """Embed the sub-bands (bands, frames, band_width) of one piece with PyTorch: (bands, dim)."""
     with torch.inference_mode():
-        rows = encoder(pieces.flatten(0, 1)).view(*pieces.shape[:2], -1).mean(1)
-    embedding: FloatArray = rows.numpy()
+        embedding: FloatArray = encoder(torch.from_numpy(np.ascontiguousarray(bands))).numpy()
     return embedding
 
 
-def measure(encoder: Encoder, session: EncoderSession, signals: Sequence[Signal]) -> Parity:
+def measure(encoder: TorchEncoder, exported: Encoder, signals: Sequence[Signal]) -> Parity:
     """Compare a bundle with the encoder it was exported from, on windows of real recordings."""
-    front_end = session.bundle.front_end
-    windows = cut_windows(signals, front_end)
-    before = [embed_with_torch(encoder, front_end, bands) for _, bands in windows]
-    after = [session.embed(bands) for _, bands in windows]
+    windows = cut_windows(signals, exported.bundle.front_end)
+    before = [embed_with_torch(encoder, bands) for _, bands in windows]
+    after = exported.embed([bands for _, bands in windows])
     rows_before, rows_after = np.concatenate(before), np.concatenate(after)
     centre = rows_before.mean(axis=0)
     return Parity(
@@ -116,7 +123,7 @@ def measure(encoder: Encoder, session: EncoderSession, signals: Sequence[Signal]
         cosine=float(_cosine(rows_before, rows_after).min()),
         centred_cosine=float(_cosine(rows_before - centre, rows_after - centre).mean()),
         neighbour_agreement=neighbour_agreement([rate for rate, _ in windows], before, after),
-        latency_ratio=_latency_ratio(encoder, session),
+        latency_ratio=_latency_ratio(encoder, exported),
     )
 
 
@@ -127,7 +134,7 @@ def _cosine(left: FloatArray, right: FloatArray) -> FloatArray:
     return np.asarray((a * b).sum(axis=1) / np.maximum(norms, 1e-12))
 
 
-def neighbour_agreement(rates: list[int], before: list[FloatArray], after: list[FloatArray]) -> float:
+def neighbour_agreement(rates: Sequence[Rate], before: list[FloatArray], after: list[FloatArray]) -> float:
     """Share of windows whose nearest other window of the same rate is the same before and after.
 
     Two candidates whose distances differ by less than the runtime's float32 search resolves are the same.
@@ -152,16 +159,17 @@ def _distances(embeddings: list[FloatArray]) -> npt.NDArray[np.float64]:
     return np.asarray(distances)
 
 
-def _latency_ratio(encoder: Encoder, session: EncoderSession) -> float:
+def _latency_ratio(encoder: TorchEncoder, exported: Encoder) -> float:
     """Median CPU time of PyTorch over that of the bundle, run in turn on one thread, front-end included."""
-    front_end = session.bundle.front_end
+    front_end = exported.bundle.front_end
     wave = np.random.default_rng(0).standard_normal(LATENCY_SECONDS * LATENCY_RATE_HZ).astype(np.float32)
+    rate_hz = LATENCY_RATE_HZ
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         ratios = [
-            _cpu_seconds(lambda: embed_with_torch(encoder, front_end, front_end.sub_bands(wave, LATENCY_RATE_HZ)))
-            / _cpu_seconds(lambda: session.embed(front_end.sub_bands(wave, LATENCY_RATE_HZ)))
+            _cpu_seconds(lambda: [embed_with_torch(encoder, bands) for bands in pieces_of(front_end, wave, rate_hz)])
+            / _cpu_seconds(lambda: embed_window(exported, front_end, pieces_of(front_end, wave, rate_hz)))
             for _ in range(REPEATS)
         ]
     finally:

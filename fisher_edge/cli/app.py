@@ -1,4 +1,7 @@
-"""The application all commands belong to, and the one place where errors become a line and an exit code."""
+"""The application all commands belong to, and the one place where errors become a line and an exit code.
+
+The runtime's commands are registered here; `plugins` adds those of other packages.
+"""
 
 import logging
 import os
@@ -8,20 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from fisher_edge import __version__
-from fisher_edge.cli import (
-    baseline,
-    bench,
-    bridge,
-    config,
-    demo,
-    embed,
-    enroll,
-    export,
-    rmis,
-    run,
-    simulate,
-    train_data,
-)
+from fisher_edge.cli import baseline, bench, config, demo, embed, enroll, export, run
+from fisher_edge.cli.plugins import Commands
 from fisher_edge.errors import FisherEdgeError
 
 __all__ = ["app", "main"]
@@ -31,6 +22,7 @@ USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
 """What typer raises for any command line it cannot read; it has no public name there."""
 
 app = typer.Typer(
+    cls=Commands,
     help="Edge monitoring of industrial machines with one encoder for every sensor.",
     no_args_is_help=True,
     add_completion=False,
@@ -56,7 +48,7 @@ def _options(
     """Options of every command."""
 
 
-for group in (demo, run, enroll, baseline, bridge, embed, export, train_data, bench, rmis, config, simulate):
+for group in (demo, run, enroll, baseline, embed, export, bench, config):
     group.register(app)
 
 

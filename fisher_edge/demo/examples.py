@@ -1,14 +1,8 @@
-"""The recordings that ship as examples and what the demonstration does with them."""
+"""The sensors of the demonstration, and which of the example recordings each of them replays."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from fisher_edge.errors import BadInputError
-
-__all__ = ["SENSORS", "Sensor", "example_files", "find_examples"]
-
-INSTALLED = Path(__file__).parents[1] / "examples"
-CHECKOUT = Path(__file__).parents[2] / "examples"
+__all__ = ["SENSORS", "Sensor"]
 
 
 @dataclass(frozen=True)
@@ -68,16 +62,3 @@ SENSORS = (
         fault="inter-turn short, 40 %",
     ),
 )
-
-
-def find_examples() -> Path:
-    """Return the folder of the examples, installed or in a checkout."""
-    for folder in (INSTALLED, CHECKOUT):
-        if folder.is_dir():
-            return folder
-    raise BadInputError(f"no example recordings at {INSTALLED}; this copy of the package was built without them")
-
-
-def example_files() -> list[Path]:
-    """Return every example recording, sorted by name."""
-    return sorted(find_examples().glob("*/*.flac"))

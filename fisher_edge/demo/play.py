@@ -15,10 +15,11 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from fisher_edge.config import Config
 from fisher_edge.decision.enroll import Enrolled
-from fisher_edge.demo.examples import SENSORS, Sensor, find_examples
+from fisher_edge.demo.examples import SENSORS, Sensor
 from fisher_edge.encoder.bundle import load_bundle
 from fisher_edge.encoder.select import open_encoder
 from fisher_edge.errors import FisherEdgeError
+from fisher_edge.example_files import find_examples
 from fisher_edge.gateway import Gateway
 from fisher_edge.gateway.recordings import enroll_recordings
 from fisher_edge.names import ChannelKey

@@ -119,6 +119,11 @@ class FrontEnd:
         """Return the parameters as plain JSON values."""
         return asdict(self) | {"views": [view.to_dict() for view in self.views]}
 
+    @property
+    def on_grid(self) -> bool:
+        """Whether windows are runs of pieces on one fixed grid, each standardised by itself."""
+        return self.piece_rule == "grid" and self.piece_frames > 0
+
     def check_rate(self, rate_hz: Rate) -> None:
         """Refuse a rate (Hz) that this front-end cannot hear."""
         lowest = max(MIN_RATE_HZ, math.ceil(1000 / self.hop_ms), math.ceil(2000 / self.win_ms))
@@ -184,8 +189,8 @@ class FrontEnd:
     def sub_bands(self, wave: FloatArray, rate_hz: Rate, *, pad_frames: bool = False) -> FloatArray:
         """Turn a window of signal (n,) into sub-bands (bands, frames, band_width), float32.
 
-        Frames past `max_frames` are left out; `pad_frames` fills up to it with zeros after normalisation, as
-        the RMIS protocol does.
+        Frames past `max_frames` are left out. `pad_frames` fills up to it, or up to a piece on the grid, with zeros
+        after normalisation, as the RMIS protocol does.
         """
         self.check_rate(rate_hz)
         if wave.ndim != 1 or self.n_frames(len(wave), rate_hz) < 1:
@@ -209,9 +214,8 @@ class FrontEnd:
     def bands_of(self, magnitude: FloatArray, gain: float, rate_hz: Rate, *, pad_frames: bool = False) -> FloatArray:
         """Turn centred amplitude spectra (frames, bins) into normalised sub-bands (bands, frames, band_width)."""
         frames, first = len(magnitude), self.first_bins(rate_hz)
-        bands = np.zeros(
-            (len(first), max(frames, self.max_frames) if pad_frames else frames, self.band_width), np.float32
-        )
+        full = self.piece_frames if self.on_grid else self.max_frames
+        bands = np.zeros((len(first), max(frames, full) if pad_frames else frames, self.band_width), np.float32)
         log = np.log(magnitude[:, : first[-1] + self.band_width] * np.float32(gain) + np.float32(LOG_FLOOR))
         log -= np.float32(self.mean)
         log /= np.float32(2 * self.std)

@@ -7,13 +7,11 @@ overlap from the first sample of an unbroken run on, and a window is a run of wh
 import math
 from dataclasses import dataclass
 
-import numpy as np
-
 from fisher_edge.dsp.blocks import FloatArray, Rate, rate_text
 from fisher_edge.dsp.frontend import FrontEnd
 from fisher_edge.errors import BadInputError
 
-__all__ = ["MIN_FRAMES", "Grid", "grid_of", "pieces_of"]
+__all__ = ["MIN_FRAMES", "Grid", "grid_of", "pieces_of", "stretches"]
 
 # Frames of the shortest piece: one patch of the encoder.
 MIN_FRAMES = 16
@@ -59,7 +57,7 @@ def grid_of(front_end: FrontEnd, window_s: float, hop_s: float | None, rate_hz: 
             f"choose window_s of at least {shortest:.4g}"
         )
     piece = front_end.piece_frames
-    if front_end.piece_rule == "grid" and piece:
+    if front_end.on_grid:
         if frames >= SEVERAL * piece:
             pieces, hop_pieces = round(frames / piece), max(1, round(hop_frames / piece))
             return _grid(front_end, rate_hz, piece, piece, pieces, hop_pieces)
@@ -67,26 +65,27 @@ def grid_of(front_end: FrontEnd, window_s: float, hop_s: float | None, rate_hz: 
     return _grid(front_end, rate_hz, _whole(front_end, frames, window_s, rate_hz), hop_frames)
 
 
+def stretches(front_end: FrontEnd, samples: int, rate_hz: Rate) -> list[slice]:
+    """Return where the pieces lie in one stretch of so many samples.
+
+    By the rule `grid` those are the whole pieces in its first `max_frames` frames, or one short piece where it holds
+    no whole one. Otherwise there is one, the whole stretch.
+    """
+    length = front_end.piece_frames
+    frames = min(front_end.n_frames(samples, rate_hz), front_end.max_frames)
+    if not front_end.on_grid or frames < length:
+        return [slice(0, samples)]
+    step, span = length * front_end.hop(rate_hz), front_end.n_samples(length, rate_hz)
+    return [slice(start, start + span) for start in range(0, frames // length * step, step)]
+
+
 def pieces_of(front_end: FrontEnd, wave: FloatArray, rate_hz: Rate, *, pad_frames: bool = False) -> list[FloatArray]:
     """Return the sub-bands (bands, frames, band_width) of the pieces of one stretch of signal (n,), in order.
 
-    By the rule `grid` those are the whole pieces in its first `max_frames` frames, or one short piece where it holds
-    no whole one; otherwise there is one, the whole stretch. `pad_frames` fills with zeros, after normalisation: an
-    incomplete last piece up to a whole one, a whole stretch up to `max_frames`.
+    See `stretches` for where they lie. `pad_frames` fills a single short one with zeros after normalisation.
     """
-    length = front_end.piece_frames
-    if front_end.piece_rule == "spread" or not length:
-        return [front_end.sub_bands(wave, rate_hz, pad_frames=pad_frames)]
-    frames = min(front_end.n_frames(len(wave), rate_hz), front_end.max_frames)
-    whole, rest = divmod(frames, length)
-    lengths = [length] * whole + [rest] * bool(not whole or (pad_frames and rest))
-    pieces = []
-    for number, piece_frames in enumerate(lengths):
-        start = number * length * front_end.hop(rate_hz)
-        part = wave[start : start + front_end.n_samples(max(1, piece_frames), rate_hz)]
-        bands = front_end.sub_bands(part, rate_hz)
-        pieces.append(np.pad(bands, ((0, 0), (0, length - piece_frames), (0, 0))) if pad_frames else bands)
-    return pieces
+    parts = stretches(front_end, len(wave), rate_hz)
+    return [front_end.sub_bands(wave[part], rate_hz, pad_frames=pad_frames) for part in parts]
 
 
 def _whole(front_end: FrontEnd, frames: int, window_s: float, rate_hz: Rate) -> int:

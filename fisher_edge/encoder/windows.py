@@ -131,7 +131,7 @@ def _reading(piece: Piece, fault: str | None, embedding: FloatArray, views: Sequ
 
 def _embeddings(encoder: Encoder, front_end: FrontEnd, pieces: Sequence[FloatArray]) -> list[FloatArray]:
     """Embed pieces (bands, frames, band_width) by the rule of the front-end: (bands, dim) each."""
-    if front_end.piece_rule == "grid" and front_end.piece_frames:
+    if front_end.on_grid:
         return encoder.embed(pieces)
     # A whole window goes in band by band, each with all its pieces: int8 models scale their activations by the largest
     # of a call, and baselines of the release before were enrolled with this scale.

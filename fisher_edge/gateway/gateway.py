@@ -13,7 +13,7 @@ from typing import Any
 
 from fisher_edge import __version__
 from fisher_edge.config import ChannelConfig, Config
-from fisher_edge.decision.alarm import AlarmMachine
+from fisher_edge.decision.alarm import AlarmMachine, Interruption
 from fisher_edge.decision.judgement import State
 from fisher_edge.errors import DamagedStateError
 from fisher_edge.gateway.reader import Reader
@@ -27,6 +27,7 @@ from fisher_edge.publish.broker import EmbeddedBroker
 from fisher_edge.publish.message import Topics
 from fisher_edge.publish.mqtt import Publisher
 from fisher_edge.sources.open import open_source
+from fisher_edge.sources.source import Source
 from fisher_edge.store import bundles
 from fisher_edge.store.baselines import Baselines
 from fisher_edge.store.database import Database, free_bytes, only_daemon
@@ -48,7 +49,11 @@ log = logging.getLogger(__name__)
 
 
 class Gateway:
-    """Everything a gateway runs, from one configuration. `clock` returns seconds since 1970-01-01 UTC."""
+    """Everything a gateway runs, from one configuration.
+
+    `clock` returns seconds since 1970-01-01 UTC, `monotonic` those of a clock that nobody sets; `open_source` turns a
+    channel of the configuration into its source.
+    """
 
     def __init__(
         self,
@@ -56,11 +61,13 @@ class Gateway:
         *,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
+        open_source: Callable[..., Source] = open_source,
     ) -> None:
         self.config = config
         self.topics = Topics(config.mqtt.root, config.gateway.name)
         self._clock = clock
         self._monotonic = monotonic
+        self._open_source = open_source
         self._stop = threading.Event()
         self._failure: BaseException | None = None
         self._status: GatewayStatus | None = None
@@ -112,14 +119,14 @@ class Gateway:
         """Prepare one channel; an alarm that was raised against the same baseline goes on."""
         counters = Counters(started_s=self._monotonic())
         machine = AlarmMachine(rule_of(self.config, config), self._clock)
-        source = open_source(config, self.config.base_dir, clock=self._clock)
+        source = self._open_source(config, self.config.base_dir, clock=self._clock)
         self.channels[config.key] = Monitored(config.key, config.unit, plan, machine, counters)
         self.readers[config.key] = Reader(
             config.key, source, plan.cutting, self.queue, counters, monotonic=self._monotonic
         )
         if plan.reason is not None:
             log.error("channel %s: %s", config.key, plan.reason)
-            state = State.CHECK_FUNCTION if plan.cutting.refused else State.NO_BASELINE
+            state: Interruption = State.CHECK_FUNCTION if plan.cutting.refused else State.NO_BASELINE
             self.queue.put(Interrupt(config.key, state, plan.reason), self._stop)
         elif plan.baseline_version is None:
             log.warning("channel %s: nothing is enrolled; until then only plain measures", config.key)
@@ -128,11 +135,11 @@ class Gateway:
             self._resume(machine, config.key, records)
 
     def _resume(self, machine: AlarmMachine, key: ChannelKey, records: Records) -> None:
-        """Carry an alarm on over a restart, unless the baseline became active after it: compared by order of writing."""
+        """Carry an alarm on over a restart, unless the baseline was activated later: compared by order of writing."""
         normal = Baselines(records.database).get(key, None)
-        last = records.last_change(key, judged=True, after_id=normal.after_record if normal else 0)
-        if last is not None:
-            machine.resume(last)
+        last = records.last_change(key, judged=True)
+        if last is not None and normal is not None and last.id > normal.after_record:
+            machine.resume(last.value)
 
     def _keep_bundle(self, planner: Planner) -> None:
         """Keep the model beside the baselines made with it, so that the next release can judge by it."""
@@ -280,7 +287,13 @@ class Gateway:
             address = BrokerAddress.parse(url, password_file=mqtt.password_file, ca_file=mqtt.ca_file)
             state_dir = self.config.gateway.state_dir
             publisher = Publisher(
-                state_dir, address, self.topics, boot, info=self._info(encoders), channels=list(self._configs)
+                state_dir,
+                address,
+                self.topics,
+                boot,
+                limits=self._limits(),
+                channels=list(self._configs),
+                info=self._info(encoders),
             )
             publisher.start()
             try:

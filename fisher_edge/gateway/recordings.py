@@ -51,9 +51,9 @@ def enroll_recordings(
     """Embed recordings and store them as the newest baseline of a channel.
 
     `specimens` names what was recorded (a bearing, a pump): one for all recordings or one for each; `takes` says all
-    about them where it is known from before. The bundle is kept
-    beside the baseline, and so are up to `audio_bytes` of recordings. Raises BadInputError for recordings that differ in
-    rate, are too short, constant, copies of each other or too few to calibrate a threshold.
+    about them where it is known from before. The bundle is kept beside the baseline, and so are up to `audio_bytes` of
+    recordings. Raises BadInputError for recordings that differ in rate, are too short, constant, copies of each
+    other or too few to calibrate a threshold.
     """
     takes = _takes(recordings, specimens) if takes is None else takes
     _check_rates(recordings)
@@ -115,8 +115,8 @@ def score_recording(
     normal = normal_of(enrolled)
     if normal is None:
         raise BadInputError(
-            f"nothing is enrolled for asset {key.asset!r}, channel {key.channel!r} in {database.path}; run: fisher-edge "
-            f"enroll FILES --asset {key.asset} --channel {key.channel}"
+            f"nothing is enrolled for asset {key.asset!r}, channel {key.channel!r} in {database.path}; run: "
+            f"fisher-edge enroll FILES --asset {key.asset} --channel {key.channel}"
         )
     encoder = encoders.find(normal.model_sha256)
     front_end = front_end_of(normal, encoder.bundle.front_end) if encoder else None

@@ -10,11 +10,11 @@ from fisher_edge.decision.judge import Judge, Rates, Unenrolled
 from fisher_edge.decision.judgement import ModelName
 from fisher_edge.decision.naming import normal_of
 from fisher_edge.dsp.frontend import FrontEnd
-from fisher_edge.dsp.grid import grid_of
+from fisher_edge.dsp.grid import Grid, grid_of
 from fisher_edge.encoder.bundle import load_bundle
 from fisher_edge.encoder.protocol import Encoder
 from fisher_edge.encoder.select import open_encoder
-from fisher_edge.errors import BadInputError, FisherEdgeError
+from fisher_edge.errors import BadArtifactError, BadInputError, FisherEdgeError
 from fisher_edge.gateway.reader import Cutting
 from fisher_edge.gateway.worker import Plan
 from fisher_edge.store import bundles
@@ -66,26 +66,15 @@ class Planner:
                 f"--asset {channel.asset} --channel {channel.name}",
             )
         try:
-            encoder = self.encoders.find(normal.model_sha256)
+            encoder, front_end = self._encoder_of(normal)
         except FisherEdgeError as error:
-            return self._unjudged(channel, f"{_gone(normal)} cannot be used: {error}", lost=True)
-        if encoder is None:
-            return self._unjudged(channel, f"{_gone(normal)} is not there any more; {_advice(channel)}", lost=True)
-        front_end = front_end_of(normal, encoder.bundle.front_end)
-        if front_end is None:
-            return self._unjudged(channel, f"{_gone(normal)} has another front-end now; {_advice(channel)}", lost=True)
+            return self._unjudged(channel, str(error), lost=True)
         window_s, hop_s = self._lengths(channel)
-        cutting = Cutting(front_end, window_s, hop_s, normal.rate_hz)
         try:
             grid = grid_of(front_end, window_s, hop_s, normal.rate_hz)
+            _check_window(normal, grid, window_s)
         except BadInputError as error:
             return self._refused(channel, str(error))
-        if (grid.piece_frames, grid.window_pieces) != (normal.grid.piece_frames, normal.grid.window_pieces):
-            return self._refused(
-                channel,
-                f"the channel is enrolled with windows of {normal.grid.window_s:g} s, the configuration says "
-                f"{window_s:g} s; set window_s = {normal.grid.window_s:g} in its [[channel]] or enrol again",
-            )
         weights = self.baselines.fusion(channel.key)
         alarm = self.config.alarm_of(channel)
         judge = Judge(
@@ -95,7 +84,21 @@ class Planner:
             grid.hop_s,
             Fusion.from_dict(weights) if weights else None,
         )
+        cutting = Cutting(front_end, window_s, hop_s, normal.rate_hz)
         return Plan(encoder, cutting, judge, baseline_version=normal.version)
+
+    def _encoder_of(self, normal: Baseline) -> tuple[Encoder, FrontEnd]:
+        """Return the encoder and the front-end a baseline was made with; BadArtifactError when one is gone."""
+        name = f"the model {normal.model_name} ({normal.model_sha256[:8]}) the channel was enrolled with"
+        which = f"--asset {normal.key.asset} --channel {normal.key.channel}"
+        advice = f"run: fisher-edge baseline reembed {which}, or enrol again"
+        encoder = self.encoders.find(normal.model_sha256)
+        if encoder is None:
+            raise BadArtifactError(f"{name} is not there any more; {advice}")
+        front_end = front_end_of(normal, encoder.bundle.front_end)
+        if front_end is None:
+            raise BadArtifactError(f"{name} has another front-end now; {advice}")
+        return encoder, front_end
 
     def _lengths(self, channel: ChannelConfig) -> tuple[float, float | None]:
         """Window and hop of a channel in seconds."""
@@ -133,12 +136,11 @@ def _model(encoder: Encoder) -> ModelName:
     return ModelName(encoder.bundle.name, encoder.bundle.sha256)
 
 
-def _gone(baseline: Baseline) -> str:
-    """Name the model of a baseline."""
-    return f"the model {baseline.model_name} ({baseline.model_sha256[:8]}) the channel was enrolled with"
-
-
-def _advice(channel: ChannelConfig) -> str:
-    """Say how a channel gets a baseline of the present model."""
-    which = f"--asset {channel.asset} --channel {channel.name}"
-    return f"run: fisher-edge baseline reembed {which}, or enrol again"
+def _check_window(normal: Baseline, grid: Grid, window_s: float) -> None:
+    """Refuse windows that differ from those enrolled."""
+    if (grid.piece_frames, grid.window_pieces) != (normal.grid.piece_frames, normal.grid.window_pieces):
+        enrolled_s = normal.grid.window_s
+        raise BadInputError(
+            f"the channel is enrolled with windows of {enrolled_s:g} s, the configuration says {window_s:g} s; set "
+            f"window_s = {enrolled_s:g} in its [[channel]] or enrol again"
+        )

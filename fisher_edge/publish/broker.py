@@ -17,6 +17,9 @@ __all__ = ["EmbeddedBroker"]
 HOST = "127.0.0.1"
 START_S = 10.0
 STOP_S = 1.0
+# A connection that says nothing for so long is closed, and so is one that sends a larger packet than our messages are.
+GREETING_S = 10.0
+LARGEST_PACKET = 1 << 20
 CHATTY_LOGGERS = ("amqtt", "transitions")
 LISTENER = "default"
 CONFIG = {
@@ -79,7 +82,10 @@ class EmbeddedBroker:
         broker = Broker(CONFIG)
 
         async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await broker.external_connected(StreamReaderAdapter(reader), StreamWriterAdapter(writer), LISTENER)
+            try:
+                await broker.external_connected(_BoundedReader(reader), StreamWriterAdapter(writer), LISTENER)
+            finally:
+                writer.close()
 
         await broker.start()
         server = await asyncio.start_server(connected, sock=listener)
@@ -88,6 +94,27 @@ class EmbeddedBroker:
         await self._stop.wait()
         server.close()
         await broker.shutdown()
+
+
+class _BoundedReader(StreamReaderAdapter):  # type: ignore[misc]  # amqtt is not typed
+    """Reads packets of a sensible size from a client that speaks soon; ends the connection of any other."""
+
+    def __init__(self, reader: asyncio.StreamReader) -> None:
+        super().__init__(reader)
+        self._timeout_s: float | None = GREETING_S
+        self._ended = False
+
+    async def read(self, n: int = -1) -> bytes:
+        """Read a number of bytes; amqtt takes a ConnectionResetError for the end of the stream."""
+        self._ended = self._ended or n > LARGEST_PACKET
+        if self._ended:
+            raise ConnectionResetError
+        try:
+            data: bytes = await asyncio.wait_for(super().read(n), self._timeout_s)
+        except asyncio.TimeoutError:
+            raise ConnectionResetError from None
+        self._timeout_s = None
+        return data
 
 
 @contextmanager

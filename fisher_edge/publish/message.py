@@ -1,36 +1,39 @@
-"""What goes over MQTT: topics and JSON payloads. Start at `Topics` and `channel_message`.
+"""What goes over MQTT: topics, names of fields, text of time. Start at `wire` and `result_message`.
 
-Pure functions. Every payload is a JSON object with a `schema` field, except the one word on `…/status`.
+Pure functions. Every payload is a JSON object with a `schema` field, except the one word on `…/status`. The form is
+documented in docs/mqtt.md.
 """
 
 import json
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Literal
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from typing import Any
 
-import numpy as np
-
+from fisher_edge.decision.judgement import Change, Judgement, Level, Nearest, Result, Standing
 from fisher_edge.errors import BadInputError
-from fisher_edge.store import check_topic_level
+from fisher_edge.names import ChannelKey, check_name, check_root
+from fisher_edge.store.body import DamagedRowError, Kind, decode, plain
+from fisher_edge.store.records import Row
+from fisher_edge.store.schema import MESSAGE
 
 __all__ = [
     "OFFLINE",
     "ONLINE",
-    "Kind",
     "Topics",
-    "channel_message",
+    "Wire",
     "encode",
+    "event_message",
     "info_message",
+    "result_message",
+    "rfc3339",
     "seconds",
-    "with_replay",
+    "state_message",
+    "wire",
 ]
 
 ONLINE = b"online"
 OFFLINE = b"offline"
-
-Kind = Literal["result", "event", "state"]
 
 
 @dataclass(frozen=True)
@@ -41,104 +44,235 @@ class Topics:
     gateway: str
 
     def __post_init__(self) -> None:
-        for level in self.root.split("/"):
-            check_topic_level("root", level)
-        check_topic_level("gateway", self.gateway)
+        check_root(self.root)
+        check_name("gateway", self.gateway)
 
     @property
     def base(self) -> str:
-        """Return what all topics of the gateway begin with."""
+        """What all topics of the gateway begin with."""
         return f"{self.root}/{self.gateway}"
 
     @property
     def status(self) -> str:
-        """Return the topic of `online` and `offline` (retained, last will)."""
+        """Topic of `online` and `offline` (retained, last will)."""
         return f"{self.base}/status"
 
     @property
     def info(self) -> str:
-        """Return the topic of what the gateway is and runs (retained)."""
+        """Topic of what the gateway is and runs (retained)."""
         return f"{self.base}/info"
 
-    def state(self, asset: str, channel: str) -> str:
-        """Return the topic of a channel's latest state (retained)."""
-        return self.channel(asset, channel, "state")
-
-    def result(self, asset: str, channel: str) -> str:
-        """Return the topic of every window of a channel."""
-        return self.channel(asset, channel, "result")
-
-    def event(self, asset: str, channel: str) -> str:
-        """Return the topic of a channel's alarm transitions."""
-        return self.channel(asset, channel, "event")
-
-    def channel(self, asset: str, channel: str, kind: Kind) -> str:
-        """Return the topic of one kind of message of a channel."""
-        check_topic_level("asset", asset)
-        check_topic_level("channel", channel)
-        return f"{self.base}/{asset}/{channel}/{kind}"
+    def channel(self, key: ChannelKey, kind: Kind) -> str:
+        """Topic of one kind of message of a channel: every window, every change, or the latest state (retained)."""
+        key.check()
+        return f"{self.base}/{key.asset}/{key.channel}/{kind}"
 
 
-def seconds(stamp: str) -> float:
-    """Read a time stamp (see `fisher_edge.dsp.blocks.rfc3339`) back as seconds since 1970 UTC."""
-    return datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp()
+@dataclass(frozen=True)
+class Wire:
+    """A message as it is published."""
+
+    topic: str
+    payload: bytes
+    retain: bool
 
 
-def channel_message(
-    kind: Kind,
-    fields: Mapping[str, Any],
-    *,
-    gateway: str,
-    asset: str,
-    channel: str,
-    boot: int,
-    seq: int | None,
-) -> dict[str, Any]:
-    """Return the message of a result, an event or a state, without `replay`, which is set when it is sent.
+def wire(row: Row, topics: Topics, *, replay: bool) -> Wire:
+    """Return the message of a row; DamagedRowError when its body cannot be decoded.
 
-    The identity (schema, names, boot, seq) goes before `fields` and wins over fields of the same name. NumPy values
-    become plain ones; NaN is a BadInputError that names the field.
+    A row that an earlier release wrote is a finished message, which is sent as it is with `replay` added. An empty body
+    stays empty: it clears the retained state of a channel that is no longer configured.
     """
-    header = {
-        "schema": f"fisher-edge/{kind}/1",
-        "gateway": gateway,
-        "asset": asset,
-        "channel": channel,
-        "boot": boot,
-        "seq": seq,
+    try:
+        return Wire(topics.channel(row.key, row.kind), _payload(row, topics, replay=replay), row.kind == "state")
+    except BadInputError as error:
+        raise DamagedRowError(f"the {row.kind} cannot be published: {error}") from error
+
+
+def result_message(
+    result: Result, *, gateway: str | None, key: ChannelKey, boot: int | None, seq: int, replay: bool
+) -> dict[str, Any]:
+    """Return the message of one window; a number that is not finite is a BadInputError that names the field.
+
+    Without gateway and boot it is that of a recording which is scored.
+    """
+    found = result.judgement
+    reason = result.reason or found.distrust or found.unjudged
+    fields = {
+        "time": rfc3339(found.time_s),
+        "window_s": found.window_s,
+        "rate_hz": _rate(found.rate_hz),
+        "unit": result.unit,
+        "state": result.state.value,
+        **({} if reason is None else {"reason": reason}),
+        "skipped": result.skipped,
+        "operating_state": found.operating_state,
+        **_distance(found),
+        "warning_threshold": found.warning_threshold,
+        **_evidence(found),
+        "features": asdict(found.measures) if found.measures else {},
+        "baseline": asdict(found.baseline) if found.baseline else None,
+        "model": asdict(found.model),
+        "latency_ms": found.latency_ms,
     }
-    own = {name: value for name, value in fields.items() if name not in header and name != "replay"}
-    return {**header, **_plain(own, kind)}
+    return _complete("result", fields, gateway=gateway, key=key, boot=boot, seq=seq, replay=replay)
+
+
+def event_message(
+    change: Change, *, gateway: str, key: ChannelKey, boot: int, seq: int, replay: bool
+) -> dict[str, Any]:
+    """Return the message of a change of state, with the judgement that led to it, if one did."""
+    found = change.judgement
+    fields: dict[str, Any] = {
+        "time": rfc3339(change.time_s),
+        "before": change.before.value,
+        "after": change.after.value,
+        "reason": change.reason,
+    }
+    if found is not None:
+        fields |= {"operating_state": found.operating_state, **_distance(found), **_evidence(found)}
+    return _complete("event", fields, gateway=gateway, key=key, boot=boot, seq=seq, replay=replay)
+
+
+def state_message(
+    standing: Standing, *, gateway: str, key: ChannelKey, boot: int, seq: int | None, replay: bool
+) -> dict[str, Any]:
+    """Return the message of the latest state of a channel; `seq` is that of the result behind it."""
+    found = standing.judgement
+    fields: dict[str, Any] = {
+        "time": rfc3339(standing.time_s),
+        "state": standing.state.value,
+        "since": rfc3339(standing.since_s),
+        **({} if standing.reason is None else {"reason": standing.reason}),
+        "unit": standing.unit,
+        "gaps": standing.gaps,
+        "dropped": standing.dropped,
+        "real_rate_hz": standing.real_rate_hz,
+    }
+    if found is not None:
+        fields |= {**_distance(found), "level": _level(found.level)}
+    return _complete("state", fields, gateway=gateway, key=key, boot=boot, seq=seq, replay=replay)
 
 
 def info_message(fields: Mapping[str, Any], *, gateway: str) -> dict[str, Any]:
     """Return the message that says what the gateway is and runs."""
     header = {"schema": "fisher-edge/info/1", "gateway": gateway}
-    return {**header, **_plain({name: fields[name] for name in fields if name not in header}, "info")}
+    return {**header, **plain({name: fields[name] for name in fields if name not in header}, "info")}
 
 
 def encode(message: Mapping[str, Any]) -> bytes:
-    """Write a message as compact UTF-8 JSON; NaN and infinity have no JSON form and are a BadInputError."""
+    """Write a message as compact UTF-8 JSON."""
+    text = json.dumps(message, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode("utf-8", "replace")
+
+
+def rfc3339(time_s: float) -> str:
+    """Write seconds since 1970 UTC as RFC 3339 with milliseconds: 2026-01-31T09:30:00.250Z."""
     try:
-        text = json.dumps(message, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    except ValueError as error:
-        raise BadInputError(f"a message holds a number without a JSON form ({error}); write null instead") from error
-    return text.encode()
+        moment = datetime.fromtimestamp(time_s, timezone.utc)
+    except (ValueError, OverflowError, OSError) as error:
+        raise BadInputError(f"{time_s} is not a time in seconds since 1970-01-01 UTC ({error})") from error
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def with_replay(payload: bytes, *, replay: bool) -> bytes:
-    """Add the field `replay` to an encoded message."""
-    return payload[:-1] + (b',"replay":true}' if replay else b',"replay":false}')
+def seconds(stamp: str) -> float:
+    """Read a time stamp as `rfc3339` writes it."""
+    return datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp()
 
 
-def _plain(value: Any, path: str) -> Any:
-    """Return a value as JSON knows it; `path` names it in an error."""
-    if isinstance(value, (np.ndarray, np.generic)):
-        value = value.tolist()
-    if isinstance(value, Mapping):
-        return {name: _plain(item, f"{path}.{name}") for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item, f"{path}[{index}]") for index, item in enumerate(value)]
-    if isinstance(value, float) and not math.isfinite(value):
-        raise BadInputError(f"{path} is {value}, which has no JSON form; write null (None) instead")
-    return value
+def _payload(row: Row, topics: Topics, *, replay: bool) -> bytes:
+    """Return what is published of a row."""
+    if not row.body:
+        return b""
+    if row.dialect != MESSAGE:
+        return encode(_message(row, decode(row.kind, row.body), gateway=topics.gateway, replay=replay))
+    if not (row.body.startswith(b"{") and row.body.endswith(b"}")):
+        raise DamagedRowError(f"the {row.kind} of an earlier release is not a message")
+    return row.body[:-1] + (b',"replay":true}' if replay else b',"replay":false}')
+
+
+def _message(row: Row, value: Result | Change | Standing, *, gateway: str, replay: bool) -> dict[str, Any]:
+    """Return the message of a value."""
+    if isinstance(value, Standing):
+        return state_message(value, gateway=gateway, key=row.key, boot=row.boot, seq=row.seq, replay=replay)
+    seq = row.seq or 0
+    if isinstance(value, Change):
+        return event_message(value, gateway=gateway, key=row.key, boot=row.boot, seq=seq, replay=replay)
+    return result_message(value, gateway=gateway, key=row.key, boot=row.boot, seq=seq, replay=replay)
+
+
+def _complete(
+    kind: Kind,
+    fields: dict[str, Any],
+    *,
+    gateway: str | None,
+    key: ChannelKey,
+    boot: int | None,
+    seq: int | None,
+    replay: bool,
+) -> dict[str, Any]:
+    """Put the identity before the fields of a message and round its numbers."""
+    return {
+        "schema": f"fisher-edge/{kind}/1",
+        "gateway": gateway,
+        "asset": key.asset,
+        "channel": key.channel,
+        "boot": boot,
+        "seq": seq,
+        **plain(fields, kind),
+        "replay": replay,
+    }
+
+
+def _distance(found: Judgement) -> dict[str, Any]:
+    """Return how far a window is from normal."""
+    return {
+        "distance": found.distance,
+        "threshold": found.threshold,
+        "ratio": found.ratio,
+        "p_value": found.p_value,
+    }
+
+
+def _evidence(found: Judgement) -> dict[str, Any]:
+    """Return what a window resembles, and in what it differs."""
+    return {
+        "bands": [asdict(band) for band in found.bands],
+        "nearest": _nearest(found.nearest),
+        "fault": asdict(found.fault) if found.fault else None,
+        "level": _level(found.level),
+        "views": [asdict(view) for view in found.views],
+    }
+
+
+def _nearest(nearest: Nearest | None) -> dict[str, Any] | None:
+    """Return which enrolled window is nearest, and when it was recorded."""
+    if nearest is None:
+        return None
+    return {
+        "baseline": nearest.version,
+        "recording": nearest.recording,
+        "offset_s": nearest.offset_s,
+        "time": None if nearest.time_s is None else rfc3339(nearest.time_s),
+    }
+
+
+def _level(level: Level | None) -> dict[str, Any] | None:
+    """Return the level of a window; without a baseline there is nothing to compare it with."""
+    if level is None:
+        return None
+    if level.deviation is None:
+        return {"log_rms": level.log_rms}
+    return {
+        "log_rms": level.log_rms,
+        "z": level.z,
+        "deviation": level.deviation,
+        "threshold": level.threshold,
+        "warning_threshold": level.warning_threshold,
+        "ratio": level.ratio,
+    }
+
+
+def _rate(rate_hz: float) -> float:
+    """Return a rate as an integer when it is one: 48000, not 48000.0."""
+    return int(rate_hz) if float(rate_hz).is_integer() else rate_hz

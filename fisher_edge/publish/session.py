@@ -17,17 +17,21 @@ from fisher_edge.errors import BrokerError
 from fisher_edge.publish.address import BrokerAddress
 from fisher_edge.publish.message import OFFLINE
 
-__all__ = ["CredentialsRefusedError", "Session", "check_broker"]
+__all__ = ["ConnectionClosedError", "CredentialsRefusedError", "Session", "check_broker"]
 
 KEEPALIVE_S = 30
+# Time for the TCP connection and the TLS handshake, and again for the broker's answer to CONNECT.
 CONNECT_S = 5.0
-"""Time for the TCP connection and the TLS handshake, and again for the broker's answer to CONNECT."""
 
 LOGIN_REFUSED = {"Bad user name or password", "Not authorized"}
 
 
 class CredentialsRefusedError(BrokerError):
     """The broker answered and does not let us in: trying again soon is of no use."""
+
+
+class ConnectionClosedError(BrokerError):
+    """The broker or the network closed a connection that the broker had accepted."""
 
 
 class Session:
@@ -49,7 +53,7 @@ class Session:
         try:
             self._client.connect_timeout = timeout_s
             self._client.connect(self.address.host, self.address.port, KEEPALIVE_S)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # UnicodeError: a host name that cannot be one
             raise BrokerError(_why_not_connected(self.address, error, timeout_s)) from error
         self._without_delay()
         deadline_s = time.monotonic() + timeout_s
@@ -68,7 +72,7 @@ class Session:
         """Send a message with QoS 1 and return the number that `run` gives back when the broker has it."""
         info = self._client.publish(topic, payload, qos=1, retain=retain)
         if info.rc != MQTT_ERR_SUCCESS:
-            raise BrokerError(self._why_lost())
+            raise self._lost()
         return info.mid
 
     def run(self, timeout_s: float) -> list[int]:
@@ -76,7 +80,7 @@ class Session:
         code = self._client.loop(timeout_s)
         acknowledged, self._acknowledged = self._acknowledged, []
         if code != MQTT_ERR_SUCCESS and not acknowledged:  # else the next call finds the connection closed
-            raise BrokerError(self._why_lost())
+            raise self._lost()
         return acknowledged
 
     def disconnect(self) -> None:
@@ -132,11 +136,11 @@ class Session:
             )
         raise BrokerError(f"{self.address} refused the connection ({reason.lower()})")
 
-    def _why_lost(self) -> str:
+    def _lost(self) -> BrokerError:
         """Say how the connection ended."""
         if self._loss == "Keep alive timeout":
-            return f"{self.address} has fallen silent: no answer to a ping in {KEEPALIVE_S} s"
-        return f"connection to {self.address} lost: the broker or the network closed it"
+            return BrokerError(f"{self.address} has fallen silent: no answer to a ping in {KEEPALIVE_S} s")
+        return ConnectionClosedError(f"connection to {self.address} lost: the broker or the network closed it")
 
     def _on_connect(self, _client: Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
         self._answer = reason
@@ -170,9 +174,11 @@ def check_broker(address: BrokerAddress, client_id: str, timeout_s: float = CONN
         session.close()
 
 
-def _why_not_connected(address: BrokerAddress, error: OSError, timeout_s: float) -> str:
+def _why_not_connected(address: BrokerAddress, error: OSError | UnicodeError, timeout_s: float) -> str:
     """Say why there is no connection, and what to look at."""
     match error:
+        case UnicodeError():
+            text = f"the host of {address} is not a host name ({error}); correct the URL"
         case ConnectionRefusedError():
             text = f"connection refused by {address}: is the broker running?"
         case socket.gaierror():
@@ -184,5 +190,5 @@ def _why_not_connected(address: BrokerAddress, error: OSError, timeout_s: float)
         case ssl.SSLError():
             text = f"TLS with {address} failed ({error.reason or error}): does this port use TLS?"
         case _:
-            text = f"cannot connect to {address} ({error.strerror or error}): is the network up?"
+            text = f"cannot connect to {address} ({getattr(error, 'strerror', None) or error}): is the network up?"
     return text

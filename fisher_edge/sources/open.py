@@ -1,82 +1,34 @@
-"""From a source in the configuration to the object that yields its blocks.
+"""From a source in the configuration to the object that yields its blocks. See `open_source`."""
 
-A package brings a type of source of its own through the entry-point group `fisher_edge.sources`: the name is the
-type, the object a function with annotated keyword parameters (the keys of the table, and `scale` of the channel) that
-returns a `Source` and opens nothing yet. The extra of the entry point is what its imports need.
-"""
+import time
+from collections.abc import Callable
+from pathlib import Path
 
-import threading
-from collections.abc import Iterator
-from importlib.metadata import entry_points
-from typing import Any, Protocol
+from fisher_edge.config import ChannelConfig
+from fisher_edge.config.errors import joined
+from fisher_edge.config.load import source_mistakes
+from fisher_edge.config.plugins import checked_keys, source_function
+from fisher_edge.errors import FisherEdgeError, UsageError
+from fisher_edge.sources.source import Source, SourceContext
 
-from pydantic import ConfigDict, ValidationError, validate_call
-
-from fisher_edge.config import SOURCES_GROUP, ChannelConfig, PluginSourceConfig
-from fisher_edge.dsp.blocks import Block
-from fisher_edge.errors import MissingExtraError, UsageError
-from fisher_edge.sources.recording import RecordingSource
-
-__all__ = ["Source", "open_source"]
+__all__ = ["open_source"]
 
 
-class Source(Protocol):
-    """Yields the blocks of one channel."""
+def open_source(
+    config: ChannelConfig, base_dir: Path | None = None, *, clock: Callable[[], float] = time.time
+) -> Source:
+    """Return the source of a channel, which opens nothing before it is entered; its paths count from `base_dir`.
 
-    @property
-    def patient(self) -> bool:
-        """Whether the source can wait for its consumer; a live sensor cannot."""
-        ...
-
-    def blocks(self, stop: threading.Event) -> Iterator[Block]:
-        """Yield blocks until the source ends or `stop` is set."""
-        ...
-
-
-def open_source(channel: ChannelConfig) -> Source:
-    """Return the source of a channel; nothing is opened before the first block is asked for.
-
-    Raises UsageError for wrong keys of a source of another package, MissingExtraError when that needs more packages.
+    Raises UsageError for wrong keys, MissingExtraError when its type needs more packages.
     """
-    source = channel.source
-    if isinstance(source, PluginSourceConfig):
-        return _open_plugin(source, channel)
-    return RecordingSource(
-        files=source.files,
-        rate_hz=source.rate_hz,
-        channel=source.channel,
-        scale=channel.scale,
-        speed=source.speed,
-        loop=source.loop,
-    )
-
-
-def _open_plugin(config: PluginSourceConfig, channel: ChannelConfig) -> Source:
-    """Call the function of an entry point with the keys of the table, each checked against its annotation."""
-    where = f"source of channel {channel.asset}/{channel.name}"
-    (entry, *_) = entry_points(group=SOURCES_GROUP, name=config.type)
+    where = f"source of channel {config.key}"
+    table = {"type": config.source.type, **config.source.options}
+    if mistakes := source_mistakes(table):
+        raise UsageError(f"{where}: {joined(mistakes)}")
+    context = SourceContext(config.key, base_dir or Path(), config.unit, config.scale, clock)
+    function = source_function(config.source.type)
     try:
-        function = entry.load()
-    except ModuleNotFoundError as error:
-        if entry.extras:
-            raise MissingExtraError(str(error.name), entry.extras[0]) from error
-        raise UsageError(f"{where}: type {config.type!r} needs the package {error.name}; install it") from error
-    checked = validate_call(config=ConfigDict(allow_inf_nan=False))(function)
-    try:
-        opened: Source = checked(**config.options, scale=channel.scale)
-    except ValidationError as error:
-        known = sorted(set(function.__annotations__) - {"return", "scale"})
-        raise UsageError(f"{where}: {_mistake(error.errors()[0], known)}") from error
-    except UsageError as error:
+        source: Source = function(context, **checked_keys(function, config.source.options))
+    except FisherEdgeError as error:
         raise UsageError(f"{where}: {error}") from error
-    return opened
-
-
-def _mistake(mistake: Any, known: list[str]) -> str:
-    """Say in one line which key is wrong and what it may be."""
-    key = ".".join(str(part) for part in mistake["loc"])
-    if mistake["type"] == "unexpected_keyword_argument":
-        return f"unknown key {key!r}; known keys: {', '.join(known)}"
-    if mistake["type"] == "missing_keyword_only_argument":
-        return f"{key} is missing; add it"
-    return f"{key} = {mistake['input']!r}: {mistake['msg'].lower()}"
+    return source

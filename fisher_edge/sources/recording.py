@@ -1,4 +1,4 @@
-"""Recordings as a source: WAV, FLAC and other sound files, and NumPy arrays.
+"""Recordings: WAV, FLAC and other sound files, and NumPy arrays.
 
 `read_recording` checks one file, which is then read block by block; `RecordingSource` replays files as a sensor would
 deliver them.
@@ -8,101 +8,218 @@ import json
 import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 import soundfile
+from pydantic import Field
 
-from fisher_edge.dsp.blocks import Block, FloatArray
+from fisher_edge.dsp.blocks import Block, FloatArray, Rate, as_rate, rate_text
 from fisher_edge.errors import BadInputError
+from fisher_edge.sources.recorded import recorded_s
+from fisher_edge.sources.source import SourceContext
 
-__all__ = ["Recording", "RecordingSource", "read_recording"]
+__all__ = ["Recording", "RecordingSource", "open_recording", "read_recording"]
 
+# Peak of a recording in its unit: its spectra stay far from the limits of float32.
 SMALLEST, LARGEST = 1e-20, 1e20
-"""Peak of a recording in its unit: its spectra stay far from the limits of float32."""
 BLOCK_S = 0.1
+# Read at a time when nobody asks for more or less: memory does not grow with the length of a recording.
 BLOCK_SAMPLES = 1 << 16
-"""Read at a time when nobody asks for more or less: memory does not grow with the length of a recording."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Recording:
-    """One channel of a file, at `rate_hz`: it is read anew, block by block, whenever somebody asks for its samples."""
+    """One channel of a file, at `rate_hz`: every call of `blocks` reads the file again.
+
+    `length` is the number of samples, `recorded_s` the time of the first one where the file says it (seconds since
+    1970-01-01 UTC).
+    """
 
     path: Path
-    held: FloatArray | None
-    """The samples (n,) where they are in memory; None: they are in the file."""
-    rate_hz: int
+    rate_hz: Rate
     channel: int = 0
     scale: float = 1.0
-    frames: int = 0
-    """Samples in the file, once they are counted."""
-
-    @property
-    def length(self) -> int:
-        """Number of samples."""
-        return self.frames if self.held is None else len(self.held)
+    length: int = 0
+    recorded_s: float | None = None
 
     @property
     def samples(self) -> FloatArray:
         """All samples (n,) at once, for recordings that are known to be short."""
-        return np.concatenate(list(self.blocks())) if self.held is None else self.held
+        return np.concatenate(list(self.blocks()))
 
     def blocks(self, step: int = BLOCK_SAMPLES) -> Iterator[FloatArray]:
         """Yield all samples in order, times the scale, in arrays of `step` (the last one is shorter).
 
         Raises BadInputError when the file is damaged or is no longer as long as it was.
         """
-        if self.held is not None:
-            yield from (self.held[first : first + step] for first in range(0, len(self.held), step))
-            return
         read = 0
         for block in (_npy_blocks if _is_npy(self.path) else _sound_blocks)(self.path, self.channel, step):
             with np.errstate(over="ignore"):  # what does not fit becomes infinite, which is refused
                 samples = block.astype(np.float32) * np.float32(self.scale)
             read += len(samples)
             yield samples
-        if self.frames and read != self.frames:
+        if self.length and read != self.length:
             raise BadInputError(
-                f"{self.path} had {self.frames} samples and has {read} now; read it when it is complete"
+                f"{self.path} had {self.length} samples and has {read} now; read it when it is complete"
             )
 
 
 def read_recording(
-    path: Path, *, rate_hz: int | None = None, channel: int | None = None, scale: float = 1.0
+    path: Path,
+    *,
+    rate_hz: float | str | Fraction | None = None,
+    channel: int | None = None,
+    scale: float = 1.0,
 ) -> Recording:
     """Open one channel of a recording, and read it once to check every sample.
 
-    `rate_hz` is needed for .npy files, which carry none, and must agree with the file's own otherwise;
-    `channel` counts from 0 and is needed when there are several. A file that `fisher-edge bridge record` wrote says
-    what its full scale is: its samples are in the unit of the sensor. Raises BadInputError with one line.
+    `rate_hz` is needed for .npy files, which carry none, and must agree with the file's own otherwise; `channel` counts
+    from 0 and is needed when there are several. A file that `fisher-edge bridge record` wrote says what its full scale
+    is: its samples are in the unit of the sensor. Raises BadInputError with one line.
     """
-    if not path.is_file():
-        raise BadInputError(f"no file at {path}; check the path")
-    if path.stat().st_size == 0:
-        raise BadInputError(f"{path} is empty; record it again")
-    frames, channels, rate = (_open_npy if _is_npy(path) else _open_sound)(path, rate_hz)
-    _check_channel(path, frames, channels, channel)
-    scale *= 1.0 if _is_npy(path) else _full_scale(path)
-    unscaled = Recording(path, None, rate, channel or 0)
+    recording = _opened(path, rate_hz, channel, scale)
+    unscaled = replace(recording, scale=1.0)
     read, bad, largest = 0, 0, 0.0
     for samples in unscaled.blocks():
         read += len(samples)
         bad += len(samples) - int(np.count_nonzero(np.isfinite(samples)))
-        largest = max(largest, float(np.abs(samples).max()) * scale)
+        largest = max(largest, float(np.abs(samples).max()) * abs(recording.scale))
     if bad:
-        raise BadInputError(f"{path} holds {bad} samples that are not finite (NaN or Inf); mend or cut the recording")
+        raise BadInputError(
+            f"{path} holds {bad} samples that are not finite (NaN or Inf); correct or cut the recording"
+        )
     if largest and not SMALLEST < largest < LARGEST:
         raise BadInputError(
-            f"{path} has a peak of {largest:g} (scale {scale:g}), outside {SMALLEST:g} to {LARGEST:g} where single "
-            "precision can tell signals apart; mend the scale"
+            f"{path} has a peak of {largest:g} (scale {recording.scale:g}), outside {SMALLEST:g} to {LARGEST:g} where "
+            "single precision can tell signals apart; correct the scale"
         )
-    return replace(unscaled, scale=scale, frames=read)
+    return replace(recording, length=read)
+
+
+@dataclass
+class RecordingSource:
+    """Replays recordings, one after the other: `speed` 1 as fast as recorded, 10 ten times, 0 without waiting.
+
+    Time stamps start at the clock of the context and advance with the samples. From one file to the next the sample
+    index jumps by one, which marks a gap: windows never span two files. Samples are checked while they are played.
+    Opened again after a failure, the source tries a file that could not be opened once more, and goes on behind one
+    that was damaged further in: nothing is played twice.
+    """
+
+    context: SourceContext
+    files: tuple[Path, ...]
+    rate_hz: Rate | None = None
+    channel: int | None = None
+    speed: float = 1.0
+    loop: bool = False
+    block_s: float = BLOCK_S
+    # Files of this round that have been opened.
+    _played: int = field(default=0, init=False, repr=False)
+    _playing: Generator[Block, None, None] | None = field(default=None, init=False, repr=False)
+
+    @property
+    def finite(self) -> bool:
+        """Whether the source may end."""
+        return not self.loop
+
+    @property
+    def patient(self) -> bool:
+        """Whether blocks may wait for whoever takes them: at speed 0 nothing is lost."""
+        return self.speed == 0
+
+    def __enter__(self) -> "RecordingSource":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file that is being played."""
+        if self._playing is not None:
+            self._playing.close()
+
+    def blocks(self, stop: threading.Event) -> Iterator[Block]:
+        """Yield blocks until the recordings end (never, with `loop`) or `stop` is set.
+
+        Raises BadInputError for a file that cannot be read.
+        """
+        self._playing = self._play(stop)
+        return self._playing
+
+    def _play(self, stop: threading.Event) -> Generator[Block, None, None]:
+        start_s, began_s = self.context.clock(), time.monotonic()
+        played_s, index = 0.0, 0
+        while True:
+            for path in self.files[self._played :]:
+                recording = _opened(path, self.rate_hz, self.channel, self.context.scale)
+                self._played += 1
+                for samples in recording.blocks(max(1, round(self.block_s * recording.rate_hz))):
+                    _check_finite(path, samples)
+                    block = Block(samples, recording.rate_hz, index, start_s + played_s)
+                    index += len(samples)
+                    played_s += len(samples) / float(recording.rate_hz)
+                    due_s = began_s + played_s / self.speed if self.speed else began_s
+                    if stop.wait(max(0.0, due_s - time.monotonic())):
+                        return
+                    yield block
+                index += 1
+            self._played = 0
+            if not self.loop:
+                return
+
+
+def open_recording(
+    context: SourceContext,
+    *,
+    files: Annotated[
+        tuple[Path, ...],
+        Field(min_length=1, description="Files that are played one after the other: WAV, FLAC, OGG or .npy."),
+    ],
+    rate_hz: Annotated[float | None, Field(gt=0, description="Sampling rate in Hz; only .npy files need it.")] = None,
+    channel: Annotated[
+        int | None, Field(ge=0, description="Channel of the files, from 0; needed when there are several.")
+    ] = None,
+    speed: Annotated[
+        float, Field(ge=0, description="1 is as fast as recorded, 10 ten times as fast, 0 without waiting.")
+    ] = 1.0,
+    loop: Annotated[bool, Field(description="Whether the files are played again and again.")] = False,
+) -> RecordingSource:
+    """Open the source `{ type = "recording", files = ["healthy.flac"], speed = 1.0, loop = true }`."""
+    paths = tuple(context.base_dir / file for file in files)
+    return RecordingSource(context, paths, None if rate_hz is None else as_rate(rate_hz), channel, speed, loop)
+
+
+def _opened(path: Path, rate_hz: float | str | Fraction | None, channel: int | None, scale: float) -> Recording:
+    """Open one channel of a file whose samples nobody has checked or counted yet."""
+    given = None if rate_hz is None else as_rate(rate_hz)
+    if not path.is_file():
+        raise BadInputError(f"no file at {path}; check the path")
+    if path.stat().st_size == 0:
+        raise BadInputError(f"{path} is empty; record it again")
+    if _is_npy(path):
+        frames, channels, rate = _open_npy(path, given)
+        _check_channel(path, frames, channels, channel)
+        return Recording(path, rate, channel or 0, scale)
+    with _refusing(path), soundfile.SoundFile(path) as sound:
+        frames, channels, header_hz = sound.frames, sound.channels, int(sound.samplerate)
+        facts, date = _facts(sound.comment), sound.date
+    _check_channel(path, frames, channels, channel)
+    rate, scale = _rate(path, header_hz, facts, given), scale * _full_scale(path, facts)
+    with _refusing(path):
+        time_s = recorded_s(path, facts, date)
+    return Recording(path, rate, channel or 0, scale, recorded_s=time_s)
+
+
+def _check_finite(path: Path, samples: FloatArray) -> None:
+    """Refuse samples whose spectrum single precision cannot hold."""
+    if not np.abs(samples).max() < LARGEST:  # so that NaN is refused as well
+        raise BadInputError(
+            f"{path} holds samples that are not finite (NaN or Inf) or beyond {LARGEST:g}; correct or cut the recording"
+        )
 
 
 def _is_npy(path: Path) -> bool:
@@ -110,7 +227,7 @@ def _is_npy(path: Path) -> bool:
     return path.suffix.lower() == ".npy"
 
 
-def _open_npy(path: Path, rate_hz: int | None) -> tuple[int, int, int]:
+def _open_npy(path: Path, rate_hz: Rate | None) -> tuple[int, int, Rate]:
     """Return the samples and channels of an array file, and the rate given by the caller."""
     if rate_hz is None:
         raise BadInputError(f"{path} carries no sampling rate; give it with --rate-hz (rate_hz in a config)")
@@ -136,29 +253,44 @@ def _npy_blocks(path: Path, channel: int, step: int) -> Iterator[npt.NDArray[Any
             yield np.fromfile(file, array.dtype, width * min(step, frames - done))[first::width]
 
 
-def _full_scale(path: Path) -> float:
-    """Return what 1.0 of a sound file stands for: what its comment says when we wrote it, else 1."""
-    with _refusing(path), soundfile.SoundFile(path) as sound:
-        comment = sound.comment
+def _facts(comment: str) -> dict[str, Any]:
+    """Return what `fisher-edge bridge record` wrote into the comment of a file; nothing for anybody else's comment."""
     try:
         facts = json.loads(comment)["fisher-edge"]
-    except (ValueError, KeyError, TypeError):  # the comment of somebody else
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def _full_scale(path: Path, facts: dict[str, Any]) -> float:
+    """Return what 1.0 of a sound file stands for."""
+    if not facts:
         return 1.0
-    full_scale = facts.get("full_scale") if isinstance(facts, dict) else None
+    full_scale = facts.get("full_scale")
     if not isinstance(full_scale, int | float) or not math.isfinite(full_scale) or full_scale == 0:
         raise BadInputError(
-            f"{path}: its comment gives full_scale = {full_scale!r}, which is no scale; record it again"
+            f"{path}: its comment gives full_scale = {full_scale!r:.60}, which is no scale; record it again"
         )
     return float(full_scale)
 
 
-def _open_sound(path: Path, rate_hz: int | None) -> tuple[int, int, int]:
-    """Return the samples, the channels and the rate of a sound file."""
-    with _refusing(path), soundfile.SoundFile(path) as sound:
-        frames, channels, rate = sound.frames, sound.channels, int(sound.samplerate)
-    if rate_hz is not None and rate_hz != rate:
-        raise BadInputError(f"{path} says {rate} Hz but rate_hz={rate_hz} was given; leave the rate out")
-    return frames, channels, rate
+def _rate(path: Path, header_hz: int, facts: dict[str, Any], given: Rate | None) -> Rate:
+    """Return the rate of a sound file. Its header holds whole Hz: what was rounded there may be known better.
+
+    A comment that does not fit the header is that of a file that was resampled, and does not count.
+    """
+    stated = facts.get("rate_hz")
+    try:
+        own = as_rate(stated) if isinstance(stated, int | float | str) else header_hz
+    except BadInputError:
+        own = header_hz
+    if abs(float(own) - header_hz) > 0.5:
+        own = header_hz
+    if given is None or given == own:
+        return own
+    if own == header_hz and abs(float(given) - header_hz) <= 0.5:
+        return given
+    raise BadInputError(f"{path} says {rate_text(own)} Hz but rate_hz={rate_text(given)} was given; leave the rate out")
 
 
 def _sound_blocks(path: Path, channel: int, step: int) -> Iterator[FloatArray]:
@@ -198,53 +330,3 @@ def _check_channel(path: Path, frames: int, channels: int, channel: int | None) 
 def _one_line(error: BaseException) -> str:
     """Text of an error of a library, whose lines and full stops would break ours."""
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
-
-
-@dataclass
-class RecordingSource:
-    """Replays recordings, one after the other: `speed` 1 as fast as recorded, 10 ten times, 0 without waiting.
-
-    From one file to the next the sample index jumps by one, which marks a gap: windows never span two files.
-    Time stamps start now and advance with the samples. After a file that cannot be read the source goes on with that
-    file, so that none before it is played twice.
-    """
-
-    files: tuple[Path, ...]
-    rate_hz: int | None = None
-    channel: int | None = None
-    scale: float = 1.0
-    speed: float = 1.0
-    loop: bool = False
-    block_s: float = BLOCK_S
-    _played: int = field(default=0, init=False, repr=False)
-    """Files of this round that are done."""
-
-    @property
-    def patient(self) -> bool:
-        """Whether blocks may wait for whoever takes them: at speed 0 nothing is lost."""
-        return self.speed == 0
-
-    def blocks(self, stop: threading.Event) -> Iterator[Block]:
-        """Yield blocks until the recordings end (never, with `loop`) or `stop` is set."""
-        start_s, played_s, index = time.time(), 0.0, 0
-        clock = time.monotonic()
-        while True:
-            for path in self.files[self._played :]:
-                recording = read_recording(path, rate_hz=self.rate_hz, channel=self.channel, scale=self.scale)
-                step = max(1, round(self.block_s * recording.rate_hz))
-                for samples in recording.blocks(step):
-                    yield Block(samples, recording.rate_hz, index, start_s + played_s)
-                    index += len(samples)
-                    played_s += len(samples) / recording.rate_hz
-                    if self._wait(stop, clock, played_s):
-                        return
-                index += 1
-                self._played += 1
-            self._played = 0
-            if not self.loop:
-                return
-
-    def _wait(self, stop: threading.Event, clock: float, played_s: float) -> bool:
-        """Wait until a sensor would have delivered so many seconds; True when asked to stop."""
-        due = clock + played_s / self.speed if self.speed > 0 else clock
-        return stop.wait(max(0.0, due - time.monotonic()))

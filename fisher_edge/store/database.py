@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from fisher_edge.errors import DamagedStateError, DiskFullError, StateError
-from fisher_edge.store.schema import VERSION, migrate
+from fisher_edge.store.migration import VERSION, migrate
+from fisher_edge.store.schema import PAGE_BYTES
 
 __all__ = ["DATABASE_NAME", "Database", "explained", "free_bytes", "make_private", "only_daemon"]
 
@@ -24,12 +25,17 @@ DATABASE_NAME = "fisher-edge.sqlite3"
 LOCK_NAME = "daemon.lock"
 UNCLEAN_NAME = "running"
 RESERVE_NAME = "reserve"
-# Room that is given up when the disk is full, so that delivered rows can still be deleted.
-RESERVE_BYTES = 2 << 20
 BUSY_SECONDS = 5.0
-# The write-ahead log is cut back to this size after each checkpoint.
-WAL_BYTES = 4 << 20
-PAGE_BYTES = 4096
+# The write-ahead log is emptied into the database when it has so many pages, and is cut back to this size then.
+WAL_PAGES = 200
+WAL_BYTES = 1 << 20
+# Room that is given up when the disk is full: what the log holds then fits into the database.
+RESERVE_BYTES = 3 << 19
+# Below this the disk counts as nearly full: the log needs as much to grow.
+SPARE_BYTES = 1 << 20
+# Free pages that stay in the file; more are given back to the disk, so many at a time.
+FREE_PAGES = 256
+SHRINK_PAGES = 256
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +53,12 @@ class Database:
         self.path = self.state_dir / DATABASE_NAME
         if not create and not self.path.exists():
             raise StateError(f"nothing is enrolled in {state_dir}: no {DATABASE_NAME} there; check --state-dir")
-        self.connection = _open(self.state_dir, self.path, set_aside=set_aside, check=check)
+        try:
+            self.connection = _open(self.state_dir, self.path, set_aside=set_aside, check=check)
+        except DiskFullError:
+            if not _give_up_reserve(self.state_dir):
+                raise
+            self.connection = _open(self.state_dir, self.path, set_aside=set_aside, check=check)
 
     def __enter__(self) -> "Database":
         return self
@@ -85,19 +96,38 @@ class Database:
         with explained(self.path):
             return self.connection.execute(sql, parameters).fetchall()
 
+    def room_bytes(self) -> int:
+        """Room for more rows: what is left on the disk, and the free pages of the file."""
+        return free_bytes(self.state_dir) + int(self.query("PRAGMA freelist_count")[0][0]) * PAGE_BYTES
+
+    def is_tight(self) -> bool:
+        """Whether the disk is nearly full: rows should take the place of others."""
+        return self.room_bytes() < SPARE_BYTES
+
+    def shrink(self) -> None:
+        """Give free pages of the file back to the disk when there are many, some at a time."""
+        free_pages = int(self.query("PRAGMA freelist_count")[0][0])
+        if free_pages >= FREE_PAGES + SHRINK_PAGES:
+            with explained(self.path):  # a statement frees one page a step, and only a script is run to its end
+                self.connection.executescript(f"PRAGMA incremental_vacuum({SHRINK_PAGES})")
+
     def keep_reserve(self) -> None:
         """Hold a little room on the disk that `give_up_reserve` can return, unless there is hardly any."""
         reserve = self.state_dir / RESERVE_NAME
-        if reserve.exists() or free_bytes(self.state_dir) < 2 * RESERVE_BYTES:
+        if reserve.exists() or free_bytes(self.state_dir) < RESERVE_BYTES + SPARE_BYTES:
             return
-        with _explained_file(reserve), reserve.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
+        try:
+            with reserve.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
+        except OSError:  # others were faster: there is no room to hold
+            reserve.unlink(missing_ok=True)
 
     def give_up_reserve(self) -> bool:
-        """Return the room that is held back, so that rows can be deleted on a full disk; tell whether there was any."""
-        reserve = self.state_dir / RESERVE_NAME
-        there = reserve.exists()
-        reserve.unlink(missing_ok=True)
+        """Return the room that is held back, and use it to empty the log; tell whether there was any."""
+        there = _give_up_reserve(self.state_dir)
+        if there:
+            log.warning("the disk of %s is full: make room on it", self.state_dir)
+            self.query("PRAGMA wal_checkpoint(PASSIVE)")
         return there
 
     def new_boot(self) -> int:
@@ -118,6 +148,8 @@ def only_daemon(state_dir: Path) -> Iterator[bool]:
     try:
         file = (state_dir / LOCK_NAME).open("ab")
     except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise _explanation(state_dir, error) from error
         raise StateError(
             f"cannot write into the state directory {state_dir}: {error.strerror}; correct its permissions or choose "
             "another"
@@ -159,6 +191,14 @@ def free_bytes(folder: Path) -> int:
     """Room that is left on the disk of a folder."""
     room = os.statvfs(folder)
     return room.f_bavail * room.f_frsize
+
+
+def _give_up_reserve(state_dir: Path) -> bool:
+    """Delete the file that holds room back; tell whether there was one."""
+    reserve = state_dir / RESERVE_NAME
+    there = reserve.exists()
+    reserve.unlink(missing_ok=True)
+    return there
 
 
 def _open(state_dir: Path, path: Path, *, set_aside: bool, check: bool) -> sqlite3.Connection:
@@ -218,9 +258,11 @@ def _connect(path: Path, *, check: bool) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
     try:
         path.chmod(0o640)
+        connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # has its effect before the first table only
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA foreign_keys = ON")
         if check and (found := connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
@@ -241,7 +283,10 @@ def _migrate(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA foreign_keys = OFF")
     if migrate(connection):
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        connection.execute("VACUUM")
+        try:
+            connection.execute("VACUUM")
+        except sqlite3.OperationalError as error:
+            log.warning("the database was brought up to date, but its file cannot shrink: %s", error)
     connection.execute("PRAGMA foreign_keys = ON")
 
 

@@ -1,17 +1,21 @@
-"""The tables of the gateway's database, and how databases of earlier releases are brought up to date.
+"""The tables of the gateway's database, version by version; the newest is the sum of all. Start at `SCHEMA_3`.
 
-Start at `migrate`. One table, one module: `baseline*` and `fusion` belong to `baselines.py`, `record` and
-`record_total` to `records.py`, `boot` to `database.py`.
+One table, one module: `baseline*` and `fusion` belong to `baselines.py`, `record`, `record_total`
+and `standing` to `records.py`, `boot` to `database.py`.
 """
 
-import json
-import sqlite3
-from fractions import Fraction
-from typing import Any
-
-import numpy as np
-
-__all__ = ["VERSION", "migrate"]
+__all__ = [
+    "DELIVERED",
+    "MESSAGE",
+    "NEUTRAL",
+    "PAGE_BYTES",
+    "SCHEMA_1",
+    "SCHEMA_2",
+    "SCHEMA_3",
+    "SET_ASIDE",
+    "WAITING",
+    "row_bytes",
+]
 
 SCHEMA_1 = """
 CREATE TABLE boot (
@@ -129,21 +133,24 @@ CREATE TABLE baseline_view (          -- the views of a baseline, in the order o
     held_out BLOB NOT NULL,           -- float64
     PRIMARY KEY (baseline, number)
 );
-CREATE TABLE record (                 -- results, events and states: first what waits for the broker, then the history
+CREATE TABLE record (                 -- results and events: first what waits for the broker, then the history
     id INTEGER PRIMARY KEY AUTOINCREMENT,
-    kind TEXT NOT NULL,               -- result, event or state
+    kind TEXT NOT NULL,               -- result or event
     status INTEGER NOT NULL,          -- 0 waits for the broker, 1 delivered, 2 set aside: the broker refuses it
     boot INTEGER NOT NULL,
-    seq INTEGER,                      -- counts per boot and kind, without gaps; a state has that of its result
+    seq INTEGER NOT NULL,             -- counts per boot and kind, without gaps
     asset TEXT NOT NULL,
     channel TEXT NOT NULL,
     time_s REAL NOT NULL,             -- of the samples
-    created_s REAL NOT NULL,          -- when it was written
-    dialect INTEGER NOT NULL,         -- 0 neutral (a dataclass of decision.judgement as JSON), 1 a finished message
+    created_s REAL NOT NULL,          -- when it was written, by the clock of the gateway
+    run_s REAL NOT NULL,              -- when it was written, by the clock of record_total
+    size INTEGER NOT NULL,            -- bytes it takes on disk, see row_bytes
+    dialect INTEGER NOT NULL,         -- 0 neutral (see store/body.py), 1 a finished message of an earlier release
     body BLOB NOT NULL,
     reason TEXT                       -- why it was set aside
 );
 CREATE INDEX record_waiting ON record (kind, id) WHERE status = 0;
+CREATE INDEX record_kept ON record (status, id) WHERE status <> 0;
 CREATE INDEX record_history ON record (asset, channel, kind, id);
 CREATE TABLE record_total (           -- one row: counting would be too slow
     waiting INTEGER NOT NULL DEFAULT 0,
@@ -152,175 +159,50 @@ CREATE TABLE record_total (           -- one row: counting would be too slow
     set_aside INTEGER NOT NULL DEFAULT 0,
     dropped_result INTEGER NOT NULL DEFAULT 0,
     dropped_event INTEGER NOT NULL DEFAULT 0,
-    dropped_state INTEGER NOT NULL DEFAULT 0
-)
+    standing_id INTEGER NOT NULL DEFAULT 0,     -- last id given to a row of standing
+    run_s REAL NOT NULL DEFAULT 0               -- seconds gateways have run on this database: a clock nobody sets
+);
+CREATE TABLE standing (               -- the latest state of each channel: what its retained topic says
+    asset TEXT NOT NULL,
+    channel TEXT NOT NULL,
+    id INTEGER NOT NULL,              -- new with every state
+    status INTEGER NOT NULL,          -- as in record
+    boot INTEGER NOT NULL,
+    seq INTEGER,                      -- of the result that led to it, NULL without one
+    run_s REAL NOT NULL,
+    dialect INTEGER NOT NULL,
+    body BLOB,                        -- NULL: an earlier release published a state, which is not known
+    reason TEXT,                      -- why it was set aside
+    judged INTEGER,                   -- id of the last event into normal, warning or alarm: kept whatever its age
+    PRIMARY KEY (asset, channel)
+);
+CREATE INDEX standing_waiting ON standing (id) WHERE status = 0
 """
 
-# Bytes of a row of `record` on disk beside its body: numbers, names and its entries in the indices (measured).
-ROW_BYTES = 160
-SIZE = f"length(body) + length(asset) + length(channel) + {ROW_BYTES}"
+# Status of a row of `record` or `standing`.
+WAITING, DELIVERED, SET_ASIDE = 0, 1, 2
+# Dialect of a body: a dataclass of `decision.judgement`, or a message as an earlier release published it.
+NEUTRAL, MESSAGE = 0, 1
+
+# Pages of the database: size, and room for rows in a page of a table.
+PAGE_BYTES = 4096
+PAGE_ROOM = PAGE_BYTES - 8
+# Largest row that a page holds whole, and the least that stays in the page of a larger one (SQLite's file format).
+LARGEST_WHOLE = PAGE_BYTES - 35
+LEAST_LOCAL = (PAGE_BYTES - 12) * 32 // 255 - 23
+# Numbers and header of a row of `record`, and its entries in the indices without names (measured).
+ROW_BYTES = 52
+INDEX_BYTES = 60
 
 
-def migrate(connection: sqlite3.Connection) -> bool:
-    """Bring a database up to date in one transaction (two programs may start at once); tell whether it was old."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        before: int = connection.execute("PRAGMA user_version").fetchone()[0]
-        version = before
-        for step in STEPS[version:]:
-            step(connection)
-            version += 1
-        connection.execute(f"PRAGMA user_version = {version}")
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-    return 0 < before < VERSION
-
-
-def _script(connection: sqlite3.Connection, script: str) -> None:
-    """Run statements inside the transaction under way, which `executescript` would end."""
-    statement = ""
-    for line in script.splitlines():
-        statement += line + "\n"
-        if sqlite3.complete_statement(statement):
-            connection.execute(statement)
-            statement = ""
-    if statement.strip():
-        connection.execute(statement)
-
-
-def _to_1(connection: sqlite3.Connection) -> None:
-    _script(connection, SCHEMA_1)
-
-
-def _to_2(connection: sqlite3.Connection) -> None:
-    _script(connection, SCHEMA_2)
-
-
-def _to_3(connection: sqlite3.Connection) -> None:
-    """Baselines become columns and arrays; outbox and events become records; finished messages stay as they are."""
-    _script(connection, SCHEMA_3)
-    rows = connection.execute(
-        "SELECT id, asset, channel, label, version, active, created_s, facts, vectors, times, views FROM baseline_2"
-    ).fetchall()
-    for row in rows:
-        try:
-            _typed_baseline(connection, *row)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise sqlite3.DatabaseError(f"baseline {row[0]} of {row[1]}/{row[2]} has no usable facts") from error
-    connection.execute("DROP TABLE baseline_2")
-    _move_events(connection)
-    connection.execute(
-        "INSERT INTO record (kind, status, boot, seq, asset, channel, time_s, created_s, dialect, body)"
-        " SELECT kind, 0, boot, seq, json_extract(CAST(payload AS TEXT), '$.asset'),"
-        " json_extract(CAST(payload AS TEXT), '$.channel'),"
-        " coalesce(CAST(strftime('%s', json_extract(CAST(payload AS TEXT), '$.time')) AS REAL), created_s),"
-        " created_s, 1, payload FROM outbox ORDER BY id"
-    )
-    connection.execute(
-        "INSERT INTO record_total (waiting, waiting_bytes, kept_bytes, dropped_result, dropped_event, dropped_state)"
-        " SELECT (SELECT count(*) FROM record WHERE status = 0),"
-        f" (SELECT coalesce(sum({SIZE}), 0) FROM record WHERE status = 0),"
-        f" (SELECT coalesce(sum({SIZE}), 0) FROM record WHERE status <> 0),"
-        " dropped_result, dropped_event, dropped_state FROM outbox_total"
-    )
-    connection.execute(
-        "UPDATE baseline SET after_record = (SELECT coalesce(max(id), 0) FROM record WHERE kind = 'event' AND"
-        " record.asset = baseline.asset AND record.channel = baseline.channel AND record.time_s <= baseline.created_s)"
-    )
-    for table in ("outbox", "outbox_total", "event"):
-        connection.execute(f"DROP TABLE {table}")
-
-
-def _move_events(connection: sqlite3.Connection) -> None:
-    """Keep the events that were delivered, as neutral rows without the judgement that led to them."""
-    rows = connection.execute(
-        "SELECT asset, channel, time_s, payload FROM event WHERE NOT EXISTS (SELECT 1 FROM outbox WHERE kind = 'event'"
-        " AND boot = json_extract(event.payload, '$.boot') AND seq = json_extract(event.payload, '$.seq')) ORDER BY id"
-    ).fetchall()
-    for asset, channel, time_s, payload in rows:
-        fields = json.loads(payload)
-        body = {name: fields[name] for name in ("before", "after", "reason")} | {"time_s": time_s, "judgement": None}
-        connection.execute(
-            "INSERT INTO record (kind, status, boot, seq, asset, channel, time_s, created_s, dialect, body)"
-            " VALUES ('event', 1, ?, ?, ?, ?, ?, ?, 0, ?)",
-            (fields["boot"], fields["seq"], asset, channel, time_s, time_s, json.dumps(body).encode()),
-        )
-
-
-def _typed_baseline(
-    connection: sqlite3.Connection,
-    row_id: int,
-    asset: str,
-    channel: str,
-    label: str | None,
-    version: int,
-    active: int,
-    created_s: float,
-    facts_text: str,
-    vectors: bytes,
-    times: bytes,
-    views: bytes | None,
-) -> None:
-    """Write one baseline of schema 2 in the form of schema 3."""
-    facts: dict[str, Any] = json.loads(facts_text)
-    times_s = np.frombuffer(times, "<f8")
-    frame_s = (facts.get("front_end") or {}).get("hop_ms", 10) / 1000
-    offset_s = times_s - times_s[0] + facts["window_frames"] * frame_s if len(times_s) else times_s
-    level = facts["level"]
-    connection.execute(
-        "INSERT INTO baseline (id, asset, channel, label, version, active, created_s, reason, after_record, model_name,"
-        " model_sha256, front_end, rate, piece_frames, piece_hop_frames, window_pieces, hop_pieces, bands, windows,"
-        " vectors, take, offset_s, level, views)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, '', 0, ?, ?, ?, ?, ?, ?, 1, 1, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            row_id,
-            asset,
-            channel,
-            label,
-            version,
-            active,
-            created_s,
-            facts["model"]["name"],
-            facts["model"]["sha256"],
-            json.dumps(facts["front_end"]) if facts.get("front_end") else None,
-            str(Fraction(facts["rate_hz"])),
-            facts["window_frames"],
-            facts["hop_frames"],
-            facts["bands"],
-            len(times_s),
-            vectors,
-            np.asarray(facts["source_of_window"], "<i4").tobytes(),
-            offset_s.astype("<f8").tobytes(),
-            np.full(len(times_s), np.nan, "<f8").tobytes(),
-            views,
-        ),
-    )
-    specimens = facts.get("specimens") or [None] * len(facts["sources"])
-    connection.executemany(
-        "INSERT INTO baseline_take VALUES (?, ?, ?, ?, NULL, 0)",
-        [(row_id, number, *pair) for number, pair in enumerate(zip(facts["sources"], specimens, strict=True))],
-    )
-    connection.execute(
-        "INSERT INTO baseline_state VALUES (?, 0, '', ?, ?, ?, ?, 1.0)",
-        (
-            row_id,
-            np.asarray(facts.get("held_out", []), "<f8").tobytes(),
-            level["mean"],
-            level["std"],
-            np.asarray(level["held_out"], "<f8").tobytes(),
-        ),
-    )
-    connection.executemany(
-        "INSERT INTO baseline_view VALUES (?, ?, ?, ?)",
-        [
-            (row_id, number, json.dumps(each["view"]), np.asarray(each["held_out"], "<f8").tobytes())
-            for number, each in enumerate(facts.get("views", []))
-        ],
-    )
-
-
-STEPS = (_to_1, _to_2, _to_3)
-VERSION = len(STEPS)
+def row_bytes(body: bytes, asset: str, channel: str) -> int:
+    """Bytes that a row of `record` takes on disk, pages that no second row of its size fits into counted whole."""
+    names = len(asset.encode()) + len(channel.encode())
+    row = len(body) + names + ROW_BYTES
+    beyond = 0
+    if row > LARGEST_WHOLE:
+        local = LEAST_LOCAL + (row - LEAST_LOCAL) % (PAGE_BYTES - 4)
+        local = local if local <= LARGEST_WHOLE else LEAST_LOCAL
+        beyond = -(-(row - local) // (PAGE_BYTES - 4)) * PAGE_BYTES
+        row = local
+    return PAGE_BYTES // max(1, PAGE_ROOM // row) + beyond + names + INDEX_BYTES

@@ -30,10 +30,13 @@ from fisher_bench.judge.represent import (
 )
 from fisher_bench.judge.tasks import DATASETS
 from fisher_edge.dsp.frontend import FrontEnd
+from fisher_edge.dsp.grid import MIN_FRAMES
 from fisher_edge.dsp.views import ENVELOPE, MODULATION, View
 from fisher_edge.encoder.bundle import load_bundle
-from fisher_edge.encoder.ort import MIN_FRAMES, EncoderSession
+from fisher_edge.encoder.select import open_encoder
+from fisher_edge.encoder.windows import embed_window
 from fisher_edge.errors import FisherEdgeError, UsageError
+from fisher_export.pipeline import bundle_front_end
 from fisher_train.checkpoint import build_encoder, load_checkpoint
 from fisher_train.encoder import PRESETS
 
@@ -60,7 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"seeds from 0 and pieces of {MIN_FRAMES} frames or more"
             )
         results = []
-        views = {name: viewed(VIEWS[name]) for name in options.view}
+        pieces = load_bundle().front_end
+        views = {name: viewed(VIEWS[name], pieces) for name in options.view}
         for result in evaluate(
             options.data_dir, representations, views, window_s=options.window_s, datasets=tuple(options.dataset)
         ):
@@ -107,14 +111,16 @@ def _representations(options: argparse.Namespace) -> tuple[dict[str, Represent],
 def _load(path: str, options: argparse.Namespace) -> Represent:
     """An encoder from a checkpoint (PyTorch, float32) or a bundle (as the gateway runs it)."""
     changes = {
-        name: getattr(options, name) for name in ("amplitude", "top_band", "piece_frames") if getattr(options, name)
+        name: getattr(options, name)
+        for name in ("amplitude", "top_band", "piece_frames", "piece_rule")
+        if getattr(options, name)
     }
     if path == "default" or (Path(path) / "manifest.json").is_file():
-        session = EncoderSession(load_bundle(path))
-        session.bundle = replace(session.bundle, front_end=replace(session.bundle.front_end, **changes))
-        return encoded(session.embed, session.bundle.front_end)
+        bundle = load_bundle(path)
+        encoder, front_end = open_encoder(bundle), replace(bundle.front_end, **changes)
+        return encoded(lambda pieces: embed_window(encoder, front_end, pieces), front_end)
     checkpoint = load_checkpoint(path)
-    front_end = replace(checkpoint.front_end, **changes)
+    front_end = replace(bundle_front_end(checkpoint), **changes)
     return encoded(embedder(build_encoder(checkpoint), front_end), front_end)
 
 
@@ -140,6 +146,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--window-s", type=float, default=1.0, help="seconds of a window")
     parser.add_argument("--piece-frames", type=int, help="frames of a piece, instead of the encoder's own")
+    parser.add_argument(
+        "--piece-rule", choices=["grid", "spread"], help="how windows become pieces, instead of its own"
+    )
     parser.add_argument("--amplitude", default="standardise", choices=["standardise", "raw"])
     parser.add_argument("--top-band", choices=["drop", "pad", "overlap"], help="instead of the encoder's own")
     parser.add_argument("--dataset", nargs="*", default=list(DATASETS), choices=list(DATASETS))

@@ -1,10 +1,11 @@
 """Representations: one vector a window, from an encoder or from a plain spectrum. Start at `encoded`.
 
 All of them see the same amplitude, standardised by the standard deviation that simultaneous channels share, or raw.
+An encoder that sees pieces on a grid gets each standardised by itself, as in the runtime.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,18 +14,29 @@ import torch
 from fisher_bench.judge.corpus import Window
 from fisher_edge.dsp.blocks import FloatArray
 from fisher_edge.dsp.frontend import STANDARD_DEVIATION, FrontEnd
+from fisher_edge.dsp.grid import stretches
 from fisher_edge.dsp.spectra import short_time_spectra
 from fisher_edge.dsp.views import ENVELOPE, View, view_vector
 from fisher_export.verify import embed_with_torch
 from fisher_train.encoder import Encoder, EncoderConfig
 from fisher_train.objectives.pooled import pooled_target
 
-__all__ = ["CHEAP", "Represent", "concatenated", "embedder", "encoded", "exact_target", "random_encoder", "viewed"]
+__all__ = [
+    "CHEAP",
+    "Embed",
+    "Represent",
+    "concatenated",
+    "embedder",
+    "encoded",
+    "exact_target",
+    "random_encoder",
+    "viewed",
+]
 
 Represent = Callable[[Sequence[Window]], FloatArray]
 """Windows of one dataset to vectors (n, length), float32."""
-Embed = Callable[[FloatArray], FloatArray]
-"""Sub-bands (bands, frames, band_width) to embeddings (bands, dim)."""
+Embed = Callable[[Sequence[FloatArray]], FloatArray]
+"""Sub-bands (bands, frames, band_width) of the pieces of a window to its embedding (bands, dim)."""
 MEL_BANDS = 128
 EPSILON = 1e-12
 
@@ -40,8 +52,13 @@ def encoded(embed: Embed, front_end: FrontEnd) -> Represent:
 
 
 def embedder(encoder: Encoder, front_end: FrontEnd) -> Embed:
-    """Run an encoder of PyTorch."""
-    return partial(embed_with_torch, encoder, front_end)
+    """Run an encoder of PyTorch on every piece and average."""
+
+    def embed(pieces: Sequence[FloatArray]) -> FloatArray:
+        split = [piece for bands in pieces for piece in np.moveaxis(front_end.pieces(bands), 1, 0)]
+        return _mean_of([embed_with_torch(encoder, bands) for bands in split])
+
+    return embed
 
 
 def random_encoder(config: EncoderConfig, seed: int) -> Encoder:
@@ -54,18 +71,21 @@ def random_encoder(config: EncoderConfig, seed: int) -> Encoder:
 def exact_target(config: EncoderConfig) -> Embed:
     """Compute what the preserved part of a [CLS] is trained to be: how much is lost because it is only predicted."""
 
-    def target(bands: FloatArray) -> FloatArray:
-        computed: FloatArray = pooled_target(torch.from_numpy(bands), config).numpy()
-        return computed
+    def target(pieces: Sequence[FloatArray]) -> FloatArray:
+        return _mean_of([pooled_target(torch.from_numpy(bands), config).numpy() for bands in pieces])
 
     return target
 
 
-def viewed(view: View) -> Represent:
-    """A derived view as the runtime computes it."""
+def viewed(view: View, front_end: FrontEnd) -> Represent:
+    """A derived view as the runtime computes it: the mean of that of the pieces of the front-end."""
+
+    def vector(window: Window) -> FloatArray:
+        parts = stretches(front_end, len(window.wave), window.rate_hz)
+        return _mean_of([view_vector(view, window.wave[part], window.rate_hz) for part in parts])
 
     def represent(windows: Sequence[Window]) -> FloatArray:
-        return np.stack([view_vector(view, window.wave, window.rate_hz) for window in windows])
+        return np.stack([vector(window) for window in windows])
 
     return represent
 
@@ -120,9 +140,9 @@ def _log_mel(front_end: FrontEnd) -> Represent:
     return represent
 
 
-def _envelope_spectrum(_front_end: FrontEnd) -> Represent:
+def _envelope_spectrum(front_end: FrontEnd) -> Represent:
     """The demodulated view by itself."""
-    return viewed(ENVELOPE)
+    return viewed(ENVELOPE, front_end)
 
 
 CHEAP: dict[str, Callable[[FrontEnd], Represent]] = {
@@ -145,10 +165,31 @@ def _common_bins(front_end: FrontEnd, windows: Sequence[Window]) -> int:
     return min(front_end.n_fft(rate) // 2 + 1 for rate in rates) if len(rates) > 1 else 0
 
 
-def _sub_bands(front_end: FrontEnd, window: Window, common_bins: int) -> FloatArray:
-    """Sub-bands of a window; only those which all rates fill when rates differ."""
-    bands = front_end.bands_of(_magnitude(front_end, window), _gain(front_end, window), window.rate_hz)
-    return bands[: common_bins // front_end.band_width] if common_bins else bands
+def _sub_bands(front_end: FrontEnd, window: Window, common_bins: int) -> list[FloatArray]:
+    """Sub-bands of the pieces of a window; only those which all rates fill when rates differ."""
+    pieces = []
+    for piece in _pieces(front_end, window):
+        bands = front_end.bands_of(_magnitude(front_end, piece), _gain(front_end, piece), piece.rate_hz)
+        pieces.append(bands[: common_bins // front_end.band_width] if common_bins else bands)
+    return pieces
+
+
+def _pieces(front_end: FrontEnd, window: Window) -> list[Window]:
+    """Cut a window into the pieces of its encoder, each with its own deviation; simultaneous channels stay related."""
+    if not front_end.on_grid:
+        return [window]
+    own = float(np.std(window.wave, dtype=np.float64))
+    shared = window.deviation / own if own > 0 else 1.0
+    pieces = []
+    for part in stretches(front_end, len(window.wave), window.rate_hz):
+        wave = window.wave[part] - np.mean(window.wave[part], dtype=np.float64)
+        pieces.append(replace(window, wave=wave.astype(np.float32), deviation=float(np.std(wave)) * shared))
+    return pieces
+
+
+def _mean_of(vectors: Sequence[FloatArray]) -> FloatArray:
+    """Mean over pieces, float32."""
+    return np.asarray(np.mean(vectors, axis=0, dtype=np.float64), np.float32)
 
 
 def _log_spectra(front_end: FrontEnd, window: Window) -> FloatArray:

@@ -13,10 +13,13 @@ import pyarrow.parquet as pq
 
 from fisher_edge.errors import BadInputError
 
-__all__ = ["INDEX_NAME", "Index", "Segment", "read_index", "write_index"]
+__all__ = ["FILES_OF", "INDEX_NAME", "Index", "Segment", "read_index", "write_index"]
 
 INDEX_NAME = "index.parquet"
 FACTS = b"fisher-edge/rmis"
+# Fact of a set that asks another question about the files of another one: the name of that set, with which it shares
+# embeddings.
+FILES_OF = "files_of"
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from fisher_bench.judge.tasks import HEALTHY
 from fisher_bench.protocol import FIRST_SEED
 from fisher_bench.rmis.catalogue import Modality, RmisSet
 from fisher_bench.rmis.embed.run import embed_set
-from fisher_bench.rmis.index import INDEX_NAME, Index, Segment, read_index, write_index
+from fisher_bench.rmis.index import FILES_OF, INDEX_NAME, Index, Segment, read_index, write_index
 from fisher_bench.rmis.report.rows import Row, measured_row
 from fisher_bench.rmis.report.write import Report, write_report
 from fisher_edge.errors import BadInputError
@@ -77,7 +77,7 @@ def prepare_mini(data_dir: Path, out: Path, datasets: Sequence[str] = tuple(MODA
         healthy = _with_healthy_enrolled(index)
         if healthy:
             beside.mkdir(exist_ok=True)
-            write_index(beside, Index(healthy, {"name": beside.name}))
+            write_index(beside, Index(healthy, {"name": beside.name, FILES_OF: folder.name}))
             sets.append((_anomaly_set(name, index), beside))
     if not sets:
         raise BadInputError(f"no dataset of {data_dir} was asked for; known are {', '.join(MODALITIES)}")

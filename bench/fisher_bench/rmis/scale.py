@@ -29,6 +29,7 @@ import torch
 from fisher_bench.rmis.catalogue import SETS
 from fisher_bench.rmis.index import Index, Segment, write_index
 from fisher_edge.dsp.frontend import FrontEnd
+from fisher_edge.dsp.grid import pieces_of
 from fisher_edge.encoder.bundle import load_bundle
 from fisher_train.encoder import PRESETS, Encoder
 from fisher_train.measure.cost import flop_counter
@@ -118,11 +119,11 @@ def tera_flops_an_hour(preset: str, rate_hz: int) -> float:
     width = encoder.config.band_width
     front_end = load_bundle().front_end if preset == "nano" else FrontEnd(band_width=width)
     wave = np.random.default_rng(0).standard_normal(SEGMENT_S * rate_hz).astype(np.float32)
-    bands = front_end.sub_bands(wave, rate_hz, pad_frames=not front_end.piece_frames)
-    pieces = torch.from_numpy(np.ascontiguousarray(front_end.pieces(bands[:1])[0]))
+    pieces = pieces_of(front_end, wave, rate_hz, pad_frames=not front_end.on_grid)
     with torch.no_grad(), flop_counter() as counter:
-        encoder(pieces)
-    return float(counter.get_total_flops()) * len(bands) * 3600 / SEGMENT_S / 1e12
+        encoder(torch.from_numpy(pieces[0][:1]))
+    operations = float(counter.get_total_flops()) * len(pieces) * len(pieces[0])
+    return operations * 3600 / SEGMENT_S / 1e12
 
 
 def _on_gpu(preset: str, hours: dict[int, int]) -> dict[str, float]:

@@ -16,7 +16,7 @@ from torch.utils.data import IterableDataset
 
 from fisher_edge.dsp.frontend import FrontEnd
 from fisher_train.run.settings import PAIR_FRAMES
-from fisher_train.simulate import family
+from fisher_train.simulate.family import family
 from fisher_train.workers import in_workers
 
 __all__ = ["Batches", "Plan", "loader"]

@@ -1,16 +1,5 @@
-"""Simulated machines: physics-based waves with known faults, for pre-training without recordings."""
+"""Simulated machines: physics-based waves with known faults, for pre-training without recordings.
 
-from fisher_train.simulate.family import Family, draw_operating_points, draw_states, family
-from fisher_train.simulate.machine import Machine, OperatingPoint, State, draw_machine, render
-
-__all__ = [
-    "Family",
-    "Machine",
-    "OperatingPoint",
-    "State",
-    "draw_machine",
-    "draw_operating_points",
-    "draw_states",
-    "family",
-    "render",
-]
+Start at `machine` (what a machine is, and its wave). `family` draws what contrastive training uses, `catalogue` knows
+machines by name, `source` offers them to the gateway. Nothing is imported here, so that `cli` stays light.
+"""

@@ -73,7 +73,7 @@ def bearing_force(bearing: Bearing, drive: Drive, damage: Damage) -> FloatArray:
     if damage.fault == "cage":
         turn = phase_of(_edge_cage(bearing, drive, damage)[1:-1] + damage.specimen.phase)
         gate = unit_gate((1 + np.cos(2 * np.pi * turn_grid())) ** 2)
-        force += np.float32(damage.size) * periodic(gate, turn) * drive.white()
+        force += np.float32(damage.size) * periodic(gate, turn) * drive.of_fault.white()
     elif damage.fault in FAULTS:
         force += np.float32(damage.size * (0.6 + 0.4 * drive.load)) * _impacts(bearing, drive, damage)
     return force
@@ -87,7 +87,7 @@ def _edge_cage(bearing: Bearing, drive: Drive, damage: Damage) -> DoubleArray:
     """
     order = fault_orders(bearing, damage.specimen.slip)["cage"]
     impacts = max(1.0, bearing.balls * order * drive.speed_hz * KNOT_S)
-    drift = drive.edge_drift("cage", bearing.slip / impacts**0.5)
+    drift = drive.of_fault.edge_drift("cage", bearing.slip / impacts**0.5)
     drift *= drive.speed_hz
     drift += drive.edge_turns
     drift *= order
@@ -103,13 +103,13 @@ def _impacts(bearing: Bearing, drive: Drive, damage: Damage) -> FloatArray:
     if fault != "outer":
         per_turn = order / (1 - fault_orders(bearing, specimen.slip)["cage"])
         contacts = per_turn * (drive.edge_turns - cage)
-    train = np.zeros(drive.samples, np.float32)
+    train, scatter = np.zeros(drive.samples, np.float32), drive.run.of_fault.scatter
     interval = drive.rate_hz / (order * drive.speed_hz)
     carrier = drive.edge_turns if fault == "inner" else cage
     for offset, strength in ((0.0, 1.0), (specimen.width, specimen.exit)):
         number, place = events(contacts - specimen.phase - offset)
-        place += interval * 0.5 * bearing.slip * np.clip(drive.run.scatter("impact", number), -3, 3)
-        weights = strength * np.exp(specimen.roughness * drive.run.scatter("strength", number))
+        place += interval * 0.5 * bearing.slip * np.clip(scatter("impact", number), -3, 3)
+        weights = strength * np.exp(specimen.roughness * scatter("strength", number))
         if fault != "outer":
             at = np.interp(place, np.arange(-1.0, drive.samples + 1), carrier)
             weights *= _load(bearing, at + specimen.phase)

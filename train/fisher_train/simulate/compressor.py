@@ -186,7 +186,7 @@ def _blows(compressor: Compressor, drive: Drive, damage: Damage) -> FloatArray:
     total = np.zeros(drive.samples, np.float32)
     for at, hard in blows:
         number, place = events(drive.edge_turns - _cylinder(compressor, damage) - at)
-        weights = hard * np.exp(specimen.roughness * drive.run.scatter("blow", number))
+        weights = hard * np.exp(specimen.roughness * drive.run.of_fault.scatter("blow", number))
         total += pulses(place, weights, drive.samples)
     square = np.mean([hard**2 for _, hard in blows]) * np.exp(2 * specimen.roughness**2)
     return total / np.float32(pulse_rms(len(blows) * drive.speed_hz, drive.rate_hz, float(square)))

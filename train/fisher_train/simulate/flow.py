@@ -75,11 +75,11 @@ def flow_force(flow: Flow, drive: Drive, damage: Damage) -> FloatArray:
 
 def _collapses(flow: Flow, drive: Drive, damage: Damage) -> FloatArray:
     """Train of collapses (samples,) of RMS 1 at random moments, none between two blades."""
-    bubbles_hz = flow.bubbles_hz * (0.5 + damage.specimen.place)
-    count = drive.rng.poisson(bubbles_hz * drive.samples / drive.rate_hz)
-    place = drive.rng.uniform(-0.5, drive.samples - 0.5, count)
+    bubbles_hz, draws = flow.bubbles_hz * (0.5 + damage.specimen.place), drive.of_fault.rng
+    count = draws.poisson(bubbles_hz * drive.samples / drive.rate_hz)
+    place = draws.uniform(-0.5, drive.samples - 0.5, count)
     turns = np.interp(place, np.arange(-1.0, drive.samples + 1), drive.edge_turns)
     dense = 0.5 + 0.5 * np.cos(2 * np.pi * ((turns * flow.blades) % 1.0))
-    weights = dense * drive.rng.lognormal(0, COLLAPSE, count)
+    weights = dense * draws.lognormal(0, COLLAPSE, count)
     rms = pulse_rms(bubbles_hz, drive.rate_hz, 3 / 8 * np.exp(2 * COLLAPSE**2))
     return pulses(place, weights, drive.samples) / np.float32(rms)

@@ -89,6 +89,6 @@ def _strikes(drive: Drive, damage: Damage) -> FloatArray:
     """Train of strikes (samples,) of RMS 1, one each time the damaged tooth comes into mesh."""
     number, place = events(drive.edge_turns - damage.specimen.phase)
     roughness = damage.specimen.roughness
-    weights = np.exp(roughness * drive.run.scatter("tooth", number))
+    weights = np.exp(roughness * drive.run.of_fault.scatter("tooth", number))
     rms = pulse_rms(drive.speed_hz, drive.rate_hz, np.exp(2 * roughness**2))
     return pulses(place, weights, drive.samples) / np.float32(rms)

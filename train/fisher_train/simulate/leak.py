@@ -60,7 +60,7 @@ def leak_force(leak: Leak, drive: Drive, damage: Damage) -> FloatArray:
         drive, "flow", hiss_taps(leak.flow_hz, drive.rate_hz, jet=False)
     )
     if damage.fault in {"air", "steam"}:
-        hiss = _coloured(drive, "hiss", hiss_taps(peak_hz(damage), drive.rate_hz, jet=True))
+        hiss = _coloured(drive.of_fault, "hiss", hiss_taps(peak_hz(damage), drive.rate_hz, jet=True))
         if damage.fault == "steam":
             hiss *= _spitting(drive, damage)
         force += np.float32(damage.size) * hiss
@@ -86,7 +86,7 @@ def _coloured(drive: Drive, name: str, taps: FloatArray) -> FloatArray:
 def _spitting(drive: Drive, damage: Damage) -> FloatArray:
     """Swelling of a wet jet (samples,), 1 in the mean square: bursts a few times to some dozen times a second."""
     per_s = 4 * (1 + 4 * damage.specimen.width)
-    drift = drive.edge_drift("spit", 0.3)[1:-1]
+    drift = drive.of_fault.edge_drift("spit", 0.3)[1:-1]
     angle = (drive.time_s + drift) * per_s + damage.specimen.phase
     depth = 0.5 + 0.4 * damage.specimen.exit
     swell: DoubleArray = 1 + depth * np.sin(2 * np.pi * angle + 1.3 * np.sin(2 * np.pi * 0.37 * angle))
@@ -95,10 +95,9 @@ def _spitting(drive: Drive, damage: Damage) -> FloatArray:
 
 def _chatter(leak: Leak, drive: Drive, damage: Damage) -> FloatArray:
     """Train of blows (samples,) of RMS 1 of a disc on its seat, not quite regular."""
-    times = (np.arange(drive.first - 1, drive.first + drive.samples + 1) / drive.rate_hz) + drive.edge_drift(
-        "disc", 0.02
-    )
+    times = np.arange(drive.first - 1, drive.first + drive.samples + 1) / drive.rate_hz
+    times += drive.of_fault.edge_drift("disc", 0.02)
     number, place = events(times * leak.chatter_hz + damage.specimen.phase)
-    weights = np.exp((0.2 + damage.specimen.roughness) * drive.run.scatter("disc", number))
+    weights = np.exp((0.2 + damage.specimen.roughness) * drive.run.of_fault.scatter("disc", number))
     square = float(np.exp(2 * (0.2 + damage.specimen.roughness) ** 2))
     return pulses(place, weights, drive.samples) / np.float32(pulse_rms(leak.chatter_hz, drive.rate_hz, square))

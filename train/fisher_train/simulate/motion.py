@@ -4,7 +4,7 @@ Start at `Run.advance`. Everything that must not jump where one block of a recor
 kept here: the angle of the shaft and of the line, slow drifts, the strength of every numbered event.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -76,6 +76,11 @@ class Drive:
         return self.run.rng
 
     @property
+    def of_fault(self) -> "Drive":
+        """The same motion for what a fault adds: its draws leave those of the healthy machine as they are."""
+        return replace(self, run=self.run.of_fault)
+
+    @property
     def samples(self) -> int:
         """Length of the block."""
         return len(self.edge_turns) - 2
@@ -119,7 +124,11 @@ class Drive:
 
 
 class Run:
-    """One recording: its generator, and whatever is drawn once and kept from block to block."""
+    """One recording: its generator, and whatever is drawn once and kept from block to block.
+
+    A fault draws from `of_fault`, never from the generator of the recording. So a fault of any size, 0 included, is
+    added to one and the same recording of the healthy machine.
+    """
 
     def __init__(self, rate_hz: int, rng: np.random.Generator) -> None:
         self.rate_hz = rate_hz
@@ -129,6 +138,11 @@ class Run:
         self._uniforms: dict[str, float] = {}
         self._tables: dict[str, DoubleArray] = {}
         self._tails: dict[str, FloatArray] = {}
+
+    @cached_property
+    def of_fault(self) -> "Run":
+        """The draws of a fault: a generator and a memory of their own."""
+        return Run(self.rate_hz, self.rng.spawn(1)[0])
 
     def advance(
         self,

@@ -143,7 +143,7 @@ def _blows(stage: Planetary, drive: Drive, damage: Damage) -> FloatArray:
     order, specimen = stage_orders(stage)[damage.fault], damage.specimen
     number, place = events(drive.edge_turns * order - specimen.phase)
     turn = np.interp(place, np.arange(-1.0, drive.samples + 1), drive.edge_turns) * stage_orders(stage)["carrier"]
-    weights = np.exp(specimen.roughness * drive.run.scatter("blow", number))
+    weights = np.exp(specimen.roughness * drive.run.of_fault.scatter("blow", number))
     square = np.exp(2 * specimen.roughness**2)
     if damage.fault == "planet":
         weights *= _near(stage, turn + specimen.place) * np.where(number % 2, 1, SUN_SIDE)

@@ -68,11 +68,11 @@ def rotor_force(rotor: Rotor, drive: Drive, damage: Damage) -> FloatArray:
     force = orders(drive.turns / 2, amplitudes, 2 * drive.top_order(drive.speed_hz))
     if damage.fault == "looseness":
         gate = unit_gate(np.maximum(np.cos(2 * np.pi * turn_grid()), 0) ** 4)
-        force += np.float32(damage.size * rotor.friction) * periodic(gate, drive.phase) * drive.white()
+        force += np.float32(damage.size * rotor.friction) * periodic(gate, drive.phase) * drive.of_fault.white()
     elif damage.fault == "rub":
         turn = phase_of(drive.turns / 2 + damage.specimen.phase)
         gate = unit_gate(_contact(rotor))
-        force += np.float32(damage.size * rotor.friction) * periodic(gate, turn) * drive.white()
+        force += np.float32(damage.size * rotor.friction) * periodic(gate, turn) * drive.of_fault.white()
     return force
 
 

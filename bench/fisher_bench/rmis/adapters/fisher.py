@@ -14,14 +14,17 @@ import numpy as np
 import onnx
 from torch import Tensor
 
-from fisher_bench.judge.represent import embedder, random_encoder
+from fisher_bench.judge.represent import Embed, embedder, random_encoder
 from fisher_bench.rmis.adapters.adapter import Adapter, digest_of
 from fisher_bench.rmis.adapters.spec import nearest
 from fisher_edge.dsp.blocks import FloatArray
 from fisher_edge.dsp.frontend import FrontEnd
+from fisher_edge.dsp.grid import pieces_of
 from fisher_edge.encoder.bundle import load_bundle
-from fisher_edge.encoder.ort import EncoderSession
+from fisher_edge.encoder.select import open_encoder
+from fisher_edge.encoder.windows import embed_window
 from fisher_edge.errors import UsageError
+from fisher_export.pipeline import bundle_front_end
 from fisher_train.checkpoint import build_encoder, load_checkpoint
 from fisher_train.encoder import PRESETS, Encoder
 
@@ -42,7 +45,7 @@ def open_path(path: str, variant: str = "") -> Adapter:
     if path == "default" or (Path(path) / MANIFEST_NAME).is_file():
         return _bundle(path, variant)
     checkpoint = load_checkpoint(path)
-    front_end = _front_end(checkpoint.front_end, path, variant)
+    front_end = _front_end(bundle_front_end(checkpoint), path, variant)
     return _torch(checkpoint.name + _suffix(variant), build_encoder(checkpoint), front_end)
 
 
@@ -61,14 +64,14 @@ def open_random(argument: str) -> Adapter:
 def _bundle(path: str, variant: str) -> Adapter:
     bundle = load_bundle(path)
     front_end = _front_end(bundle.front_end, path, variant)
-    session = EncoderSession(bundle)
+    encoder = open_encoder(bundle)
     graph = onnx.load_from_string(bundle.model).graph
     stored = [tensor for tensor in graph.initializer if not tensor.name.endswith(NOT_WEIGHTS)]
     return Adapter(
         name=bundle.name + _suffix(variant),
         digest=_digest(bundle.sha256, front_end),
         parameters=sum(int(np.prod(tensor.dims)) for tensor in stored),
-        compute=_concatenated(session.embed, front_end),
+        compute=_concatenated(lambda pieces: embed_window(encoder, front_end, pieces), front_end),
     )
 
 
@@ -81,14 +84,11 @@ def _torch(name: str, encoder: Encoder, front_end: FrontEnd) -> Adapter:
     )
 
 
-def _concatenated(
-    embed: Callable[[FloatArray], FloatArray], front_end: FrontEnd
-) -> Callable[[FloatArray, int], FloatArray]:
-    """[CLS] of the sub-bands of a window, as one vector."""
+def _concatenated(embed: Embed, front_end: FrontEnd) -> Callable[[FloatArray, int], FloatArray]:
+    """[CLS] of the sub-bands of a window, the mean over its pieces, as one vector."""
 
     def compute(wave: FloatArray, rate_hz: int) -> FloatArray:
-        bands = front_end.sub_bands(wave, rate_hz, pad_frames=_is_official(front_end))
-        return embed(bands).ravel()
+        return embed(pieces_of(front_end, wave, rate_hz, pad_frames=_is_official(front_end))).ravel()
 
     return compute
 

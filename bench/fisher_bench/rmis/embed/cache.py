@@ -1,7 +1,8 @@
 """Every embedding ever made with one model and window length, in one SQLite file. Start at `EmbeddingCache`.
 
-A segment is known by the name, size and time of change of its file. What is in the cache survives a killed process;
-one process writes at a time.
+A segment is known by its set, its place within the set, and the size and time of change of its file. The name of the
+file alone is not enough: sets name the files of all machines alike. What is in the cache survives a killed process; one
+process writes at a time.
 """
 
 import fcntl
@@ -24,16 +25,19 @@ CREATE TABLE IF NOT EXISTS embedding (key TEXT PRIMARY KEY, vector BLOB NOT NULL
 CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS spent (cpu_s REAL NOT NULL, signal_s REAL NOT NULL);
 """
+# Raised when keys change their meaning: a cache of another version is emptied, since its entries may belong to other
+# files. Version 0 named a segment by the name, size and time of its file alone.
+KEY_VERSION = 1
 ASKED_AT_ONCE = 500
 
 
-def segment_key(path: Path) -> str:
-    """Name a segment by what the file system says of its file. Raises BadInputError when it is gone."""
+def segment_key(set_name: str, file: str, path: Path) -> str:
+    """Key of the segment `file` of a set, whose samples lie at `path`. Raises BadInputError when they are gone."""
     try:
         info = path.stat()
     except OSError as error:
         raise BadInputError(f"{path} of the index is not there ({error.strerror}); prepare the set again") from None
-    return hashlib.sha256(f"{path.name}\0{info.st_size}\0{info.st_mtime_ns}".encode()).hexdigest()
+    return hashlib.sha256(f"{set_name}\0{file}\0{info.st_size}\0{info.st_mtime_ns}".encode()).hexdigest()
 
 
 class EmbeddingCache:
@@ -108,6 +112,9 @@ class EmbeddingCache:
         self._database.execute("PRAGMA synchronous = NORMAL")
         self._database.executescript(SCHEMA)
         with self._database:
+            if self._database.execute("PRAGMA user_version").fetchone()[0] != KEY_VERSION:
+                self._database.execute("DELETE FROM embedding")
+                self._database.execute(f"PRAGMA user_version = {KEY_VERSION}")
             self._database.execute("INSERT OR IGNORE INTO about VALUES ('digest', ?)", (digest,))
         row = self._database.execute("SELECT value FROM about WHERE name = 'digest'").fetchone()
         if row[0] != digest:

@@ -20,7 +20,7 @@ from fisher_bench.rmis.adapters import Adapter, open_adapter
 from fisher_bench.rmis.catalogue import RmisSet
 from fisher_bench.rmis.embed.cache import EmbeddingCache, segment_key
 from fisher_bench.rmis.embed.local import Clip, Embedded, in_processes, one_thread
-from fisher_bench.rmis.index import Segment, read_index
+from fisher_bench.rmis.index import FILES_OF, Index, Segment, read_index
 from fisher_bench.rmis.scoring.files import COLUMNS
 from fisher_edge.errors import BadInputError
 
@@ -77,12 +77,12 @@ def embed_set(
     """
     one_thread()
     adapter = open_adapter(spec)
-    segments = read_index(folder).segments
-    if not segments:
+    index = read_index(folder)
+    if not index.segments:
         raise BadInputError(f"the index of {folder} lists no segment; prepare the set again")
     try:
         with EmbeddingCache(cache, adapter.digest, known.window_s) as kept:
-            facts = _embed(known, folder, segments, adapter, spec, out, kept, workers, ray, report)
+            facts = _embed(known, folder, index, adapter, spec, out, kept, workers, ray, report)
         _write_text(out / FACTS_NAME, json.dumps(asdict(facts), indent=1) + "\n")
     except (OSError, sqlite3.Error) as error:
         raise BadInputError(
@@ -101,13 +101,15 @@ def read_facts(folder: Path) -> Facts:
 
 
 def _embed(
-    known: RmisSet, folder: Path, segments: Sequence[Segment], adapter: Adapter, spec: str, out: Path,
+    known: RmisSet, folder: Path, index: Index, adapter: Adapter, spec: str, out: Path,
     kept: EmbeddingCache, workers: int, ray: str, report: Callable[[int, int], None],
 ) -> Facts:  # fmt: skip
     """Embed what the cache lacks and write the result."""
     started = time.monotonic()
+    segments = index.segments
+    owner = str(index.facts.get(FILES_OF, known.name))
     paths = [folder / segment.path for segment in segments]
-    keys = [segment_key(path) for path in paths]
+    keys = [segment_key(owner, segment.file, path) for segment, path in zip(segments, paths, strict=True)]
     present = kept.known(keys)
     clips = [
         Clip(key, path, segment.rate_hz)

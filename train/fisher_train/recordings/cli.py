@@ -1,4 +1,4 @@
-"""Commands about recordings for pre-training."""
+"""The commands `fisher-edge train-data`: prepare recordings for pre-training."""
 
 import sys
 from collections.abc import Iterator
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
+# Recordings left out that are printed; the report lists all of them.
 MOST_LINES = 20
-"""Recordings left out that are printed; the report holds all."""
 
 train_data = typer.Typer(help="Prepare recordings for pre-training.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands of this file."""
+    """Add the commands of this file; called by the entry point."""
     app.add_typer(train_data, name="train-data")
 
 
@@ -34,9 +34,10 @@ def _group() -> None:
 @train_data.command()
 def pack(
     inputs: Annotated[
-        list[Path], typer.Argument(help="Folders or files: WAV, FLAC and other sounds; .npy listed in a meta.csv.")
+        list[Path],
+        typer.Argument(help="Folders or files: WAV, FLAC and other audio, and .npy files listed in a meta.csv."),
     ],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the shards.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write the shards into.")],
     shard_mb: Annotated[
         float, typer.Option("--shard-mb", min=0.001, max=1e6, help="Size of a shard in megabytes.")
     ] = 512.0,
@@ -45,10 +46,10 @@ def pack(
     ] = 60.0,
     as_json: AsJson = False,
 ) -> None:
-    """Check recordings of any rate and pack them into WebDataset shards, amplitudes kept exactly.
+    """Check recordings of any rate and pack them into WebDataset shards. Amplitudes are kept exactly.
 
-    What cannot be used (unreadable, empty, NaN, flat, clipped, a rate outside the limits) is named and left out.
-    When it is interrupted, the same command continues.
+    Recordings that cannot be used are named and left out: unreadable, empty, NaN, flat, clipped, or at a rate outside
+    the limits. After an interruption the same command continues.
 
     Example: fisher-edge train-data pack recordings/ --out shards/
     """
@@ -65,7 +66,7 @@ def pack(
 
 
 def _follow(steps: "Iterator[Progress]") -> "list[Bad]":
-    """Run a packing to its end with a bar on the terminal; name what is left out, also when it fails."""
+    """Run a packing with a progress bar; name the recordings left out, also when it fails."""
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
@@ -86,15 +87,15 @@ def _follow(steps: "Iterator[Progress]") -> "list[Bad]":
 
 
 def _print_left_out(bad: "list[Bad]") -> None:
-    """Name recordings that are left out, one a line."""
+    """Print the recordings that are left out, one a line."""
     for one in bad[:MOST_LINES]:
         print(f"left out: {one.reason}", file=sys.stderr)
     if len(bad) > MOST_LINES:
-        print(f"left out: {len(bad) - MOST_LINES} more, all of them in bad.csv", file=sys.stderr)
+        print(f"left out: {len(bad) - MOST_LINES} more; bad.csv lists all", file=sys.stderr)
 
 
 def _print_packed(out: Path, counts: dict[str, Any]) -> None:
-    """Print what is in the shards."""
+    """Print the contents of the shards."""
     print(f"{out}: {counts['recordings']} signals in {counts['pieces']} pieces, {counts['seconds'] / 3600:.2f} h")
     for rate, seconds in counts["seconds_by_rate_hz"].items():
         print(f"  {int(rate):>7} Hz  {seconds / 3600:8.2f} h")

@@ -1,4 +1,4 @@
-"""The commands of RMIS, the benchmark of the FISHER paper: prepare, embed, score, report."""
+"""The commands `fisher-edge rmis`: the benchmark of the FISHER paper, from download to report."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-group = typer.Typer(help="RMIS: machine signals from 19 public sets, for any encoder.", no_args_is_help=True)
+group = typer.Typer(help="RMIS: benchmark any encoder on machine signals of 19 public sets.", no_args_is_help=True)
 PACKAGES = ("h5py", "matplotlib", "pyarrow", "scipy", "sklearn", "soxr", "torch")
 
-Workers = Annotated[int, typer.Option("--workers", min=1, max=1024, help="Processes that work side by side.")]
+Workers = Annotated[int, typer.Option("--workers", min=1, max=1024, help="Number of processes.")]
 Cache = Annotated[
-    Path | None, typer.Option("--cache", help="Folder of all embeddings ever made (default: beside the result).")
+    Path | None, typer.Option("--cache", help="Folder that keeps all embeddings (default: next to the result).")
 ]
 ModelSpec = Annotated[
     str,
@@ -31,11 +31,13 @@ ModelSpec = Annotated[
         "audiomae:FILE, beats:FILE, eat:FILE, ced:FILE, dasheng:FILE.",
     ),
 ]
-RuleName = Annotated[str, typer.Option("--rule", help="Rule of the area: simpson (as released) or trapezoid (paper).")]
+RuleName = Annotated[
+    str, typer.Option("--rule", help="Integration rule of the area: simpson (released code) or trapezoid (paper).")
+]
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands of this file."""
+    """Add the commands of this file; called by the entry point."""
     group.command("list")(list_sets)
     for command in (prepare, embed, score, report, mini):
         group.command()(command)
@@ -43,7 +45,7 @@ def register(app: typer.Typer) -> None:
 
 
 def list_sets(as_json: AsJson = False) -> None:
-    """List the sets: modality, rate, hours, classes, where each is published and under which terms.
+    """List the sets: modality, rate, hours, classes, publisher and licence.
 
     Example: fisher-edge rmis list
     """
@@ -62,16 +64,16 @@ def list_sets(as_json: AsJson = False) -> None:
 
 
 def prepare(
-    name: Annotated[str, typer.Argument(help="Name of the set, see: fisher-edge rmis list")],
-    raw_dir: Annotated[Path, typer.Argument(help="Folder with the publisher's files, unpacked.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the segments and their index.")],
+    name: Annotated[str, typer.Argument(help="Name of the set; `fisher-edge rmis list` shows all.")],
+    raw_dir: Annotated[Path, typer.Argument(help="Folder of the unpacked download.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write the segments and their index into.")],
     workers: Workers = 1,
     allow_incomplete: Annotated[
-        bool, typer.Option("--allow-incomplete", help="Go on without files that are missing or damaged.")
+        bool, typer.Option("--allow-incomplete", help="Continue without missing or damaged files.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Turn a publisher's download into labelled segments and an index (Parquet). The same command continues.
+    """Cut a download into labelled segments with an index (Parquet). After an interruption the same command continues.
 
     Example: fisher-edge rmis prepare sdust_bearing downloads/SDUST-Dataset-main --out sets/sdust_bearing
     """
@@ -85,21 +87,23 @@ def prepare(
         print_json({"segments": len(index.segments), "keys": keys} | index.facts)
         return
     hours = sum(segment.samples / segment.rate_hz for segment in index.segments) / 3600
-    print(f"{name}: {len(index.segments)} segments, {hours:.1f} h, {keys} recordings to seal, in {out}")
+    print(f"{name}: {len(index.segments)} segments, {hours:.1f} h, {keys} units of the sealed split, in {out}")
     for skipped in index.facts.get("skipped", ()):
         print(f"  left out {skipped['file']}: {skipped['reason']}")
 
 
 def embed(
-    set_dir: Annotated[Path, typer.Argument(help="Folder made by: fisher-edge rmis prepare")],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the embeddings, best RUNS/MODEL/SET.")],
+    set_dir: Annotated[Path, typer.Argument(help="Folder written by `fisher-edge rmis prepare`.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder to write the embeddings into; `rmis report` expects RUNS/MODEL/SET.")
+    ],
     model: ModelSpec = "default",
     workers: Workers = 1,
     cache: Cache = None,
-    ray: Annotated[str, typer.Option("--ray", help='Address of a Ray cluster, or "local".')] = "",
+    ray: Annotated[str, typer.Option("--ray", help='Address of a Ray cluster, or "local" (default: no Ray).')] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Embed every segment of a prepared set with one encoder. When it is interrupted, the same command continues.
+    """Embed every segment of a prepared set with one encoder. After an interruption the same command continues.
 
     Example: fisher-edge rmis embed sets/sdust_bearing --model default --out runs/default/sdust_bearing
     """
@@ -122,15 +126,17 @@ def embed(
         print_json(asdict(facts) | {"hours_per_hour": facts.hours_per_hour})
         return
     print(f"{facts.model}: {facts.clips} clips of {known.title}, {facts.dim} numbers each, in {out}")
-    print(f"  {facts.new_clips} embedded now, {facts.hours_per_hour:.0f} hours of signal an hour; the rest was kept")
+    print(
+        f"  {facts.new_clips} embedded now, {facts.hours_per_hour:.0f} hours of signal an hour; the others were cached"
+    )
 
 
 def score(
-    dataset: Annotated[str, typer.Option("--dataset", help="Name of the set, see: fisher-edge rmis list")],
-    files: Annotated[Path, typer.Option("--files", help="CSV with a row a file.")],
-    embeddings: Annotated[Path, typer.Option("--embeddings", help="NPY (files, dimensions) in the same order.")],
+    dataset: Annotated[str, typer.Option("--dataset", help="Name of the set; `fisher-edge rmis list` shows all.")],
+    files: Annotated[Path, typer.Option("--files", help="CSV with one row for each file.")],
+    embeddings: Annotated[Path, typer.Option("--embeddings", help="NPY (files, dimensions), in the order of the CSV.")],
     curve: Annotated[
-        bool, typer.Option("--curve", help="Also the accuracy over the share that is enrolled, and its area.")
+        bool, typer.Option("--curve", help="Add the accuracy over the enrolled share, and its area.")
     ] = False,
     rule: RuleName = "simpson",
     as_json: AsJson = False,
@@ -165,12 +171,12 @@ def score(
 
 
 def report(
-    runs: Annotated[Path, typer.Argument(help="Folder of runs MODEL/SET made by: fisher-edge rmis embed")],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the report: HTML, Markdown and plots.")],
+    runs: Annotated[Path, typer.Argument(help="Folder of runs MODEL/SET, written by `fisher-edge rmis embed`.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write the report into: HTML, Markdown and plots.")],
     rule: RuleName = "simpson",
     as_json: AsJson = False,
 ) -> None:
-    """Score every run, beside the published rows: the RMIS table with its means, and plots.
+    """Score every run and write the RMIS table with its means, the published rows, and plots.
 
     Example: fisher-edge rmis report runs --out report
     """
@@ -184,16 +190,18 @@ def report(
 
 def mini(
     data_dir: Annotated[Path, typer.Argument(help="Folder of datasets, each with its recordings and a meta.csv.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the report and of what it is made from.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the report, the segments and the embeddings.")],
     model: Annotated[
-        list[str] | None, typer.Option("--model", help="Encoder to add, or with --only all there are; several times.")
+        list[str] | None, typer.Option("--model", help="Encoder to add to the usual ones; may be repeated.")
     ] = None,
-    only: Annotated[bool, typer.Option("--only", help="Compare only the encoders named by --model.")] = False,
-    dataset: Annotated[list[str] | None, typer.Option("--dataset", help="Datasets (default: all known).")] = None,
+    only: Annotated[bool, typer.Option("--only", help="Compare only the encoders given by --model.")] = False,
+    dataset: Annotated[
+        list[str] | None, typer.Option("--dataset", help="Dataset; may be repeated (default: all).")
+    ] = None,
     workers: Workers = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Run the protocol on small sets of other machines, with every encoder that can run here, and write the report.
+    """Run the same protocol on small sets of other machines, with every encoder that runs here, and write the report.
 
     Example: fisher-edge rmis mini recordings/ --model train/checkpoints/nano --out mini
     """
@@ -202,12 +210,12 @@ def mini(
 
     models = [*(() if only else MODELS), *(model or ())]
     if not models:
-        raise UsageError("--only needs at least one --model")
+        raise UsageError("--only needs at least one --model; name the encoders to compare")
     unknown = [name for name in dataset or () if name not in MODALITIES]
     if unknown:
         raise UsageError(f"--dataset {unknown[0]} is not known; use {', '.join(MODALITIES)}")
     if not data_dir.is_dir():
-        raise BadInputError(f"{data_dir} is not a folder; give the folder of the datasets")
+        raise BadInputError(f"{data_dir} is not a folder; give the folder that holds the datasets")
     with _progress() as follow:
         rows, markdown, page = run_mini(
             data_dir, out, models, datasets=dataset or tuple(MODALITIES), workers=workers, report=follow
@@ -222,7 +230,7 @@ def _rule(name: str) -> Any:
 
 
 def _print_rows(rows: "list[Row]", markdown: Path, page: Path, *, as_json: bool) -> None:
-    """Print the means of every row and where the report lies."""
+    """Print the means of every row and the paths of the report."""
     if as_json:
         print_json(
             {
@@ -244,7 +252,7 @@ def _print_rows(rows: "list[Row]", markdown: Path, page: Path, *, as_json: bool)
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Show a bar on the terminal, none where standard error is not one."""
+    """Show a progress bar if standard error is a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

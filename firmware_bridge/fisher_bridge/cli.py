@@ -1,4 +1,4 @@
-"""The commands around the serial bridge: ports, a device at the other end, recordings from it, an emulated device."""
+"""The commands `fisher-edge bridge`: serial ports, probing a device, recording from it, emulating one."""
 
 import signal
 import sys
@@ -21,13 +21,13 @@ __all__ = ["register"]
 
 group = typer.Typer(help="Microcontrollers as sensors, on serial ports.", no_args_is_help=True)
 
-Port = Annotated[str, typer.Argument(help="Serial port, best by the name that stays: /dev/serial/by-id/….")]
-Baud = Annotated[int, typer.Option("--baud", min=300, max=50_000_000, help="Baud rate; USB takes any.")]
+Port = Annotated[str, typer.Argument(help="Serial port; names under /dev/serial/by-id/ survive replugging.")]
+Baud = Annotated[int, typer.Option("--baud", min=300, max=50_000_000, help="Baud rate; USB devices accept any.")]
 RtsCts = Annotated[bool, typer.Option("--rtscts", help="Hardware flow control.")]
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands of this file."""
+    """Add the commands of this file; called by the entry point."""
     for command in (probe, record, emulate, bench):
         group.command()(command)
     group.command("list")(list_ports)
@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
 
 
 def list_ports(as_json: AsJson = False) -> None:
-    """List the serial ports of this machine, each by the name that stays when it is plugged in elsewhere.
+    """List the serial ports of this computer, each by a name that survives replugging.
 
     Example: fisher-edge bridge list
     """
@@ -51,17 +51,17 @@ def list_ports(as_json: AsJson = False) -> None:
     for port in found:
         print(f"{port.path}  ({port.device}, {port.description})")
     if not found:
-        print("no serial port; plug a device in, or emulate one: fisher-edge bridge emulate")
+        print("no serial port found; plug in a device, or emulate one: fisher-edge bridge emulate")
 
 
 def probe(
     port: Port,
     baud: Baud = 921_600,
-    seconds: Annotated[float, typer.Option("--seconds", min=0.5, max=3600, help="How long to listen.")] = 10.0,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.5, max=3600, help="Seconds to listen.")] = 10.0,
     rtscts: RtsCts = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say what device is at a port, measure its rates, its clock and what the line loses, and judge the line.
+    """Identify the device at a port, and measure its rates, its clock and the losses of the line.
 
     Example: fisher-edge bridge probe /dev/ttyACM0
     """
@@ -76,15 +76,17 @@ def probe(
 
 def record(
     port: Port,
-    out: Annotated[Path, typer.Argument(help="File to write: .flac, or .wav for 32 bits and many channels.")],
+    out: Annotated[Path, typer.Argument(help="File to write: .flac, or .wav for 32 bits or more than 8 channels.")],
     baud: Baud = 921_600,
-    stream: Annotated[int, typer.Option("--stream", min=0, max=15, help="Stream of the device.")] = 0,
-    rate_hz: Annotated[float | None, typer.Option("--rate-hz", help="Rate to set (default: as it is).")] = None,
-    seconds: Annotated[float, typer.Option("--seconds", min=0.1, max=86_400, help="Length.")] = 60.0,
+    stream: Annotated[int, typer.Option("--stream", min=0, max=15, help="Number of the stream.")] = 0,
+    rate_hz: Annotated[
+        float | None, typer.Option("--rate-hz", help="Rate to set on the device (default: leave it).")
+    ] = None,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.1, max=86_400, help="Length in seconds.")] = 60.0,
     rtscts: RtsCts = False,
     as_json: AsJson = False,
 ) -> None:
-    """Record all channels of a stream as they are sent; where samples are missing, the next file begins.
+    """Record all channels of a stream as they are sent. Missing samples begin a new file.
 
     Example: fisher-edge bridge record /dev/ttyACM0 healthy.flac --seconds 120
     """
@@ -112,17 +114,23 @@ def emulate(
     file: Annotated[
         Path | None, typer.Option("--file", help="Recording to replay in a loop (default: a ramp).")
     ] = None,
-    link: Annotated[Path | None, typer.Option("--link", help="Name to give the port: a link that stays.")] = None,
-    rate_hz: Annotated[float | None, typer.Option("--rate-hz", help="Rate (default: of the file, or 16000).")] = None,
-    channels: Annotated[int, typer.Option("--channels", min=1, max=64, help="Channels of the ramp.")] = 1,
-    loss: Annotated[float, typer.Option("--loss", min=0, max=1, help="Share of the frames to lose.")] = 0.0,
-    bitflip: Annotated[float, typer.Option("--bitflip", min=0, max=1, help="Share of the bits to flip.")] = 0.0,
-    drift_ppm: Annotated[float, typer.Option("--drift-ppm", help="How much faster the device's clock runs.")] = 0.0,
-    jitter_ms: Annotated[float, typer.Option("--jitter-ms", min=0, help="Random delay on the line, at most.")] = 0.0,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of what is lost, flipped and delayed.")] = 0,
-    seconds: Annotated[float | None, typer.Option("--seconds", help="End after so long (default: never).")] = None,
+    link: Annotated[Path | None, typer.Option("--link", help="Symbolic link to create to the port.")] = None,
+    rate_hz: Annotated[
+        float | None, typer.Option("--rate-hz", help="Rate in Hz (default: that of the file, or 16000).")
+    ] = None,
+    channels: Annotated[int, typer.Option("--channels", min=1, max=64, help="Number of channels of the ramp.")] = 1,
+    loss: Annotated[float, typer.Option("--loss", min=0, max=1, help="Share of frames to lose.")] = 0.0,
+    bitflip: Annotated[float, typer.Option("--bitflip", min=0, max=1, help="Share of bits to flip.")] = 0.0,
+    drift_ppm: Annotated[
+        float, typer.Option("--drift-ppm", help="How much faster the clock of the device runs, in ppm.")
+    ] = 0.0,
+    jitter_ms: Annotated[float, typer.Option("--jitter-ms", min=0, help="Largest random delay on the line.")] = 0.0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of losses, flips and delays.")] = 0,
+    seconds: Annotated[
+        float | None, typer.Option("--seconds", help="Length in seconds (default: until stopped).")
+    ] = None,
 ) -> None:
-    """Be a device on a pty, made of the firmware's own C library; say what was lost and damaged when it ends.
+    """Emulate a device on a pty with the C library of the firmware. At the end, print what was lost and damaged.
 
     Example: fisher-edge bridge emulate --file healthy.wav --loss 1e-4 --bitflip 1e-6 --drift-ppm 80
     """
@@ -141,10 +149,10 @@ def emulate(
 
 
 def bench(
-    seconds: Annotated[float, typer.Option("--seconds", min=1, max=600, help="Length of each measurement.")] = 10.0,
+    seconds: Annotated[float, typer.Option("--seconds", min=1, max=600, help="Seconds of each measurement.")] = 10.0,
     as_json: AsJson = False,
 ) -> None:
-    """Measure what the bridge takes from an emulated device: as fast as a pty goes, and eight channels at 51.2 kHz.
+    """Measure the throughput from an emulated device: as fast as a pty goes, and eight channels at 51.2 kHz.
 
     Example: fisher-edge bridge bench --seconds 60
     """
@@ -161,7 +169,7 @@ def bench(
 
 @contextmanager
 def _stopped_by_signals() -> Iterator[threading.Event]:
-    """Give an event that SIGINT and SIGTERM set."""
+    """Yield an event that SIGINT and SIGTERM set."""
     stop = threading.Event()
     before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -172,16 +180,21 @@ def _stopped_by_signals() -> Iterator[threading.Event]:
 
 
 def _print_recorded(files: "list[Recorded]", as_json: bool) -> None:
-    """Print what has been written, also when the recording ended early."""
-    from fisher_edge.dsp.blocks import rfc3339
+    """Print the files written so far, also when the recording ended early."""
+    from fisher_bridge.record import time_text
 
     for file in files:
-        facts = {"file": str(file.path), "samples": file.samples, "rate_hz": file.rate_hz, "time": rfc3339(file.time_s)}
+        facts = {
+            "file": str(file.path),
+            "samples": file.samples,
+            "rate_hz": file.rate_hz,
+            "time": time_text(file.time_s),
+        }
         print_json(facts) if as_json else print(f"{file.path}: {file.samples} samples from {facts['time']}", flush=True)
 
 
 def _print_probe(found: "Probe") -> None:
-    """Print what a device says and what was measured."""
+    """Print what the device reports and what was measured."""
     hello, counts = found.hello, found.counts
     print(f"{hello.board or 'a device'}, firmware {hello.firmware}, ticks at {hello.tick_hz} Hz")
     for stream in hello.streams:
@@ -193,7 +206,7 @@ def _print_probe(found: "Probe") -> None:
             f"1 count = {stream.scale:g} {stream.unit or '(no unit)'}; {stream.sensor or 'no sensor id'}"
         )
     clock = found.clock_ppm
-    print(f"  clock: {clock.value:+.1f} ± {clock.error:.1f} ppm; quickest round trip {found.round_trip_ms:.2f} ms")
+    print(f"  clock: {clock.value:+.1f} ± {clock.error:.1f} ppm; shortest round trip {found.round_trip_ms:.2f} ms")
     share = f" of {found.baud / 10:.0f}" if found.baud else ""
     print(f"  line: {found.bytes_per_s:.0f} bytes/s{share} in {found.seconds:.1f} s")
     print(

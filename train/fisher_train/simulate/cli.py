@@ -1,4 +1,4 @@
-"""The command that records simulated machines and draws what their faults look like."""
+"""The command `fisher-edge simulate`: record simulated machines and draw their faults."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,35 +17,49 @@ PICTURES = {".png", ".svg", ".pdf"}
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands of this file."""
+    """Add the commands of this file; called by the entry point."""
     app.command()(simulate)
 
 
 def simulate(
-    out: Annotated[Path | None, typer.Argument(help="File to write, .wav, in floats.")] = None,
-    machine: Annotated[str | None, typer.Option("--machine", help="Kind of machine; see --list.")] = None,
-    fault: Annotated[str, typer.Option("--fault", help="Its fault; healthy without one.")] = "",
-    severity: Annotated[float, typer.Option("--severity", help="Size of the fault; 1 is plain to see.")] = 1.0,
-    rate_hz: Annotated[int, typer.Option("--rate-hz", help="Sampling rate, 1000 to 200000.")] = 20_000,
-    seconds: Annotated[float, typer.Option("--seconds", min=0.1, max=86_400, help="Length.")] = 10.0,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Which machine of the kind.")] = 0,
-    specimen: Annotated[int, typer.Option("--specimen", min=0, help="Which individual of the fault.")] = 0,
+    out: Annotated[Path | None, typer.Argument(help="WAV file to write, in float32.")] = None,
+    machine: Annotated[str | None, typer.Option("--machine", help="Kind of machine; --list shows all.")] = None,
+    fault: Annotated[str, typer.Option("--fault", help="Fault of the machine (default: healthy).")] = "",
+    severity: Annotated[
+        float, typer.Option("--severity", help="Size of the fault: 0 is the healthy machine, 1 is plain to see.")
+    ] = 1.0,
+    rate_hz: Annotated[int, typer.Option("--rate-hz", help="Sampling rate in Hz, 1000 to 200000.")] = 20_000,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.1, max=86_400, help="Length in seconds.")] = 10.0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="Number of the machine: each is another machine of its kind.")
+    ] = 0,
+    specimen: Annotated[
+        int, typer.Option("--specimen", min=0, help="Number of the specimen: each is another individual of the fault.")
+    ] = 0,
     modality: Annotated[
-        str | None, typer.Option("--modality", help="vibration, sound, current or voltage (default: the usual one).")
+        str | None,
+        typer.Option("--modality", help="vibration, sound, current or voltage (default: the usual one of the kind)."),
     ] = None,
     speed_hz: Annotated[
-        float | None, typer.Option("--speed-hz", help="Revolutions per second (default: as drawn).")
+        float | None, typer.Option("--speed-hz", help="Speed of the shaft in revolutions per second (default: drawn).")
     ] = None,
     load: Annotated[float, typer.Option("--load", min=0, max=1, help="Share of the rated load.")] = 0.7,
-    onset_s: Annotated[float, typer.Option("--onset-s", min=0, help="The fault begins so late.")] = 0.0,
-    growth_s: Annotated[float, typer.Option("--growth-s", min=0, help="It grows so long to its size.")] = 0.0,
+    onset_s: Annotated[float, typer.Option("--onset-s", min=0, help="Seconds before the fault begins.")] = 0.0,
+    growth_s: Annotated[
+        float, typer.Option("--growth-s", min=0, help="Seconds in which the fault grows to its size.")
+    ] = 0.0,
     plot: Annotated[
-        Path | None, typer.Option("--plot", help="Picture to draw; a folder for one of every fault.")
+        Path | None,
+        typer.Option(
+            "--plot", help="Picture to draw (.pdf, .png, .svg); without --machine a folder for one of every fault."
+        ),
     ] = None,
     listed: Annotated[bool, typer.Option("--list", help="List the machines and their faults.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Record a simulated machine, healthy or with a fault, and draw where theory puts its lines.
+
+    One seed, speed and load give one recording: a fault of any severity is added to it.
 
     Example: fisher-edge simulate outer.wav --machine bearing --fault outer --plot outer.png
     """
@@ -87,26 +101,26 @@ def simulate(
 
 
 def _check(out: Path | None, machine: str | None, plot: Path | None) -> None:
-    """Refuse what cannot be written, before anything is recorded."""
+    """Refuse wrong arguments before anything is recorded."""
     from fisher_edge.errors import UsageError
 
     if plot is not None:
         require("simulate", "matplotlib")
     if machine is None and (out is not None or plot is None):
-        raise UsageError("--machine is missing; choose one of: fisher-edge simulate --list")
+        raise UsageError("--machine is missing; list the machines with: fisher-edge simulate --list")
     if machine is not None and out is None and plot is None:
-        raise UsageError("there is nothing to write; name a file, or a picture with --plot")
+        raise UsageError("no output is named; give a .wav file, or a picture with --plot")
     if out is not None and out.suffix.lower() != ".wav":
-        raise UsageError(f"{out} is no .wav; name it so")
+        raise UsageError(f"{out}: only .wav is supported; choose a name that ends in .wav")
     if machine is not None and plot is not None and plot.suffix.lower() not in PICTURES:
-        raise UsageError(f"{plot} is none of {', '.join(sorted(PICTURES))}; name it so")
+        raise UsageError(f"{plot}: only {', '.join(sorted(PICTURES))} are supported; choose one of these endings")
     for path in (out, plot):
         if path is not None and not path.resolve().parent.is_dir():
-            raise UsageError(f"there is no folder {path.resolve().parent} for {path.name}; make it first")
+            raise UsageError(f"{path}: the folder {path.resolve().parent} does not exist; create it first")
 
 
 def _write(out: Path, source: "SimulatorSource", samples: int) -> None:
-    """Write so many samples, block by block, so that memory does not grow with the length."""
+    """Write a number of samples block by block, so that memory does not grow with the length."""
     import threading
 
     import soundfile
@@ -138,7 +152,7 @@ def _draw_page(folder: Path, rate_hz: int, severity: float, seed: int) -> None:
 
 
 def _print_list(as_json: bool) -> None:
-    """Print the kinds of machines with their faults."""
+    """Print every kind of machine with its faults."""
     from fisher_train.simulate.catalogue import FAULTS_TOLD, KINDS
     from fisher_train.simulate.machine import FAULTS_OF
 
@@ -161,7 +175,7 @@ def _print_list(as_json: bool) -> None:
 
 
 def _facts(source: "SimulatorSource") -> dict[str, Any]:
-    """What was recorded, and the lines theory expects."""
+    """Facts of the recording, and the lines that theory expects in it."""
     from fisher_train.simulate.lines import lines_of
 
     machine, state = source.machine, source.state
@@ -179,7 +193,7 @@ def _facts(source: "SimulatorSource") -> dict[str, Any]:
 
 
 def _print_facts(facts: dict[str, Any]) -> None:
-    """Print what was recorded, one line for each line expected."""
+    """Print the facts of the recording, one row for each expected line."""
     what = f"{facts['machine']} with {facts['fault']}" if facts["fault"] else f"healthy {facts['machine']}"
     print(f"{what}: {facts['modality']} at {facts['rate_hz']} Hz, shaft at {facts['speed_hz']:g} Hz")
     for line in facts["lines"]:

@@ -1,0 +1,370 @@
+"""The tables of the configuration file as frozen models; `Config` is the whole file.
+
+The descriptions are what editors show, and what docs/configuration.md says.
+"""
+
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    ValidationInfo,
+    field_serializer,
+    model_serializer,
+    model_validator,
+)
+
+from fisher_edge.config.plugins import keys_schema, source_function, source_types
+from fisher_edge.config.redact import redacted
+from fisher_edge.errors import BadInputError, FisherEdgeError
+from fisher_edge.names import MAX_NAME, ChannelKey, check_name, check_root
+
+__all__ = [
+    "TABLES",
+    "AlarmConfig",
+    "AudioConfig",
+    "ChannelAlarmConfig",
+    "ChannelConfig",
+    "Config",
+    "GatewayConfig",
+    "HistoryConfig",
+    "ModelConfig",
+    "MqttConfig",
+    "SourceConfig",
+]
+
+BASE_DIR = "base_dir"
+STATE_DIR = "state"
+LONGEST_HOST = 253
+LARGEST_SECRET = 1 << 20
+
+
+def _default_name() -> str:
+    """Return the name of this host, made valid for one level of a topic."""
+    return re.sub(r"[^\w.-]", "-", socket.gethostname())[:MAX_NAME] or "gateway"
+
+
+def _level(name: str) -> str:
+    try:
+        return check_name("the", name)
+    except BadInputError as error:
+        raise ValueError(str(error)) from error
+
+
+def _root(name: str) -> str:
+    try:
+        return check_root(name)
+    except BadInputError as error:
+        raise ValueError(str(error)) from error
+
+
+def _absolute(path: Path, info: ValidationInfo) -> Path:
+    """Let a relative path count from the folder of the file."""
+    if "\0" in str(path):
+        raise ValueError("no path has a zero byte; correct it")
+    return _folder(info.context) / path
+
+
+def _bundle(name: str, info: ValidationInfo) -> str:
+    return name if name == "default" else str(_folder(info.context) / name)
+
+
+def _folder(context: Any) -> Path:
+    """Return the folder of the file; without a file paths stay as they are."""
+    return context[BASE_DIR] if context else Path()
+
+
+def _small_file(path: Path) -> Path:
+    """Refuse what is there and cannot be read to its end: a pipe would wait, a device never ends.
+
+    Whether a missing file matters is known only to whoever needs it.
+    """
+    try:
+        if not path.exists() or (path.is_file() and path.stat().st_size <= LARGEST_SECRET):
+            return path
+    except OSError:  # a folder that this user may not enter
+        return path
+    raise ValueError(f"{path} is not a small file; give the path of a text file")
+
+
+def _url(url: str) -> str:
+    """Refuse a host that no name server takes; everything else about the URL is found where it is used."""
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError:
+        return url
+    try:
+        host.encode("idna")
+    except UnicodeError as error:
+        raise ValueError("a part of the host's name is empty or longer than 63 letters; correct the URL") from error
+    if len(host) > LONGEST_HOST:
+        raise ValueError(f"the host's name is longer than {LONGEST_HOST} letters; correct the URL")
+    return url
+
+
+Level = Annotated[str, AfterValidator(_level)]
+OwnPath = Annotated[Path, AfterValidator(_absolute)]
+SecretFile = Annotated[OwnPath, AfterValidator(_small_file)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Megabytes = Annotated[float, Field(ge=1)]
+
+
+class _Table(BaseModel):
+    """A table of the file: unknown keys are errors, values do not change, no text shows a secret."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        for name, value in super().__repr_args__():
+            yield name, redacted(value, name or "")
+
+
+class GatewayConfig(_Table):
+    """`[gateway]`: who this gateway is and where it keeps its state."""
+
+    name: Level = Field(
+        default_factory=_default_name,
+        description="Name of the gateway, one level of its topics and unique on its broker. Default: the host name.",
+    )
+    state_dir: OwnPath = Field(
+        default=Path(STATE_DIR),
+        description="Folder for baselines, history and messages that wait for the broker.",
+    )
+
+
+class ModelConfig(_Table):
+    """`[model]`: the encoder, and how the signal is cut into windows."""
+
+    bundle: Annotated[str, AfterValidator(_bundle)] = Field(
+        default="default", description='Folder of the model bundle, or "default" for the one that is installed.'
+    )
+    provider: str = Field(
+        default="auto",
+        min_length=1,
+        description='What runs the model: "auto" (the best there is), "cpu", or another provider of this build. One '
+        "that this build does not have is refused at the start.",
+    )
+    window_s: Positive = Field(default=10.24, description="Seconds of signal that are judged together.")
+    hop_s: Positive | None = Field(
+        default=None,
+        description="Seconds from one window to the next. Default: a quarter of the window, at most 2 seconds.",
+    )
+
+
+class MqttConfig(_Table):
+    """`[mqtt]`: the broker, and the messages that wait for it."""
+
+    url: Annotated[str, AfterValidator(_url)] = Field(
+        default="embedded",
+        description='mqtt://[USER@]HOST[:PORT], mqtts:// for TLS, or "embedded" for a broker inside the gateway.',
+    )
+    root: Annotated[str, AfterValidator(_root)] = Field(
+        default="fisher-edge", description="Root of the topics: ROOT/GATEWAY/ASSET/CHANNEL/..."
+    )
+    password_file: SecretFile | None = Field(default=None, description="File that holds the password of the user.")
+    ca_file: SecretFile | None = Field(
+        default=None,
+        description="PEM file of the authority that signed the broker's certificate. Default: those of the system.",
+    )
+    embedded_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        default=1883, description="Port of the embedded broker; 0 takes a free one."
+    )
+    outbox_mb: Megabytes = Field(default=256, description="Megabytes of messages that may wait for the broker.")
+    outbox_days: Positive = Field(default=30, description="Days that a result may wait for the broker.")
+
+    @field_serializer("url")
+    def _without_password(self, url: str) -> Any:
+        return redacted(url)
+
+
+class AlarmConfig(_Table):
+    """`[alarm]`: how many false alarms a day are acceptable, and how many windows an alarm takes."""
+
+    warning_per_day: Positive = Field(
+        default=1.0, description="Normal windows a day that may exceed the threshold of a warning."
+    )
+    alarm_per_day: Positive = Field(
+        default=0.1,
+        description="Normal windows a day that may exceed the threshold of an alarm; at most warning_per_day.",
+    )
+    needed: Count = Field(
+        default=2, description="Windows out of the last `of` that must exceed a threshold before the state rises."
+    )
+    of: Count = Field(default=3, description="Number of last windows in which `needed` are counted.")
+    hold: Count = Field(
+        default=3, description="Windows in a row that must be clearly below the threshold before the state falls."
+    )
+
+    @model_validator(mode="after")
+    def _possible(self) -> "AlarmConfig":
+        """Refuse an alarm that can never be raised, and one that comes before its warning."""
+        if self.needed > self.of:
+            raise ValueError(f"needed = {self.needed} is more than of = {self.of}; lower needed or raise of")
+        if self.warning_per_day < self.alarm_per_day:
+            raise ValueError(
+                f"warning_per_day = {self.warning_per_day:g} is below alarm_per_day = {self.alarm_per_day:g}, so that "
+                "alarms would come before warnings; exchange them"
+            )
+        return self
+
+
+class ChannelAlarmConfig(_Table):
+    """`alarm` of a channel: what differs from `[alarm]` of the gateway."""
+
+    warning_per_day: Positive | None = Field(default=None, description="Overrides warning_per_day of [alarm].")
+    alarm_per_day: Positive | None = Field(default=None, description="Overrides alarm_per_day of [alarm].")
+    needed: Count | None = Field(default=None, description="Overrides needed of [alarm].")
+    of: Count | None = Field(default=None, description="Overrides of of [alarm].")
+    hold: Count | None = Field(default=None, description="Overrides hold of [alarm].")
+
+
+class HistoryConfig(_Table):
+    """`[history]`: results kept on disk after they are delivered, for trends."""
+
+    mb: Megabytes = Field(default=256, description="Megabytes of results that are kept; the oldest leave first.")
+    days: Positive = Field(default=90, description="Days that a result is kept.")
+
+
+class AudioConfig(_Table):
+    """`[audio]`: recordings kept on disk."""
+
+    enrolment_mb: Annotated[float, Field(ge=0)] = Field(
+        default=256,
+        description="Megabytes of recordings of enrolments that are kept, so that a new model can learn from them; 0 "
+        "keeps none.",
+    )
+
+
+def _describe_types(schema: dict[str, Any]) -> None:
+    """Add the installed types of sources and their keys to the schema, without refusing others."""
+    cases = []
+    for name in (types := source_types()):
+        try:
+            keys = keys_schema(source_function(name))
+        except FisherEdgeError:  # its packages are not installed: editors know its name, not its keys
+            continue
+        cases.append({"if": {"properties": {"type": {"const": name}}}, "then": {"properties": keys}})
+    schema["properties"]["type"]["anyOf"] = [{"enum": list(types)}, {"type": "string"}]
+    schema["allOf"] = cases
+
+
+class SourceConfig(BaseModel):
+    """`source` of a channel: where its samples come from. Its keys are those of its type."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        frozen=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+        json_schema_extra=_describe_types,
+    )
+
+    type: str = Field(description="Type of the source: recording, serial, simulator or one of another package.")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Keys of the table besides `type`, with their secrets: do not show them."""
+        return dict(self.model_extra or {})
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        for name, value in super().__repr_args__():
+            yield name, redacted(value, name or "")
+
+    @model_serializer(mode="wrap")
+    def _without_secrets(self, serialize: SerializerFunctionWrapHandler) -> Any:
+        return redacted(serialize(self))
+
+
+class ChannelConfig(_Table):
+    """`[[channel]]`: one sensor of one asset."""
+
+    asset: Level = Field(description="Name of the machine, one level of the topics.")
+    name: Level = Field(description="Name of the sensor on this machine, one level of the topics.")
+    unit: str = Field(default="", description="Unit of the samples after scaling, as it is shown: g, Pa, A.")
+    scale: Positive = Field(default=1.0, description="Factor from what the source delivers to the unit.")
+    source: SourceConfig = Field(description='Where the samples come from: { type = "...", and the keys of the type }.')
+    window_s: Positive | None = Field(default=None, description="Overrides window_s of [model].")
+    hop_s: Positive | None = Field(default=None, description="Overrides hop_s of [model].")
+    no_data_s: Positive | None = Field(
+        default=None,
+        description="Seconds without a window after which the state is no_data. Default: three windows and a hop, at "
+        "least 30 seconds.",
+    )
+    alarm: ChannelAlarmConfig = Field(
+        default=ChannelAlarmConfig(), description="Alarm settings of this channel; what is left out is that of [alarm]."
+    )
+
+    @property
+    def key(self) -> ChannelKey:
+        """Asset and name."""
+        return ChannelKey(self.asset, self.name)
+
+
+class Config(_Table):
+    """The whole file."""
+
+    gateway: GatewayConfig = Field(
+        default_factory=GatewayConfig, description="Who this gateway is and where it keeps its state."
+    )
+    model: ModelConfig = Field(
+        default=ModelConfig(), description="The encoder, and how the signal is cut into windows."
+    )
+    mqtt: MqttConfig = Field(default=MqttConfig(), description="The broker, and the messages that wait for it.")
+    alarm: AlarmConfig = Field(default=AlarmConfig(), description="When a channel is in warning or in alarm.")
+    history: HistoryConfig = Field(default=HistoryConfig(), description="Results kept on disk for trends.")
+    audio: AudioConfig = Field(default=AudioConfig(), description="Recordings kept on disk.")
+    channel: tuple[ChannelConfig, ...] = Field(min_length=1, description="One table [[channel]] for each sensor.")
+
+    _base_dir: Path = PrivateAttr(default=Path())
+
+    def model_post_init(self, context: Any) -> None:
+        """Remember the folder of the file."""
+        self._base_dir = _folder(context)
+
+    @property
+    def base_dir(self) -> Path:
+        """Folder of the file, from which relative paths of the sources count."""
+        return self._base_dir
+
+    def alarm_of(self, channel: ChannelConfig) -> AlarmConfig:
+        """Return the alarm settings of a channel: its own, and for the rest those of `[alarm]`."""
+        return AlarmConfig(**(self.alarm.model_dump() | channel.alarm.model_dump(exclude_none=True)))
+
+    @model_validator(mode="after")
+    def _channels_fit(self) -> "Config":
+        """Refuse two channels of one name, and alarm settings that contradict those they are added to."""
+        seen = set()
+        for number, channel in enumerate(self.channel, 1):
+            if channel.key in seen:
+                raise ValueError(f"channel {channel.key} is there twice; rename one")
+            seen.add(channel.key)
+            try:
+                self.alarm_of(channel)
+            except ValidationError as error:
+                text = error.errors()[0]["msg"].removeprefix("Value error, ")
+                raise ValueError(f"[[channel]] {number}, alarm together with [alarm]: {text}") from error
+        return self
+
+
+# Tables by the key under which they stand; "" is the file itself.
+TABLES: dict[str, type[BaseModel]] = {
+    "": Config,
+    "gateway": GatewayConfig,
+    "model": ModelConfig,
+    "mqtt": MqttConfig,
+    "alarm": AlarmConfig,
+    "history": HistoryConfig,
+    "audio": AudioConfig,
+    "channel": ChannelConfig,
+}
