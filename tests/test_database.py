@@ -537,6 +537,22 @@ def test_deleted_rows_are_given_back_in_parts(tmp_path: Path) -> None:
     assert module.FREE_PAGES <= free[-1] < module.FREE_PAGES + module.SHRINK_PAGES
 
 
+def test_giving_pages_back_ends_no_transaction(tmp_path: Path) -> None:
+    """Inside a transaction nothing is given back, and the transaction can still be taken back."""
+    with Database(tmp_path) as database:
+        Baselines(database).add(baseline(1, windows=40_000))
+
+        def fail() -> None:
+            with database.transaction():
+                Baselines(database).remove(KEY, None)
+                database.shrink()
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            fail()
+    assert enrolled(tmp_path) == ["seed 1"]
+
+
 def test_reserve_is_not_taken_where_there_is_hardly_any_room(small_disk: Path) -> None:
     """Where little more than the reserve is left, keeping one would itself fill the disk."""
     with Database(small_disk) as database:
