@@ -23,6 +23,8 @@ PAGE = ROOT / "docs" / "architecture.md"
 PICTURE = ROOT / "docs" / "architecture.svg"
 PACKAGE = "fisher_edge"
 BEGIN, END = "<!-- imports: begin -->", "<!-- imports: end -->"
+# Plain data that lower rows share; no arrow is drawn to it.
+SHARED = f"{PACKAGE}.decision.judgement"
 # Fewer names than this in the walk mean that the pattern below no longer finds them.
 FEWEST_NAMES = 15
 
@@ -59,14 +61,15 @@ def read_map() -> Map:
     contracts = read_configuration(str(ROOT / "pyproject.toml"))["contracts_options"]
     layers = next(each["layers"] for each in contracts if each.get("containers") == [PACKAGE])
     rows = [[name.strip() for name in layer.split("|")] for layer in layers]
+    packages = set(itertools.chain(*rows))
     modules, imports, edges = {}, {}, set()
     for package in itertools.chain(*rows):
         whole = f"{PACKAGE}.{package}"
         modules[package] = sorted(name for name in graph.modules if name == whole or name.startswith(f"{whole}."))
         for module in modules[package]:
-            seen = {_package(name) for name in graph.find_modules_directly_imported_by(module)} - {package, ""}
-            imports[module] = sorted(seen)
-            edges |= {(package, other) for other in seen}
+            seen = graph.find_modules_directly_imported_by(module)
+            imports[module] = sorted({_package(name) for name in seen} - {package, ""})
+            edges |= {(package, _package(name)) for name in seen - {SHARED} if _package(name) in packages - {package}}
     return Map(rows, modules, imports, edges)
 
 
@@ -85,17 +88,17 @@ def picture(drawn: Map) -> str:
     """Return the map as SVG: a row for each layer; arrows that follow from other arrows are left out."""
     boxes = _placed(drawn)
     layer = {package: index for index, row in enumerate(drawn.rows) for package in row}
-    # The plain data of `decision`, which `store` imports, points up; the page says so.
-    edges = sorted(_reduced({(start, end) for start, end in drawn.edges if layer[start] < layer[end]}))
+    edges = sorted(_reduced(drawn.edges))
     height = max(box.y + box.height for box in boxes.values()) + MARGIN
     shapes = [*_arrows(layer, drawn, boxes, edges), *(part for box in boxes.values() for part in _drawn(box))]
     size = f'width="{WIDTH}" height="{height:.0f}"'
     font = 'font-family="ui-monospace, Menlo, Consolas, monospace" font-size="10"'
     tip = f'<path d="M0,0 L8,4 L0,8 z" fill="{EDGE}"/>'
+    marker = f'<marker id="tip" markerWidth="8" markerHeight="8" refX="7" refY="4" orient="auto">{tip}</marker>'
     head = [
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} viewBox="0 0 {WIDTH} {height:.0f}" {font}>',
         f"<title>The modules of {PACKAGE} and what they import</title>",
-        f'<defs><marker id="tip" markerWidth="8" markerHeight="8" refX="7" refY="4" orient="auto">{tip}</marker></defs>',
+        f"<defs>{marker}</defs>",
         f'<rect {size} fill="white"/>',
     ]
     return "\n".join([*head, *shapes, "</svg>\n"])
