@@ -1,7 +1,6 @@
 """Bad input of every kind: one line on stderr that begins with `error: `, the right exit code, nothing changed."""
 
 import hashlib
-import json
 import os
 import shutil
 import socket
@@ -16,6 +15,7 @@ import pytest
 import soundfile
 from command import run, run_here, run_program
 from machine import RATE_HZ, machine_signal, sound_file
+from other_bundle import write_bundle
 
 from fisher_edge.encoder.bundle import DEFAULT_BUNDLE
 from fisher_edge.store.baselines import Baselines
@@ -49,17 +49,6 @@ def write_recordings(folder: Path) -> None:
     np.save(folder / "signal.npy", good)
     np.save(folder / "huge.npy", good.astype(np.float64) * 1e300)
     np.save(folder / "object.npy", np.array([{}], object), allow_pickle=True)
-
-
-def write_bundle(folder: Path, *, model: bytes | None = None, rehash: bool = True, **manifest: Any) -> None:
-    """Copy the default bundle with another model or other facts in its manifest."""
-    shutil.copytree(DEFAULT_BUNDLE, folder)
-    facts = json.loads((folder / "manifest.json").read_text()) | manifest
-    if model is not None:
-        (folder / "encoder.onnx").write_bytes(model)
-        if rehash:
-            facts["files"]["encoder.onnx"] = hashlib.sha256(model).hexdigest()
-    (folder / "manifest.json").write_text(json.dumps(facts))
 
 
 def write_bundles(folder: Path) -> None:
