@@ -94,7 +94,9 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_score_prints_one_object_a_line(state: Path) -> None:
     """With `--json` every line is one window with all result fields, and a faulty bearing ends in an alarm."""
-    scored = run_here("score", BEARING / "inner-5-900rpm.flac", *PLACE, "--state-dir", state, "--hop-s", "0.48", "--json")
+    scored = run_here(
+        "score", BEARING / "inner-5-900rpm.flac", *PLACE, "--state-dir", state, "--hop-s", "0.48", "--json"
+    )
     assert (scored.returncode, scored.stderr) == (0, "")
     results = [json.loads(line) for line in scored.stdout.splitlines()]
     assert [result["seq"] for result in results] == list(range(1, 11))
