@@ -191,8 +191,8 @@ def _paused(_device: Emulator) -> Iterator[None]:
         from fisher_bridge import reader  # noqa: PLC0415 -- looked at while it runs
 
         while not done.wait(0.3):
-            for one, _ in list(reader._readers.values()):
-                with one._lock:
+            for slot in list(reader._ports._slots.values()):
+                with slot.device._lock if slot.device else contextlib.nullcontext():
                     time.sleep(0.2)
 
     thread = threading.Thread(target=hold)

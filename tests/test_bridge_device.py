@@ -10,6 +10,7 @@ import threading
 import time
 import tty
 from collections.abc import Iterator
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -391,6 +392,25 @@ def test_a_source_waits_for_its_port_to_come_back(tmp_path: Path, stop: threadin
         thread.join(10)
         assert len(found) == 1
         device.stop()
+
+
+def test_port_has_one_baud_rate(stop: threading.Event) -> None:
+    """Two channels of a port with two baud rates: the second is told, the first goes on."""
+    with emulated(["--rate", "2000"]) as device:
+        first = open_serial(port=device.port, baud=115_200).blocks(stop)
+        next(first)
+        with pytest.raises(UsageError, match="is used with 115200 baud and 9600 baud; give all its channels the same"):
+            next(open_serial(port=device.port, baud=9600).blocks(stop))
+        ramp(next(first))
+        device.stop()
+
+
+def test_rate_may_be_a_fraction(stop: threading.Event) -> None:
+    """A board divides its clock: the rate of its blocks is the exact one."""
+    with emulated(["--rate", "3906.25"]) as device:
+        (block,) = take(open_serial(port=device.port), stop, 0.01)[:1]
+        device.stop()
+    assert block.rate_hz == Fraction(15_625, 4)
 
 
 @contextlib.contextmanager

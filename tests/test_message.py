@@ -131,6 +131,7 @@ def test_result_that_was_not_judged_says_why() -> None:
         result_message(Result(found, State.CHECK_FUNCTION, "g", "fell behind"), **IDENTITY)["reason"] == "fell behind"
     )
     assert "reason" not in result_message(result(), **IDENTITY)
+    assert result_message(result(unjudged="nothing is enrolled"), **IDENTITY)["reason"] == "nothing is enrolled"
 
 
 def test_level_without_a_baseline_has_its_value_only() -> None:

@@ -5,9 +5,8 @@ import os
 import selectors
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 import serial
 
@@ -15,6 +14,7 @@ from fisher_bridge.continuity import Samples
 from fisher_bridge.port import PortSettings, open_port
 from fisher_bridge.session import CLOCK_S, RATE_ATTEMPTS, Session
 from fisher_edge.errors import BadInputError, FisherEdgeError, SensorError, UsageError
+from fisher_edge.sources.shared import Devices, Feed
 
 __all__ = ["PortReader", "Subscription", "shared_reader"]
 
@@ -37,40 +37,12 @@ REPORT_S = 60.0
 log = logging.getLogger(__name__)
 
 
-class Subscription:
+class Subscription(Feed[Samples]):
     """The samples of one stream for one consumer, in order; `dropped` counts what it did not take in time."""
 
     def __init__(self, stream: int) -> None:
+        super().__init__(LONGEST_QUEUE, lambda samples: len(samples.raw))
         self.stream = stream
-        self.dropped = 0
-        self._waiting: deque[Samples] = deque()
-        self._ready = threading.Condition()
-        self._failure: Exception | None = None
-
-    def put(self, samples: Samples) -> None:
-        """Add samples; the oldest leave when the consumer is far behind, and are missing from the index."""
-        with self._ready:
-            if len(self._waiting) >= LONGEST_QUEUE:
-                self.dropped += len(self._waiting.popleft().raw)
-            self._waiting.append(samples)
-            self._ready.notify()
-
-    def fail(self, failure: Exception) -> None:
-        """End the subscription with an error, after what waits has been taken."""
-        with self._ready:
-            self._failure = failure
-            self._ready.notify()
-
-    def take(self, timeout_s: float) -> list[Samples]:
-        """Return what waits, after at most `timeout_s`; raises the error that ended the reading."""
-        with self._ready:
-            if not self._waiting and self._failure is None:
-                self._ready.wait(timeout_s)
-            taken = list(self._waiting)
-            self._waiting.clear()
-            if not taken and self._failure is not None:
-                raise self._failure
-            return taken
 
 
 class PortReader:
@@ -270,35 +242,19 @@ class PortReader:
         return BadInputError(f"{self.settings.path} is gone ({reason}); plug the device in again")
 
 
-_readers: dict[str, tuple[PortReader, int]] = {}
-_readers_lock = threading.Lock()
+_ports: Devices[PortReader] = Devices()
 
 
-@contextmanager
-def shared_reader(settings: PortSettings) -> Iterator[PortReader]:
+def shared_reader(settings: PortSettings) -> AbstractContextManager[PortReader]:
     """Give the reader of a port, the same to everybody while it works: a port can be opened only once.
 
     Raises BadInputError when the port cannot be opened, UsageError when it is open with other settings.
     """
-    key = os.path.realpath(settings.path)
-    with _readers_lock:
-        reader, users = _readers.get(key, (None, 0))
-        if reader is None or reader.failure is not None:
-            reader, users = PortReader(settings), 0
-            reader.start()
-        elif (reader.settings.baud, reader.settings.rtscts) != (settings.baud, settings.rtscts):
-            raise UsageError(
-                f"{settings.path} is asked for with two settings; give all its channels one baud and rtscts"
-            )
-        _readers[key] = reader, users + 1
-    try:
-        yield reader
-    finally:
-        with _readers_lock:
-            known, users = _readers.get(key, (None, 0))
-            if known is reader and users > 1:
-                _readers[key] = reader, users - 1
-            else:
-                if known is reader:
-                    del _readers[key]
-                reader.close()
+
+    def opened() -> PortReader:
+        reader = PortReader(settings)
+        reader.start()
+        return reader
+
+    how = f"{settings.baud} baud{' and RTS/CTS' if settings.rtscts else ''}"
+    return _ports.use(os.path.realpath(settings.path), opened, how)

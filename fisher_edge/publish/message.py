@@ -97,7 +97,7 @@ def result_message(
     Without gateway and boot it is that of a recording which is scored.
     """
     found = result.judgement
-    reason = result.reason if result.reason is not None else found.distrust
+    reason = result.reason or found.distrust or found.unjudged
     fields = {
         "time": rfc3339(found.time_s),
         "window_s": found.window_s,
