@@ -281,7 +281,7 @@ def test_baseline_list_shows_versions(state: Path, tmp_path: Path) -> None:
 
 
 def test_embed_writes_one_array_for_one_file(tmp_path: Path) -> None:
-    """One file becomes segments x (bands * dim) float32; padding changes its numbers, not its shape."""
+    """One file becomes segments x (bands * dim) float32; padding changes the numbers of a short one, not its shape."""
     file = sound_file(tmp_path / "a.wav", machine_signal(0, 25.0))
     embedded = run_here("embed", file, "--out", tmp_path / "a.npy", "--json")
     assert (embedded.returncode, embedded.stderr) == (0, "")
@@ -294,7 +294,7 @@ def test_embed_writes_one_array_for_one_file(tmp_path: Path) -> None:
     assert len(rows) == 2
     assert rows.shape[1] % FrontEnd(band_width=50, top_band="pad").n_bands(16_000) == 0
     assert np.isfinite(rows).all()
-    short = sound_file(tmp_path / "b.wav", machine_signal(0, 2.0))
+    short = sound_file(tmp_path / "b.wav", machine_signal(0, 0.5))
     for option in ("--pad-frames", "--no-pad-frames"):
         assert run_here("embed", short, "--out", tmp_path / f"b{option}.npy", option).returncode == 0
     padded, plain = (np.load(tmp_path / f"b{option}.npy") for option in ("--pad-frames", "--no-pad-frames"))
@@ -347,19 +347,15 @@ def peak_bytes(*arguments: object) -> tuple[list[str], int]:
 
 
 def test_long_recordings_take_little_memory(tmp_path: Path) -> None:
-    """Ten minutes at 51.2 kHz are enrolled in less than 200 MB and scored in less than 150 MB at the peak."""
-    rate_hz, files = 51_200, [tmp_path / "a.wav", tmp_path / "b.npy", tmp_path / "c.flac"]
+    """Four minutes at 51.2 kHz, which are 49 MB of single precision, are enrolled in less than 145 MB at the peak."""
+    rate_hz, seconds, files = 51_200, 120, [tmp_path / "a.flac", tmp_path / "b.npy"]
     noise = np.random.default_rng(0).integers(-9000, 9000, 20 * rate_hz, np.int16)
-    for path, subtype in ((files[0], "FLOAT"), (files[2], "PCM_16")):
-        with soundfile.SoundFile(path, "w", rate_hz, 1, subtype) as file:
-            for first in range(0, 600 * 997, 997):
-                file.write(noise[first : first + rate_hz])
-    array = np.lib.format.open_memmap(files[1], "w+", np.int16, (600 * rate_hz,))
+    with soundfile.SoundFile(files[0], "w", rate_hz, 1, "PCM_16") as file:
+        for first in range(0, seconds * 997, 997):
+            file.write(noise[first : first + rate_hz])
+    array = np.lib.format.open_memmap(files[1], "w+", np.int16, (seconds * rate_hz,))
     array.reshape(-1, len(noise))[:] = noise[::-1]
-    options = (*PLACE, "--state-dir", tmp_path / "state", "--rate-hz", rate_hz, "--hop-s", "60", "--json")
-    lines, peak = peak_bytes("enroll", *files[:2], *options)
-    assert json.loads("".join(lines))["windows"] == 20
-    assert 20e6 < peak < 200e6
-    lines, peak = peak_bytes("score", files[2], *options)
-    assert len(lines) == 10
-    assert 20e6 < peak < 150e6
+    options = (*PLACE, "--state-dir", tmp_path / "state", "--rate-hz", rate_hz, "--hop-s", "20", "--json")
+    lines, peak = peak_bytes("enroll", *files, *options)
+    assert json.loads("".join(lines))["windows"] == 12
+    assert 20e6 < peak < 145e6
