@@ -14,7 +14,7 @@ help:
 	@echo "make test    install everything and run all tests"
 	@echo "make check   style, types, import rules, documentation"
 	@echo "make bench   ratios of speed against reference implementations"
-	@echo "make docs    write the command reference anew"
+	@echo "make docs    write the references of commands and of the configuration"
 
 demo: $(RUNTIME)
 	$(BIN)/fisher-edge demo
@@ -29,12 +29,14 @@ check: $(DEV)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python scripts/command_reference.py --check
+	$(BIN)/python scripts/configuration_reference.py --check
 
 bench: $(DEV)
 	$(BIN)/python -m pytest bench/bench_*.py
 
 docs: $(DEV)
 	$(BIN)/python scripts/command_reference.py
+	$(BIN)/python scripts/configuration_reference.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
