@@ -27,10 +27,10 @@ unit = "g"
 source = { type = "recording", files = ["healthy.flac", "faulty.flac"], loop = true }
 ```
 
-- `fisher-edge config check gateway.toml` lists every mistake with file, table and key, and shows with `--json` the whole
+- `fisher-edge config check gateway.toml` lists the mistakes with file, table and key. With `--json` it shows the whole
   configuration, defaults filled in and secrets hidden.
-- `fisher-edge config schema > fisher-edge.schema.json` writes a JSON schema: an editor that knows TOML completes keys and
-  shows what they mean.
+- `fisher-edge config schema > fisher-edge.schema.json` writes a JSON schema. Editors that know schemas for TOML complete
+  keys and show what they mean; for many of them the first line `#:schema fisher-edge.schema.json` is enough.
 - Relative paths count from the folder of the file.
 - Numbers have no quotes; a key that does not exist is an error.
 """
@@ -72,11 +72,13 @@ def open_ramp(
     ...
 ```
 
-The parameters after the `*` are the keys of the table: their annotations are checked when the file is loaded, and their
-descriptions are shown by editors. `SourceContext` and `Source` are in `fisher_edge.sources.source`: the context gives the
-folder of the file, the unit, the scale and the clock; a source is a context manager that yields blocks of samples.
-`fisher_edge.sources.shared` helps where several channels read one device. A value whose key looks like a secret
-(`password`, `token`, `api_key`, ...) and a password in a URL are never shown.
+The parameters after the `*` are the keys of the table. Their annotations are checked when the file is loaded, and editors
+show their descriptions. `SourceContext` and `Source` are in `fisher_edge.sources.source`:
+
+- The context gives the folder of the file, the unit, the scale and the clock.
+- A source is a context manager that yields blocks of samples.
+- `fisher_edge.sources.shared` helps where several channels read one device.
+- A value whose key looks like a secret (`password`, `token`, `api_key`, ...) and a password in a URL are never shown.
 """
 
 
