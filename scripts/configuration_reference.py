@@ -29,8 +29,8 @@ source = { type = "recording", files = ["healthy.flac", "faulty.flac"], loop = t
 
 - `fisher-edge config check gateway.toml` lists the mistakes with file, table and key. With `--json` it shows the whole
   configuration, defaults filled in and secrets hidden.
-- `fisher-edge config schema > fisher-edge.schema.json` writes a JSON schema. Editors that know schemas for TOML complete
-  keys and show what they mean; for many of them the first line `#:schema fisher-edge.schema.json` is enough.
+- `fisher-edge config schema > fisher-edge.schema.json` writes a JSON schema. Editors that know schemas for TOML
+  complete keys and show what they mean; for many of them the first line `#:schema fisher-edge.schema.json` is enough.
 - Relative paths count from the folder of the file.
 - Numbers have no quotes; a key that does not exist is an error.
 """
@@ -72,8 +72,8 @@ def open_ramp(
     ...
 ```
 
-The parameters after the `*` are the keys of the table. Their annotations are checked when the file is loaded, and editors
-show their descriptions. `SourceContext` and `Source` are in `fisher_edge.sources.source`:
+The parameters after the `*` are the keys of the table. Their annotations are checked when the file is loaded, and
+editors show their descriptions. `SourceContext` and `Source` are in `fisher_edge.sources.source`:
 
 - The context gives the folder of the file, the unit, the scale and the clock.
 - A source is a context manager that yields blocks of samples.

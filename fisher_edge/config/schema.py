@@ -213,8 +213,8 @@ class AlarmConfig(_Table):
             raise ValueError(f"needed = {self.needed} is more than of = {self.of}; lower needed or raise of")
         if self.warning_per_day < self.alarm_per_day:
             raise ValueError(
-                f"warning_per_day = {self.warning_per_day:g} is below alarm_per_day = {self.alarm_per_day:g}, so that "
-                "alarms would come before warnings; exchange them"
+                f"warning_per_day = {self.warning_per_day:g} is below alarm_per_day = {self.alarm_per_day:g}: alarms "
+                "would come before warnings; raise warning_per_day or lower alarm_per_day"
             )
         return self
 
