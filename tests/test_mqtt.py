@@ -645,7 +645,14 @@ def test_ca_file_that_disappears_is_reported_without_opening_the_database_again(
     monkeypatch.setattr(Database, "__init__", counted)
     address = BrokerAddress(HOST, free_port(), tls=True, ca_file=gateway.folder / "missing.pem")
     publisher = Publisher(
-        gateway.folder, address, TOPICS, gateway.records.boot, limits=AMPLE, channels={KEY}, info={}, timing=QUICK
+        gateway.folder,
+        address,
+        TOPICS,
+        gateway.records.boot,
+        limits=AMPLE,
+        channels={KEY},
+        info=Info("1.2.3", "nano", "0" * 64, "cpu"),
+        timing=QUICK,
     )
     gateway.publishers.append(publisher)
     publisher.start()

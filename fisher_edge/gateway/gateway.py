@@ -241,10 +241,9 @@ class Gateway:
         self, known: tuple[tuple[str, str, int], ...], now: tuple[tuple[str, str, int], ...]
     ) -> tuple[tuple[str, str, int], ...]:
         """Tell the worker which channels have other baselines than before."""
-        for asset, channel, _ in set(known) ^ set(now):
-            key = ChannelKey(asset, channel)
-            if key in self.channels:
-                self.queue.put(Reload(key), self._stop)
+        changed = {ChannelKey(asset, channel) for asset, channel, _ in set(known) ^ set(now)}
+        for key in changed & self.channels.keys():
+            self.queue.put(Reload(key), self._stop)
         return now
 
     def _work(self, boot: int, encoders: Encoders) -> None:
