@@ -2,6 +2,7 @@
 
 import math
 import re
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -20,7 +21,7 @@ from fisher_edge.decision.judgement import Judgement, State
 from fisher_edge.dsp.blocks import Block
 from fisher_edge.encoder.bundle import Bundle, load_bundle
 from fisher_edge.encoder.protocol import Encoder
-from fisher_edge.errors import UsageError
+from fisher_edge.errors import StateError, UsageError
 from fisher_edge.gateway import Gateway
 from fisher_edge.gateway.wiring import Encoders, Planner, rule_of
 from fisher_edge.names import ChannelKey
@@ -335,6 +336,18 @@ def test_overload_of_one_channel_costs_only_its_own_windows(
         assert gateway.queue.dropped(B) == 0
         wait_until(lambda: any(m.fields["dropped"] for m in subscriber.of("state")), "the count in the state", 30)
     assert {m.fields["channel"] for m in subscriber.of("result") if m.fields["skipped"]} == {"a"}
+
+
+def test_deleted_state_directory_ends_the_gateway(enrolled: Path, mosquitto: Mosquitto) -> None:
+    """Nobody writes into files that are gone: one line says so, and systemd may start the gateway again."""
+    config = config_of(enrolled, mosquitto.url, [A])
+    with (
+        pytest.raises(StateError, match="was deleted while the gateway ran"),
+        running(config, {A: PlainSource(endless(HEALTHY))}) as gateway,
+    ):
+        wait_until(lambda: results_of(gateway, A) > 0, "a result", 30)
+        shutil.rmtree(enrolled / "state")
+        wait_until(gateway._stop.is_set, "the end", 30)
 
 
 def test_unknown_provider_is_refused(enrolled: Path, mosquitto: Mosquitto) -> None:

@@ -14,7 +14,7 @@ from fisher_edge import __version__
 from fisher_edge.config import ChannelConfig, Config
 from fisher_edge.decision.alarm import AlarmMachine, Interruption
 from fisher_edge.decision.judgement import State
-from fisher_edge.errors import DamagedStateError
+from fisher_edge.errors import DamagedStateError, StateError
 from fisher_edge.gateway.reader import Reader
 from fisher_edge.gateway.status import ChannelStatus, Counters, GatewayStatus, clock_is_synchronised
 from fisher_edge.gateway.wiring import Encoders, Planner, rule_of
@@ -165,6 +165,10 @@ class Gateway:
                 return
             for key in self.channels:
                 self.check_silence(key)
+            if not records.database.path.exists():
+                raise StateError(
+                    f"the database {records.database.path} was deleted while the gateway ran; start it again and enroll"
+                )
             if self._monotonic() - looked_s > RELOAD_S:
                 known, looked_s = self._reload_changed(known, baselines.generation()), self._monotonic()
             if not worker.is_alive():
