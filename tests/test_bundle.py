@@ -286,9 +286,9 @@ def test_manifest_with_a_value_of_the_wrong_kind_is_refused(folder: Path, name: 
     assert_refused(folder, "manifest.json", "malformed")
 
 
-@pytest.mark.parametrize("least", [-5, 0, 1.5])
-def test_selftest_that_any_model_passes_is_refused(folder: Path, least: float) -> None:
-    """A smallest cosine outside 0 to 1 tests nothing."""
+@pytest.mark.parametrize("least", [-5, 1.5, float("nan")])
+def test_selftest_with_a_limit_that_is_no_cosine_is_refused(folder: Path, least: float) -> None:
+    """A smallest cosine outside -1 to 1 is a mistake."""
     change_manifest(folder, lambda manifest: manifest["selftest"].update(min_cosine=least))
     assert_refused(folder, "selftest.npz", "min_cosine")
 
