@@ -24,7 +24,7 @@ help:
 	@echo "make nightly    install other people's encoders and Ray, and run all tests, the slow ones too"
 	@echo "make check      style, types, import rules, documentation"
 	@echo "make bench      ratios of speed against reference implementations"
-	@echo "make docs       write the command reference and the map of the runtime again"
+	@echo "make docs       write the references of commands and configuration, and the map of the runtime, again"
 
 demo: $(RUNTIME)
 	$(BIN)/fisher-edge demo
@@ -47,6 +47,7 @@ check: $(DEV)
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python scripts/command_reference.py --check
 	$(BIN)/python scripts/architecture_map.py --check
+	$(BIN)/python scripts/configuration_reference.py --check
 
 bench: $(DEV)
 	$(BIN)/python -m pytest bench/bench_*.py
@@ -54,6 +55,7 @@ bench: $(DEV)
 docs: $(DEV)
 	$(BIN)/python scripts/command_reference.py
 	$(BIN)/python scripts/architecture_map.py
+	$(BIN)/python scripts/configuration_reference.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

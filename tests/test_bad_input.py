@@ -1,7 +1,6 @@
 """Bad input of every kind: one line on stderr that begins with `error: `, the right exit code, nothing changed."""
 
 import hashlib
-import json
 import os
 import shutil
 import socket
@@ -16,6 +15,7 @@ import pytest
 import soundfile
 from command import run, run_here, run_program
 from machine import RATE_HZ, machine_signal, sound_file
+from other_bundle import write_bundle
 
 from fisher_edge.encoder.bundle import DEFAULT_BUNDLE
 from fisher_edge.store.baselines import Baselines
@@ -49,17 +49,6 @@ def write_recordings(folder: Path) -> None:
     np.save(folder / "signal.npy", good)
     np.save(folder / "huge.npy", good.astype(np.float64) * 1e300)
     np.save(folder / "object.npy", np.array([{}], object), allow_pickle=True)
-
-
-def write_bundle(folder: Path, *, model: bytes | None = None, rehash: bool = True, **manifest: Any) -> None:
-    """Copy the default bundle with another model or other facts in its manifest."""
-    shutil.copytree(DEFAULT_BUNDLE, folder)
-    facts = json.loads((folder / "manifest.json").read_text()) | manifest
-    if model is not None:
-        (folder / "encoder.onnx").write_bytes(model)
-        if rehash:
-            facts["files"]["encoder.onnx"] = hashlib.sha256(model).hexdigest()
-    (folder / "manifest.json").write_text(json.dumps(facts))
 
 
 def write_bundles(folder: Path) -> None:
@@ -98,6 +87,14 @@ def write_configs(folder: Path) -> None:
     (folder / "short.toml").write_text("[model]\nwindow_s = 0.01\n" + CONFIG)
     (folder / "bundle.toml").write_text("[model]\nbundle = 'nowhere'\n" + CONFIG)
     os.mkfifo(folder / "pipe.toml")
+    (folder / "host.toml").write_text(f"[mqtt]\nurl = 'mqtt://{'h' * 300}'\n" + CONFIG)
+    (folder / "text.toml").write_text("[model]\nwindow_s = '1.28'\n" + CONFIG)
+    (folder / "brackets.toml").write_text(CONFIG.replace("[[channel]]", "[channel]"))
+    (folder / "source.toml").write_text(CONFIG.replace("files", "fils"))
+    (folder / "alsa.toml").write_text(CONFIG.replace("recording", "alsa"))
+    os.mkfifo(folder / "pipe")
+    (folder / "password.toml").write_text("[mqtt]\nurl = 'mqtt://me@localhost'\npassword_file = 'pipe'\n" + CONFIG)
+    (folder / "ca.toml").write_text("[mqtt]\nurl = 'mqtts://localhost'\nca_file = '/dev/zero'\n" + CONFIG)
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +157,7 @@ TABLE: list[tuple[tuple[str, ...], int, str]] = [
     ((*ENROLL, "slow.wav"), BAD_INPUT, "rate_hz=50 is below 100 Hz"),
     ((*EMBED, "slow.wav"), BAD_INPUT, "rate_hz=50 is below 100 Hz"),
     ((*EMBED, "signal.npy"), BAD_INPUT, "signal.npy carries no sampling rate; give it with --rate-hz"),
-    ((*EMBED, "signal.npy", "--rate-hz", "0"), BAD_INPUT, "is not above 0"),
+    ((*EMBED, "signal.npy", "--rate-hz", "0"), BAD_INPUT, "rate_hz=0 is not above 0; give samples per second"),
     ((*SCORE, "signal.npy", "--rate-hz", "8000"), BAD_INPUT, "signal.npy has 8000 Hz, the baseline of pump-1/vib-de"),
     ((*EMBED, "huge.npy", "--rate-hz", "16000"), BAD_INPUT, "not finite"),
     ((*EMBED, "object.npy", "--rate-hz", "16000"), BAD_INPUT, "not a plain NumPy array"),
@@ -189,13 +186,27 @@ TABLE: list[tuple[tuple[str, ...], int, str]] = [
     (("config", "check", "hop.toml"), USAGE, "hop_s = 5 is above window_s = 0.64"),
     (("config", "check", "short.toml"), USAGE, "window_s=0.01"),
     (("config", "check", "bundle.toml"), BAD_ARTIFACT, "no bundle folder at"),
+    (("config", "check", "pipe"), USAGE, "cannot read the configuration pipe: it is a pipe or a device; give a file"),
+    (("run", "/dev/zero"), USAGE, "cannot read the configuration /dev/zero: it is a pipe or a device; give a file"),
+    (("config", "check", "."), USAGE, "cannot read the configuration .: Is a directory; check the path"),
+    (("run", "host.toml"), USAGE, "[mqtt], url: a part of the host's name is empty or longer than 63 letters"),
+    (("config", "check", "text.toml"), USAGE, "[model], window_s = '1.28': must be a number, without quotes"),
+    (("config", "check", "brackets.toml"), USAGE, "channel must be written [[channel]], with two brackets"),
+    (("run", "source.toml"), USAGE, "unknown key 'fils' in [[channel]] 1, source; did you mean 'files'?"),
+    (("run", "alsa.toml"), USAGE, "[[channel]] 1, source, type = 'alsa': no installed package brings this type"),
+    (("run", "password.toml"), USAGE, "pipe is not a small file; give the path of a text file"),
+    (("config", "check", "ca.toml"), USAGE, "[mqtt], ca_file: /dev/zero is not a small file"),
     (("config", "check", "url.toml"), USAGE, "the scheme 'http', not mqtt or mqtts"),
     # The state.
     ((*SCORE, "normal-0.wav", "--state-dir", "corrupt"), BAD_INPUT, "is damaged"),
     ((*ENROLL, "normal-0.wav", "normal-1.wav", "--state-dir", "corrupt"), BAD_INPUT, "is damaged"),
     (("baseline", "list", "--state-dir", "corrupt"), BAD_INPUT, "is damaged"),
     ((*SCORE, "normal-0.wav", "--state-dir", "newer"), BAD_INPUT, "written by a newer fisher-edge"),
-    ((*ENROLL, "normal-0.wav", "--state-dir", "occupied"), BAD_INPUT, "occupied: File exists; choose another with --state-dir"),
+    (
+        (*ENROLL, "normal-0.wav", "--state-dir", "occupied"),
+        BAD_INPUT,
+        "occupied: File exists; choose another with --state-dir",
+    ),
     (("score", "normal-0.wav", "--asset", "pump-2", "--channel", "x"), BAD_INPUT, "nothing is enrolled for asset"),
     # Names and numbers.
     (("enroll", "normal-0.wav", "--asset", "a/b", "--channel", "c"), BAD_INPUT, "asset name 'a/b' contains '/'"),

@@ -12,7 +12,7 @@ from windows import FRONT_END, KEY, VIEWS, embedding, made, take, window
 
 from fisher_edge.decision.enroll import EnrolledTake, enroll
 from fisher_edge.decision.judge import Judge, Rates, Unenrolled
-from fisher_edge.decision.judgement import BaselineName, Judgement, Level, ModelName, PlainMeasures
+from fisher_edge.decision.judgement import BaselineName, Judgement, Level, ModelName
 from fisher_edge.decision.threshold import fit_tail
 from fisher_edge.encoder.windows import EmbeddedWindow
 from fisher_edge.errors import BadInputError
@@ -69,7 +69,10 @@ def test_judgement_agrees_with_the_calibration(normal: Baseline) -> None:
     assert judged.baseline == BaselineName(1, 32)
     assert (judged.distrust, judged.unjudged, judged.fault, judged.views) == (None, None, None, ())
     deviation = math.exp(0.25)
-    assert judged.measures == PlainMeasures(*(pytest.approx(each) for each in (deviation, 3 * deviation, 3.0, 3.0)))
+    assert judged.measures is not None
+    assert asdict(judged.measures) == pytest.approx(
+        {"rms": deviation, "peak": 3 * deviation, "crest": 3.0, "kurtosis": 3.0}
+    )
 
 
 def test_windows_of_the_enrolled_kind_are_within_the_thresholds(normal: Baseline) -> None:
@@ -342,7 +345,9 @@ def test_unenrolled_channel_shows_plain_measures() -> None:
     judged = Unenrolled(ModelName("nano", "b" * 64), "nothing is enrolled").judge(fresh(log_rms=-1.0))
     assert (judged.unjudged, judged.distrust, judged.distance) == ("nothing is enrolled", None, None)
     assert (judged.model, judged.baseline) == (ModelName("nano", "b" * 64), None)
-    assert judged.level == Level(pytest.approx(-1.0))
+    assert judged.level is not None
+    assert judged.level == Level(judged.level.log_rms)
+    assert judged.level.log_rms == pytest.approx(-1.0)
     assert judged.measures is not None
     assert judged.measures.rms == pytest.approx(math.exp(-1.0))
 

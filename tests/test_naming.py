@@ -14,7 +14,7 @@ from fisher_edge.decision.enroll import EnrolledTake, enroll
 from fisher_edge.decision.evidence import Fusion
 from fisher_edge.decision.judge import Judge, Rates
 from fisher_edge.decision.judgement import FaultVote, Judgement
-from fisher_edge.decision.naming import FAR, UNLIKE_ANYTHING, learn, made_alike
+from fisher_edge.decision.naming import UNLIKE_ANYTHING, learn, made_alike
 from fisher_edge.encoder.windows import EmbeddedWindow
 from fisher_edge.store.baselines import Baseline, Baselines
 from fisher_edge.store.database import Database
@@ -82,7 +82,7 @@ def test_window_is_unlike_anything_beyond_three_thresholds(baselines: Baselines)
     enroll(baselines, KEY, [EnrolledTake("a.wav", [at(90.0)])], made(), label="a")
     threshold = judge(baselines).judge(at(90.0)).threshold
     assert threshold is not None
-    edge = float(np.degrees(np.arccos(1 - FAR * threshold)))
+    edge = float(np.degrees(np.arccos(1 - 3 * threshold)))
     near, far = (judge(baselines).judge(at(90.0 + degrees)).fault for degrees in (0.98 * edge, 1.02 * edge))
     assert near is not None
     assert far is not None

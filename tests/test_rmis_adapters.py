@@ -21,8 +21,10 @@ from fisher_bench.rmis.adapters.fisher import OUR_FRONT_END
 from fisher_bench.rmis.adapters.resample import resampled
 from fisher_bench.rmis.adapters.speech_embedding import FOLDER, MODELS, open_models
 from fisher_edge.dsp.blocks import FloatArray
+from fisher_edge.dsp.grid import pieces_of
 from fisher_edge.encoder.bundle import load_bundle
-from fisher_edge.encoder.ort import EncoderSession
+from fisher_edge.encoder.select import open_encoder
+from fisher_edge.encoder.windows import embed_window
 from fisher_edge.errors import BadArtifactError, BadInputError, MissingExtraError, UsageError
 from fisher_export.pipeline import export
 from fisher_export.verify import Signal
@@ -161,11 +163,11 @@ def test_spec_is_enough_for_another_process(adapters: dict[str, Adapter]) -> Non
 
 def test_default_is_what_the_gateway_computes(adapters: dict[str, Adapter]) -> None:
     """The embedding is the [CLS] of every sub-band of the shipped bundle, in pieces and not padded."""
-    session = EncoderSession(load_bundle())
+    encoder = open_encoder(load_bundle())
+    front_end = encoder.bundle.front_end
     for rate_hz in (16_000, 48_000):
         wave = noise(rate_hz, 10)
-        bands = session.bundle.front_end.sub_bands(wave, rate_hz)
-        expected = session.embed(bands).ravel()
+        expected = embed_window(encoder, front_end, pieces_of(front_end, wave, rate_hz)).ravel()
         np.testing.assert_array_equal(adapters["default"].embed(wave, rate_hz), expected)
 
 

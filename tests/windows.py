@@ -9,7 +9,7 @@ import numpy as np
 
 from fisher_edge.decision.enroll import EnrolledTake, Made
 from fisher_edge.decision.judgement import ModelName
-from fisher_edge.dsp.blocks import FloatArray
+from fisher_edge.dsp.blocks import FloatArray, Rate
 from fisher_edge.dsp.frontend import FrontEnd
 from fisher_edge.dsp.grid import grid_of
 from fisher_edge.dsp.measures import Measures
@@ -25,13 +25,19 @@ VIEWS = (View("envelope"), View("slow", 200, 400))
 # Four bands of 2 kHz at 16 kHz.
 FRONT_END = FrontEnd(band_width=50)
 BANDS, DIM = 4, 6
+MODEL = ModelName("nano", "a" * 64)
 
 
-def made(window_s: float = 0.64, hop_s: float = 0.64, views: tuple[View, ...] = (), **options: Any) -> Made:
+def made(
+    window_s: float = 0.64,
+    hop_s: float = 0.64,
+    views: tuple[View, ...] = (),
+    model: ModelName = MODEL,
+    rate_hz: Rate = 16_000,
+) -> Made:
     """Return what windows were made with."""
     front_end = replace(FRONT_END, views=views)
-    options = {"model": ModelName("nano", "a" * 64), "rate_hz": 16_000} | options
-    return Made(front_end=front_end, grid=grid_of(front_end, window_s, hop_s, options["rate_hz"]), **options)
+    return Made(model, front_end, grid_of(front_end, window_s, hop_s, rate_hz), rate_hz)
 
 
 def embedding(axis: int, seed: int, spread: float = 0.05) -> FloatArray:
@@ -88,7 +94,7 @@ def baseline(
         grid=how.grid,
         vectors=random.standard_normal((windows, BANDS, DIM)).astype(np.float32),
         take=np.sort(np.arange(windows, dtype=np.int32) % 2),
-        offset_s=np.arange(windows) + 0.64,
+        offset_s=np.arange(windows, dtype=np.float64) + 0.64,
         level=random.standard_normal(windows),
         takes=(Take("Öl 1.flac", "6205-a", 1.7e9 + 0.25, 0), Take("b.wav", state=1)),
         states=tuple(

@@ -105,7 +105,9 @@ class Database:
         return self.room_bytes() < SPARE_BYTES
 
     def shrink(self) -> None:
-        """Give free pages of the file back to the disk when there are many, some at a time."""
+        """Give free pages of the file back to the disk when there are many, some at a time; not in a transaction."""
+        if self.connection.in_transaction:  # a script would end it
+            return
         free_pages = int(self.query("PRAGMA freelist_count")[0][0])
         if free_pages >= FREE_PAGES + SHRINK_PAGES:
             with explained(self.path):  # a statement frees one page a step, and only a script is run to its end
