@@ -11,7 +11,6 @@ from fisher_edge.encoder.bundle import load_bundle
 from fisher_edge.encoder.protocol import Encoder
 from fisher_edge.encoder.select import open_encoder
 
-
 # Files that start processes or brokers, compile, export or train: `make test-fast` leaves them out.
 HEAVY = {
     "test_bad_input", "test_bridge_c", "test_bridge_commands", "test_bridge_device", "test_bridge_path", "test_broker",
