@@ -22,7 +22,8 @@ def embed(
     rate_hz: RateHz = None,
     channel: Annotated[int | None, typer.Option("--channel", help="Channel within a file of several, from 0.")] = None,
     pad_frames: Annotated[
-        bool, typer.Option("--pad-frames/--no-pad-frames", help="Fill what is shorter than a piece of the model with zeros.")
+        bool,
+        typer.Option("--pad-frames/--no-pad-frames", help="Fill what is shorter than a piece of the model with zeros."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:

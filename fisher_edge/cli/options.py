@@ -38,7 +38,8 @@ WindowS = Annotated[
     ),
 ]
 HopS = Annotated[
-    float | None, typer.Option("--hop-s", help="Seconds from one window to the next (default: a quarter of the window, 2 at most).")
+    float | None,
+    typer.Option("--hop-s", help="Seconds from one window to the next (default: a quarter of the window, 2 at most)."),
 ]
 
 

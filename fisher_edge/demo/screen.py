@@ -46,15 +46,15 @@ def line(demo: Demonstration) -> str:
 
 def summary(demo: Demonstration) -> str:
     """Sum up in one paragraph, and say how to go on."""
-    told = []
+    parts = []
     for track in demo.tracks.values():
         kept = f"{len(track.healthy)} healthy windows, {track.false_alarms} of them not normal"
         caught = f"{track.sensor.fault}: {'ALARM' if track.caught else 'NOT CAUGHT'}"
-        told.append(f"{track.sensor.asset} ({track.sensor.what}): {kept}; {caught} ({_worst(track):.1f} x threshold)")
+        parts.append(f"{track.sensor.asset} ({track.sensor.what}): {kept}; {caught} ({_worst(track):.1f} x threshold)")
     verdict = "as expected" if all(track.as_expected for track in demo.tracks.values()) else "NOT as expected"
     return (
         f"In {demo.elapsed_s:.0f} s one encoder that has never seen these machines judged three sensors against "
-        f"healthy recordings alone, {verdict}. {'. '.join(told)}. {demo.messages} messages went over MQTT.\n\n"
+        f"healthy recordings alone, {verdict}. {'. '.join(parts)}. {demo.messages} messages went over MQTT.\n\n"
         "Go on with your own machine:\n"
         "  learn its normal state  fisher-edge enroll ok*.wav --asset A --channel C\n"
         "  judge a recording       fisher-edge score today.wav --asset A --channel C\n"
