@@ -29,7 +29,9 @@ def export(
         list[Path] | None, typer.Option("--calibration", help="Recordings to verify on (default: the examples).")
     ] = None,
     rate_hz: RateHz = None,
-    force: Annotated[bool, typer.Option("--force", help="Write the bundle even below the gate.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write the bundle even if it is not faithful to the checkpoint.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Export a checkpoint as a bundle, verified against it on real recordings.
