@@ -31,7 +31,7 @@ def test_nearest_against_normalising_every_time(benchmark: Any, windows: int, ba
     chosen = generator.integers(0, 20, windows)
     embeddings = (centres[chosen] + 0.3 * generator.standard_normal((windows, bands, 192))).astype(np.float32)
     rows = embeddings.reshape(windows, -1)
-    bank = MemoryBank.of(embeddings, ["normal"] * windows)
+    bank = MemoryBank.of(embeddings)
     queries = (centres[:10] + 0.3 * generator.standard_normal((10, bands, 192))).astype(np.float32)
     for query in queries:
         match, (index, distance) = bank.nearest(query), brute_force(rows, query.ravel())

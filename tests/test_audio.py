@@ -74,13 +74,29 @@ def test_oldest_enrolments_go_first(tmp_path: Path) -> None:
     assert sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file()) <= 13_000
 
 
-def test_cap_counts_what_is_on_the_disk(tmp_path: Path) -> None:
+@pytest.mark.parametrize("max_bytes", [1501, 1749, 1999, 2000])
+def test_cap_counts_what_is_on_the_disk(tmp_path: Path, max_bytes: int) -> None:
     """Many short recordings do not exceed the bytes by their headers."""
-    archive = AudioArchive(tmp_path, max_bytes=2000)
+    archive = AudioArchive(tmp_path, max_bytes=max_bytes)
     for version in range(1, 30):
         archive.keep(KEY, None, version, [take(version, count=30)])
-        assert sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file()) <= 2000
+        assert sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file()) <= max_bytes
     assert archive.files(KEY, None, 29)
+
+
+def test_version_that_is_read_meanwhile_makes_room_afterwards(tmp_path: Path) -> None:
+    """Recordings kept again from the version before are read to their end although both do not fit."""
+    archive = AudioArchive(tmp_path, max_bytes=7000)
+    archive.keep(KEY, None, 1, [take(1)])
+    (before,) = archive.files(KEY, None, 1)
+
+    def lazily() -> Iterator[FloatArray]:
+        yield soundfile.read(before, dtype="float32")[0]
+
+    assert archive.keep(KEY, None, 2, [KeptTake(lazily(), 16_000, 1000)])
+    (after,) = archive.files(KEY, None, 2)
+    np.testing.assert_array_equal(soundfile.read(after, dtype="float32")[0], samples(1))
+    assert archive.files(KEY, None, 1) == []
 
 
 def test_enrolment_larger_than_the_cap_is_not_kept(tmp_path: Path) -> None:

@@ -52,8 +52,8 @@ def add_record(database: Database) -> int:
     """Write a record and return its number."""
     with database.transaction() as connection:
         cursor = connection.execute(
-            "INSERT INTO record (kind, status, boot, asset, channel, time_s, created_s, dialect, body)"
-            " VALUES ('event', 1, 1, 'pump-9', 'other', 0, 0, 0, '')"
+            "INSERT INTO record (kind, status, boot, seq, asset, channel, time_s, created_s, run_s, size, dialect,"
+            " body) VALUES ('event', 1, 1, 1, 'pump-9', 'other', 0, 0, 0, 0, 0, '')"
         )
         return int(cursor.lastrowid or 0)
 

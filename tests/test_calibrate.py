@@ -77,7 +77,7 @@ def test_single_recording_is_judged_by_quarters_without_overlap(hop: int) -> Non
     """A window meets only windows of other quarters with which it shares no frame."""
     count = 32
     vectors = around(0, count, 0.2, seed=2)
-    start = np.arange(count) * hop
+    start = np.arange(count, dtype=np.float64) * hop
     held_out = held_out_distances(bank(vectors), np.zeros(count, np.int64), start, WINDOW)
     quarter = start * FOLDS // (start[-1] + 1)
     apart = (quarter[:, None] != quarter[None, :]) & (np.abs(start[:, None] - start[None, :]) >= WINDOW)
@@ -88,7 +88,9 @@ def test_single_recording_is_judged_by_quarters_without_overlap(hop: int) -> Non
 
 def test_single_recording_too_short_for_two_apart_gives_nothing() -> None:
     """Windows that all overlap cannot be held out from each other."""
-    held_out = held_out_distances(bank(around(0, 4, 0.2, seed=3)), np.zeros(4, np.int64), np.arange(4) * 16, WINDOW)
+    held_out = held_out_distances(
+        bank(around(0, 4, 0.2, seed=3)), np.zeros(4, np.int64), np.arange(0.0, 64.0, 16.0), WINDOW
+    )
     assert len(held_out.distances) == 0
 
 

@@ -9,6 +9,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from threading import Barrier
 from typing import Any
@@ -20,7 +21,8 @@ from fisher_edge.errors import DamagedStateError, DiskFullError, StateError
 from fisher_edge.store import database as module
 from fisher_edge.store.baselines import Baselines
 from fisher_edge.store.database import DATABASE_NAME, RESERVE_BYTES, Database, free_bytes, make_private, only_daemon
-from fisher_edge.store.schema import VERSION
+from fisher_edge.store.migration import VERSION
+from fisher_edge.store.schema import PAGE_BYTES
 
 ROOT = os.getuid() == 0
 
@@ -208,7 +210,7 @@ def test_damaged_database_is_left_alone_by_those_who_may_not(tmp_path: Path, che
 
 def test_damage_in_the_middle_of_the_file_is_found_by_the_check_alone(tmp_path: Path) -> None:
     """A page that opening does not touch is found with `check`, set aside, and not looked for without it."""
-    damaged(tmp_path, first=-3 * module.PAGE_BYTES, size=2 * module.PAGE_BYTES)
+    damaged(tmp_path, first=-3 * PAGE_BYTES, size=2 * PAGE_BYTES)
     with Database(tmp_path, set_aside=False) as database:
         assert database.query("SELECT count(*) FROM boot") == [(0,)]
     with pytest.raises(DamagedStateError):
@@ -227,7 +229,7 @@ def test_check_of_a_sound_database_changes_nothing(tmp_path: Path) -> None:
 
 def test_damage_met_while_running_is_a_damaged_state(tmp_path: Path) -> None:
     """Reading a damaged page later says what the next start does about it."""
-    damaged(tmp_path, first=-3 * module.PAGE_BYTES, size=2 * module.PAGE_BYTES)
+    damaged(tmp_path, first=-3 * PAGE_BYTES, size=2 * PAGE_BYTES)
     with (
         Database(tmp_path, set_aside=False) as database,
         pytest.raises(DamagedStateError, match="sets it aside when it starts again"),
@@ -426,7 +428,7 @@ def fill(folder: Path) -> None:
     """Write a file until the disk has no room left."""
     with (folder / "filler").open("ab", buffering=0) as file:
         while free_bytes(folder):
-            file.write(b"\0" * module.PAGE_BYTES)
+            file.write(b"\0" * PAGE_BYTES)
 
 
 def assert_only_room_is_asked_for(error: StateError) -> None:
@@ -491,17 +493,70 @@ def test_reserve_gives_room_back_on_a_full_disk(small_disk: Path) -> None:
     with Database(small_disk) as database:
         database.keep_reserve()
         fill(small_disk)
-        assert free_bytes(small_disk) < module.PAGE_BYTES
+        assert free_bytes(small_disk) < PAGE_BYTES
         assert database.give_up_reserve() is True
-        assert free_bytes(small_disk) >= RESERVE_BYTES
+        assert free_bytes(small_disk) >= RESERVE_BYTES // 2  # the log was emptied into the file with some of it
         assert database.new_boot() == 1
         assert database.give_up_reserve() is False
 
 
-def test_reserve_is_not_taken_where_there_is_hardly_any_room(small_disk: Path) -> None:
-    """With less than twice the reserve left, keeping one would itself fill the disk."""
+def test_opening_on_a_full_disk_spends_the_reserve(small_disk: Path) -> None:
+    """A start that finds the disk full opens with the room that was held back, and loses nothing."""
     with Database(small_disk) as database:
-        spare = free_bytes(small_disk) - 2 * RESERVE_BYTES + module.PAGE_BYTES
+        Baselines(database).add(baseline(1))
+        database.keep_reserve()
+    fill(small_disk)
+    assert enrolled(small_disk) == ["seed 1"]
+    assert boot(small_disk) == 1
+    assert not (small_disk / module.RESERVE_NAME).exists()
+
+
+def test_disk_is_tight_when_neither_it_nor_the_file_has_room(small_disk: Path) -> None:
+    """Room is what the disk has left and what deleted rows have left in the file."""
+    with Database(small_disk) as database:
+        assert database.is_tight() is False
+        Baselines(database).add(baseline(1, windows=20_000))
+        fill(small_disk)
+        assert database.is_tight() is True
+        Baselines(database).remove(KEY, None)
+        assert free_bytes(small_disk) < module.SPARE_BYTES
+        assert database.is_tight() is False
+
+
+def test_deleted_rows_are_given_back_in_parts(tmp_path: Path) -> None:
+    """Many free pages are given back to the disk, some at a time; a few are kept for the next rows."""
+    with Database(tmp_path) as database:
+        Baselines(database).add(baseline(1, windows=40_000))
+        Baselines(database).remove(KEY, None)
+        free = [database.query("PRAGMA freelist_count")[0][0]]
+        while len(free) < 2 or free[-1] < free[-2]:
+            database.shrink()
+            free.append(database.query("PRAGMA freelist_count")[0][0])
+    assert len(free) > 3
+    assert all(before - after == module.SHRINK_PAGES for before, after in pairwise(free[:-1]))
+    assert module.FREE_PAGES <= free[-1] < module.FREE_PAGES + module.SHRINK_PAGES
+
+
+def test_giving_pages_back_ends_no_transaction(tmp_path: Path) -> None:
+    """Inside a transaction nothing is given back, and the transaction can still be taken back."""
+    with Database(tmp_path) as database:
+        Baselines(database).add(baseline(1, windows=40_000))
+
+        def fail() -> None:
+            with database.transaction():
+                Baselines(database).remove(KEY, None)
+                database.shrink()
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            fail()
+    assert enrolled(tmp_path) == ["seed 1"]
+
+
+def test_reserve_is_not_taken_where_there_is_hardly_any_room(small_disk: Path) -> None:
+    """Where little more than the reserve is left, keeping one would itself fill the disk."""
+    with Database(small_disk) as database:
+        spare = free_bytes(small_disk) - RESERVE_BYTES - module.SPARE_BYTES + PAGE_BYTES
         (small_disk / "filler").write_bytes(b"\0" * spare)
         database.keep_reserve()
         assert database.give_up_reserve() is False

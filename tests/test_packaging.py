@@ -108,7 +108,7 @@ def test_command_line_loads_no_heavy_package() -> None:
     assert run(sys.executable, "-c", code).stdout == "[]\n"
 
 
-@pytest.mark.parametrize("module", ["daemon", "demo.play", "decision.monitor", "publish", "encoder.ort"])
+@pytest.mark.parametrize("module", ["gateway", "demo.play", "decision.judge", "publish", "encoder.ort"])
 def test_runtime_loads_no_training_package(module: str) -> None:
     """No part of the runtime loads torch or onnx, not even by way of another package."""
     code = f"import sys, fisher_edge.{module}; print([m for m in ('torch', 'onnx') if m in sys.modules])"

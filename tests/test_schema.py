@@ -15,7 +15,8 @@ from fisher_edge.errors import DamagedStateError
 from fisher_edge.names import ChannelKey
 from fisher_edge.store.baselines import Baselines, Take
 from fisher_edge.store.database import DATABASE_NAME, Database
-from fisher_edge.store.schema import SCHEMA_1, SCHEMA_2, SIZE, VERSION
+from fisher_edge.store.migration import VERSION
+from fisher_edge.store.schema import SCHEMA_1, SCHEMA_2, row_bytes
 
 VECTORS = np.arange(48, dtype="<f4").reshape(6, 2, 4)
 TIMES = 1.7e9 + 0.64 * np.arange(6)
@@ -126,17 +127,30 @@ def test_messages_that_waited_still_wait_as_they_are(tmp_path: Path, schema: int
             "SELECT kind, boot, seq, asset, channel, time_s, created_s, dialect, body FROM record WHERE status = 0"
             " ORDER BY id"
         )
-        totals = database.query("SELECT waiting, dropped_result, dropped_event, dropped_state FROM record_total")
-        assert database.query("SELECT waiting_bytes, kept_bytes FROM record_total") == database.query(
-            f"SELECT sum({SIZE}) FILTER (WHERE status = 0), sum({SIZE}) FILTER (WHERE status = 1) FROM record"
-        )
+        sizes = database.query("SELECT status, size, body FROM record")
+        totals = database.query("SELECT waiting, waiting_bytes, kept_bytes, set_aside FROM record_total")
+        dropped = database.query("SELECT dropped_result, dropped_event FROM record_total")
     assert [row[:8] for row in rows] == [
         ("event", 4, 3, *KEY, 350.0, 360.0, 1),
-        ("result", 4, 77, *KEY, 360.0, 360.0, 1),
-        ("state", 4, 77, *KEY, 360.0, 360.0, 1),
+        ("result", 4, 77, *KEY, 360.5, 360.0, 1),
     ]
-    assert json.loads(rows[0][-1]) == json.loads(payload(3, time="1970-01-01T00:05:50.000Z", after="normal"))
-    assert totals == [(3, 5, 1, 0)]
+    assert rows[0][-1] == payload(3, time="1970-01-01T00:05:50.000Z", after="normal").encode()
+    assert [size for _, size, _ in sizes] == [row_bytes(body, *KEY) for *_, body in sizes]
+    waiting, kept = (sum(size for status, size, _ in sizes if status == which) for which in (0, 1))
+    assert totals == [(2, waiting, kept, 0)]
+    assert dropped == [(5, 1)]
+
+
+@pytest.mark.parametrize("schema", [1, 2])
+def test_state_that_waited_is_the_standing_of_its_channel(tmp_path: Path, schema: int) -> None:
+    """A retained state still waits, byte by byte, beside the newest event that judged the channel."""
+    old_database(tmp_path, schema)
+    with Database(tmp_path) as database:
+        (row,) = database.query("SELECT asset, channel, status, boot, seq, dialect, body, judged FROM standing")
+        assert database.query("SELECT standing_id FROM record_total") == database.query("SELECT id FROM standing")
+        newest = database.query("SELECT max(id) FROM record WHERE kind = 'event'")[0][0]
+    state = payload(77, time="1970-01-01T00:06:00.500Z", state="normal").encode()
+    assert row == (*KEY, 0, 4, 77, 1, state, newest)
 
 
 def test_events_that_were_delivered_are_history(tmp_path: Path) -> None:
@@ -157,7 +171,6 @@ def test_events_that_were_delivered_are_history(tmp_path: Path) -> None:
         "after": "alarm",
         "reason": "far off",
         "time_s": 250.0,
-        "judgement": None,
     }
 
 

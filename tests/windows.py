@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from fisher_edge.decision.enroll import EnrolledTake, Made
 from fisher_edge.decision.judgement import ModelName
-from fisher_edge.dsp.blocks import FloatArray
+from fisher_edge.dsp.blocks import FloatArray, Rate
 from fisher_edge.dsp.frontend import FrontEnd
 from fisher_edge.dsp.grid import grid_of
 from fisher_edge.dsp.measures import Measures
@@ -17,18 +18,26 @@ from fisher_edge.encoder.windows import EmbeddedWindow
 from fisher_edge.names import ChannelKey
 from fisher_edge.store.baselines import Baseline, OperatingState, Take, ViewCalibration
 
-__all__ = ["KEY", "VIEWS", "baseline", "embedding", "made", "take", "window"]
+__all__ = ["FRONT_END", "KEY", "VIEWS", "baseline", "embedding", "made", "take", "window"]
 
 KEY = ChannelKey("pump-1", "vib-de")
 VIEWS = (View("envelope"), View("slow", 200, 400))
+# Four bands of 2 kHz at 16 kHz.
+FRONT_END = FrontEnd(band_width=50)
 BANDS, DIM = 4, 6
+MODEL = ModelName("nano", "a" * 64)
 
 
-def made(window_s: float = 0.64, hop_s: float = 0.64, views: tuple[View, ...] = (), **options: Any) -> Made:
-    """Return what windows were made with: at 16 kHz the front-end has four bands."""
-    front_end = FrontEnd(views=views)
-    options = {"model": ModelName("nano", "a" * 64), "rate_hz": 16_000} | options
-    return Made(front_end=front_end, grid=grid_of(front_end, window_s, hop_s, options["rate_hz"]), **options)
+def made(
+    window_s: float = 0.64,
+    hop_s: float = 0.64,
+    views: tuple[View, ...] = (),
+    model: ModelName = MODEL,
+    rate_hz: Rate = 16_000,
+) -> Made:
+    """Return what windows were made with."""
+    front_end = replace(FRONT_END, views=views)
+    return Made(model, front_end, grid_of(front_end, window_s, hop_s, rate_hz), rate_hz)
 
 
 def embedding(axis: int, seed: int, spread: float = 0.05) -> FloatArray:
@@ -85,7 +94,7 @@ def baseline(
         grid=how.grid,
         vectors=random.standard_normal((windows, BANDS, DIM)).astype(np.float32),
         take=np.sort(np.arange(windows, dtype=np.int32) % 2),
-        offset_s=np.arange(windows) + 0.64,
+        offset_s=np.arange(windows, dtype=np.float64) + 0.64,
         level=random.standard_normal(windows),
         takes=(Take("Öl 1.flac", "6205-a", 1.7e9 + 0.25, 0), Take("b.wav", state=1)),
         states=tuple(

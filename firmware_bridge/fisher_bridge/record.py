@@ -18,7 +18,7 @@ from fisher_bridge.port import PortSettings
 from fisher_bridge.reader import shared_reader
 from fisher_edge.errors import BadInputError, UsageError
 
-__all__ = ["Recorded", "record"]
+__all__ = ["Recorded", "record", "time_text"]
 
 SUBTYPES = {Format.INT16: "PCM_16", Format.INT24: "PCM_24", Format.INT32: "PCM_32", Format.FLOAT32: "FLOAT"}
 FLAC_FORMATS = {Format.INT16, Format.INT24}
@@ -133,6 +133,11 @@ def _check(path: Path, info: StreamInfo) -> None:
 def _numbered(out: Path, number: int) -> Path:
     """Name the file after so many gaps."""
     return out if number == 1 else out.with_name(f"{out.stem}-{number}{out.suffix}")
+
+
+def time_text(time_s: float) -> str:
+    """Write seconds since 1970 UTC as RFC 3339 with milliseconds: 2026-01-31T09:30:00.250Z."""
+    return datetime.fromtimestamp(time_s, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _comment(info: StreamInfo, time_s: float) -> str:

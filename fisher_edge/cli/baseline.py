@@ -79,9 +79,10 @@ def _line(row: dict[str, Any]) -> str:
     specimens = sorted({name for name in row["specimens"] if name})
     count = len(row["recordings"])
     of_what = f"specimen {', '.join(specimens)}" if specimens else f"{count} recording{'s' * (count > 1)}"
+    why = f"  {row['reason']}" if row["reason"] else ""
     return (
         f"{row['asset']}/{row['channel']}  {row['label'] or 'normal'}  version {row['version']} ({state})  "
-        f"{row['windows']} windows at {row['rate_hz']:g} Hz  {of_what}  {row['model']}  {row['created']}"
+        f"{row['windows']} windows at {row['rate_hz']:g} Hz  {of_what}  {row['model']}  {row['created']}{why}"
     )
 
 

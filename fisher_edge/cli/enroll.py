@@ -49,9 +49,13 @@ def enroll(
     ] = False,
     reason: Annotated[str, typer.Option("--reason", help="Why it is enrolled, kept with the version.")] = "",
     keep_mb: Annotated[
-        float,
-        typer.Option("--keep-mb", min=0, help="Megabytes of recordings to keep, for embedding them with a new model."),
-    ] = 256.0,
+        int,
+        typer.Option(
+            "--keep-mb",
+            min=0,
+            help="Megabytes that kept recordings of all channels may take; `baseline reembed` reads them. 0 keeps none.",
+        ),
+    ] = 256,
     model: Model = "default",
     state_dir: StateDir = Path("state"),
     window_s: WindowS = 10.24,
@@ -83,7 +87,7 @@ def enroll(
             extend=add,
             window_s=window_s,
             hop_s=hop_s,
-            audio_bytes=int(keep_mb * 1e6),
+            audio_bytes=keep_mb << 20,
             reason=reason,
         )
     print_json(asdict(enrolled)) if as_json else print_enrolled(enrolled)

@@ -3,6 +3,7 @@
 It takes windows, not files: they may come from recordings or from a running sensor.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -171,8 +172,8 @@ def joined(first: Baseline, second: Baseline) -> Baseline:
     Raises BadInputError when they were made in different ways, or when both hold the same window.
     """
     label = second.label or NORMAL
-    same_grid = replace(first.grid, hop_pieces=1, hop_s=0) == replace(second.grid, hop_pieces=1, hop_s=0)
-    if not (made_alike(first, second) and same_grid and views_of(first) == views_of(second)):
+    same_windows = _window_of(first.grid) == _window_of(second.grid)
+    if not (made_alike(first, second) and same_windows and views_of(first) == views_of(second)):
         raise BadInputError(
             f"the examples of {label!r} that are enrolled were made with another model, rate or window; enrol all of "
             "them again, without --add"
@@ -191,8 +192,25 @@ def joined(first: Baseline, second: Baseline) -> Baseline:
         offset_s=np.concatenate([first.offset_s, second.offset_s]),
         level=np.concatenate([first.level, second.level]),
         takes=first.takes + second.takes,
+        states=(_joined_state(first, second),),
         views=views,
     )
+
+
+def _window_of(grid: Grid) -> tuple[int, int, int]:
+    """Frames and pieces of a window, whatever the time to the next one: pieces matter only where there are several."""
+    return grid.piece_frames, grid.window_pieces, grid.piece_hop_frames if grid.window_pieces > 1 else 0
+
+
+def _joined_state(first: Baseline, second: Baseline) -> OperatingState:
+    """Level and hum of two enrolments of one fault together."""
+    one, other = first.states[0], second.states[0]
+    share = len(first) / (len(first) + len(second))
+    mean = share * one.level_mean + (1 - share) * other.level_mean
+    variance = share * (one.level_std**2 + (one.level_mean - mean) ** 2)
+    variance += (1 - share) * (other.level_std**2 + (other.level_mean - mean) ** 2)
+    hum_share = max(one.hum_share, other.hum_share)
+    return replace(other, level_mean=mean, level_std=math.sqrt(variance), hum_share=hum_share)
 
 
 @dataclass(frozen=True, eq=False)

@@ -105,8 +105,8 @@ class Judge:
         baseline = BaselineName(self.normal.version, len(self._bank))
         if window.fault:
             return distrusted(window, self.model, window.fault, baseline)
-        match = self._bank.nearest(window.embedding)
-        if not math.isfinite(match.distance):
+        match = self._bank.nearest(window.embedding) if _is_finite(window) else None
+        if match is None or not math.isfinite(match.distance):
             return distrusted(window, self.model, "the encoder gives no finite numbers for these samples", baseline)
         number = int(self._state_of_window[match.index])
         state = self.normal.states[number]
@@ -193,6 +193,11 @@ def distrusted(
         distrust=reason,
         baseline=baseline,
     )
+
+
+def _is_finite(window: EmbeddedWindow) -> bool:
+    """Whether embedding and views of a window are numbers."""
+    return all(bool(np.isfinite(vector).all()) for vector in (window.embedding, *window.views))
 
 
 @dataclass(frozen=True, eq=False)

@@ -217,13 +217,13 @@ class Baselines:
                 active=bool(active),
                 created_s=created_s,
                 reason=reason,
-                model_name=model,
+                model_name=model_name,
                 model_sha256=sha256,
                 rate_hz=as_rate(Fraction(rate)),
-                windows=windows,
+                windows=count,
                 takes=self._takes(row),
             )
-            for row, asset, channel, label, version, active, created_s, reason, model, sha256, rate, windows in rows
+            for row, asset, channel, label, version, active, created_s, reason, model_name, sha256, rate, count in rows
         ]
 
     def generation(self) -> tuple[tuple[str, str, int], ...]:

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from fisher_edge.errors import DamagedStateError, DiskFullError, StateError
-from fisher_edge.store.schema import PAGE_BYTES, VERSION, migrate
+from fisher_edge.store.migration import VERSION, migrate
+from fisher_edge.store.schema import PAGE_BYTES
 
 __all__ = ["DATABASE_NAME", "Database", "explained", "free_bytes", "make_private", "only_daemon"]
 
@@ -104,7 +105,9 @@ class Database:
         return self.room_bytes() < SPARE_BYTES
 
     def shrink(self) -> None:
-        """Give free pages of the file back to the disk when there are many, some at a time."""
+        """Give free pages of the file back to the disk when there are many, some at a time; not in a transaction."""
+        if self.connection.in_transaction:  # a script would end it
+            return
         free_pages = int(self.query("PRAGMA freelist_count")[0][0])
         if free_pages >= FREE_PAGES + SHRINK_PAGES:
             with explained(self.path):  # a statement frees one page a step, and only a script is run to its end

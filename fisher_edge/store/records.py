@@ -8,16 +8,16 @@ import json
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar, overload
+from typing import Literal, TypeVar, overload
 
-from fisher_edge.decision.judgement import Change, Result, Standing, State
+from fisher_edge.decision.judgement import Change, Result, Standing
 from fisher_edge.errors import BadInputError, DiskFullError, UsageError
 from fisher_edge.names import ChannelKey
-from fisher_edge.store.body import Body, DamagedRowError, Kind, decode, encode
+from fisher_edge.store.body import Body, Kind, encode
 from fisher_edge.store.bounds import Bounds, Limits
 from fisher_edge.store.database import Database, explained
-from fisher_edge.store.schema import DELIVERED, MESSAGE, NEUTRAL, SET_ASIDE, WAITING, row_bytes
+from fisher_edge.store.rows import Kept, Row, SetAside, Totals, change_of, kept_changes, kept_results, row_of
+from fisher_edge.store.schema import DELIVERED, NEUTRAL, SET_ASIDE, WAITING, row_bytes
 
 __all__ = ["REPLAY_AFTER_S", "Kept", "Limits", "Records", "Row", "SetAside", "Totals"]
 
@@ -26,58 +26,7 @@ REPLAY_AFTER_S = 5.0
 # Begin of the year 10000, which RFC 3339 cannot write.
 LAST_TIME_S = 253_402_300_800.0
 
-Value = TypeVar("Value", bound=Result | Change)
 Outcome = TypeVar("Outcome")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One message that waits; `body` is neutral (see `fisher_edge.store.body`) or a message of an earlier release."""
-
-    kind: Kind
-    id: int
-    key: ChannelKey
-    boot: int
-    seq: int | None
-    run_s: float
-    dialect: int
-    body: bytes
-
-
-@dataclass(frozen=True)
-class SetAside:
-    """A message that the broker refused, when it was written (s UTC) and why it was set aside."""
-
-    row: Row
-    created_s: float
-    reason: str
-
-
-@dataclass(frozen=True)
-class Kept(Generic[Value]):
-    """A result or an event of the history; ids grow with time, (boot, seq) is what the broker knows it by."""
-
-    id: int
-    boot: int
-    seq: int
-    value: Value
-
-
-@dataclass(frozen=True)
-class Totals:
-    """How much waits, is kept and is set aside now, and how much was dropped since the database began."""
-
-    waiting: int
-    waiting_bytes: int
-    kept_bytes: int
-    set_aside: int
-    dropped_results: int
-    dropped_events: int
-
-    @property
-    def dropped(self) -> int:
-        """How many messages were dropped in all."""
-        return self.dropped_results + self.dropped_events
 
 
 class Records:
@@ -158,7 +107,7 @@ class Records:
             (states, limit - len(found)),
         )
         found += self._waiting_records("result", limit - len(found) - len(latest), others)
-        rows = [*sorted(found, key=lambda row: row.id), *(_row(*each) for each in latest)]
+        rows = [*sorted(found, key=lambda row: row.id), *(row_of(*each) for each in latest)]
         for row in rows:  # another connection may be ahead
             self._run_offset_s = max(self._run_offset_s, row.run_s - self._running())
         return rows
@@ -211,7 +160,7 @@ class Records:
             f" WHERE status = {SET_ASIDE} ORDER BY id LIMIT ?",
             (limit,),
         )
-        return [SetAside(_row(*columns), created_s, reason) for created_s, reason, *columns in rows]
+        return [SetAside(row_of(*columns), created_s, reason) for created_s, reason, *columns in rows]
 
     def send_again(self, ids: Sequence[int] | None = None) -> int:
         """Let rows that were set aside wait for the broker again, by default all; return how many."""
@@ -259,20 +208,16 @@ class Records:
     ) -> list[Kept[Result]] | list[Kept[Change]]:
         """Return the newest results or events of a channel whose samples are not older than `since_s`, oldest first.
 
-        Those that still wait are among them. What cannot be decoded is left out.
+        Those that still wait are among them. What cannot be decoded is left out, and so are the results that an earlier
+        release wrote as messages.
         """
         rows = self.database.query(
-            "SELECT id, boot, seq, body FROM record WHERE asset = ? AND channel = ? AND kind = ? AND dialect = ?"
+            "SELECT id, boot, seq, time_s, dialect, body FROM record WHERE asset = ? AND channel = ? AND kind = ?"
             " AND time_s >= ? ORDER BY id DESC LIMIT ?",
-            (*key, kind, NEUTRAL, since_s, limit),
+            (*key, kind, since_s, limit),
         )
-        kept = []
-        for row_id, boot, seq, body in reversed(rows):
-            try:
-                kept.append(Kept(row_id, boot, seq, decode(kind, body)))
-            except DamagedRowError:
-                continue
-        return kept
+        rows.reverse()
+        return kept_results(rows) if kind == "result" else kept_changes(rows)
 
     def last_change(self, key: ChannelKey, *, judged: bool = False) -> Kept[Change] | None:
         """Return the newest event of a channel, with `judged` the newest into normal, warning or alarm."""
@@ -283,7 +228,7 @@ class Records:
                 tuple(key),
             )
             for row_id, boot, seq, time_s, dialect, body in cursor:
-                change = _change(time_s, dialect, body)
+                change = change_of(time_s, dialect, body)
                 if change is not None and (change.after.judged or not judged):
                     return Kept(row_id, boot, seq, change)
         return None
@@ -382,7 +327,7 @@ class Records:
             " AND id NOT IN (SELECT value FROM json_each(?)) ORDER BY id LIMIT ?",
             (kind, besides, max(0, limit)),
         )
-        return [_row(*row) for row in rows]
+        return [row_of(*row) for row in rows]
 
     def _release(self, statement: str, ids: Sequence[int] | None, *, waiting: bool) -> int:
         """Apply a statement to rows that are set aside and keep the totals in step."""
@@ -403,39 +348,6 @@ class Records:
         return self._write(write, durable=True)
 
 
-def _row(
-    kind: Kind,
-    row_id: int,
-    asset: str,
-    channel: str,
-    boot: int,
-    seq: int | None,
-    run_s: float,
-    dialect: int,
-    body: bytes,
-) -> Row:
-    """Build a row from its columns."""
-    return Row(kind, row_id, ChannelKey(asset, channel), boot, seq, run_s, dialect, body)
-
-
-def _check_time(time_s: float) -> None:
-    """Refuse what is no time of this epoch, such as milliseconds: no message could say it."""
-    if not 0 <= time_s < LAST_TIME_S:
-        raise BadInputError(f"time_s is {time_s}, which is not a time in seconds since 1970-01-01 UTC; correct it")
-
-
-def _change(time_s: float, dialect: int, body: bytes) -> Change | None:
-    """Read an event, also one that an earlier release wrote as a message; None when it cannot be read."""
-    try:
-        if dialect != MESSAGE:
-            change: Change = decode("event", body)
-            return change
-        fields = json.loads(body)
-        return Change(time_s, State(fields["before"]), State(fields["after"]), fields["reason"])
-    except (DamagedRowError, ValueError, KeyError):
-        return None
-
-
 def _next_seq(connection: sqlite3.Connection, boot: int, kind: Literal["result", "event"]) -> int:
     """Take the next number of a kind, in the transaction that uses it."""
     row = connection.execute(
@@ -444,3 +356,9 @@ def _next_seq(connection: sqlite3.Connection, boot: int, kind: Literal["result",
     if row is None:
         raise UsageError(f"boot={boot} is not in the database; take the number from Database.new_boot()")
     return int(row[0])
+
+
+def _check_time(time_s: float) -> None:
+    """Refuse what is no time of this epoch, such as milliseconds: no message could say it."""
+    if not 0 <= time_s < LAST_TIME_S:
+        raise BadInputError(f"time_s is {time_s}, which is not a time in seconds since 1970-01-01 UTC; correct it")

@@ -72,9 +72,12 @@ def simulate(
         assert plot is not None
         _draw_page(plot, rate_hz, severity, seed)
         return
+    from fisher_edge.names import ChannelKey
+    from fisher_edge.sources.source import SourceContext
     from fisher_train.simulate.source import open_simulator
 
     source = open_simulator(
+        SourceContext(ChannelKey(machine, "simulated")),
         machine=machine,
         rate_hz=rate_hz,
         fault=fault,
