@@ -196,7 +196,7 @@ def test_device_that_failed_is_closed_before_its_successor_is_opened() -> None:
 
 def test_device_that_ends_has_failed() -> None:
     """A live device does not end by itself."""
-    device = DeviceThread[Block]("card", lambda _stop: (item for item in ()))
+    device = DeviceThread[Block]("card", lambda _stop: (item for item in list[tuple[int, Block]]()))
     device._thread.join(WAIT_S)
     assert isinstance(device.failure, BadInputError)
     assert str(device.failure) == "card delivers no more; check the device"
