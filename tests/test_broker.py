@@ -13,8 +13,8 @@ from mosquitto import HOST, Subscriber, free_port, wait_until
 from fisher_edge.errors import BrokerError
 from fisher_edge.names import ChannelKey
 from fisher_edge.publish import BrokerAddress, Publisher, Topics, check_broker
-from fisher_edge.publish.message import Info
 from fisher_edge.publish.broker import LARGEST_PACKET, EmbeddedBroker
+from fisher_edge.publish.message import Info
 from fisher_edge.publish.session import Session
 from fisher_edge.store.database import Database
 from fisher_edge.store.records import Records

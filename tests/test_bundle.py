@@ -286,6 +286,13 @@ def test_manifest_with_a_value_of_the_wrong_kind_is_refused(folder: Path, name: 
     assert_refused(folder, "manifest.json", "malformed")
 
 
+@pytest.mark.parametrize("least", [-5, 1.5, float("nan")])
+def test_selftest_with_a_limit_that_is_no_cosine_is_refused(folder: Path, least: float) -> None:
+    """A smallest cosine outside -1 to 1 is a mistake."""
+    change_manifest(folder, lambda manifest: manifest["selftest"].update(min_cosine=least))
+    assert_refused(folder, "selftest.npz", "min_cosine")
+
+
 @pytest.mark.parametrize("schema", ["fisher-edge/bundle/2", "", None, 1])
 def test_other_schema_is_refused(folder: Path, schema: Any) -> None:
     """A bundle of another version says which one it is and which is wanted."""
@@ -304,6 +311,9 @@ def test_other_schema_is_refused(folder: Path, schema: Any) -> None:
         ({"piece_rule": "mosaic"}, "piece_rule='mosaic'"),
         ({"piece_frames": 1025}, "piece_frames=1025 above max_frames=1024"),
         ({"std": "wide"}, "malformed"),
+        ({"mean": 1e308}, "normalise nothing"),
+        ({"mean": float("nan")}, "normalise nothing"),
+        ({"std": 1e-5}, "normalise nothing"),
     ],
 )
 def test_front_end_this_version_cannot_run_is_refused(folder: Path, change: dict[str, Any], match: str) -> None:

@@ -175,7 +175,7 @@ def test_enroll_names_operating_states(tmp_path: Path) -> None:
 
 
 def test_window_is_a_whole_number_of_pieces(tmp_path: Path) -> None:
-    """The default model has pieces of 0.96 s: 1.28 s becomes one of them, 1.8 s two; a shorter window stays as it is."""
+    """The default model has pieces of 0.96 s: 1.28 s becomes one of them, 1.8 s two; a shorter window stays."""
     files = [sound_file(tmp_path / f"{seed}.wav", machine_signal(seed, 8.0)) for seed in range(2)]
     lengths = []
     for wanted_s in ("0.5", "1.28", "1.8"):

@@ -53,7 +53,7 @@ def enroll(
         typer.Option(
             "--keep-mb",
             min=0,
-            help="Megabytes that kept recordings of all channels may take; `baseline reembed` reads them. 0 keeps none.",
+            help="Megabytes that kept recordings of all channels may take, for `baseline reembed`; 0: none.",
         ),
     ] = 256,
     model: Model = "default",
