@@ -65,6 +65,10 @@ class Mosquitto:
         """Stop as a service manager would."""
         self.signal(signal.SIGTERM)
 
+    def forget(self) -> None:
+        """Lose the retained messages and sessions that survive a restart."""
+        (self._folder / "mosquitto.db").unlink()
+
     def signal(self, number: signal.Signals) -> None:
         """Send a signal; after one that ends the process, wait for the end."""
         assert self._process is not None
@@ -154,6 +158,7 @@ class Proxy:
         self.port = int(self._server.getsockname()[1])
         self.url = f"mqtt://{HOST}:{self.port}"
         self.swallow_replies = False
+        self.hang_up_on: bytes | None = None
         self.connections = 0
         self._cut = threading.Event()
         self._closed = threading.Event()
@@ -191,6 +196,8 @@ class Proxy:
             for source in select.select([client, broker], [], [], 0.01)[0]:
                 try:
                     data = source.recv(65536)
+                    if self.hang_up_on and self.hang_up_on in data:
+                        return
                     if source is client:
                         broker.sendall(data)
                     elif not self.swallow_replies:

@@ -84,6 +84,21 @@ def test_cap_counts_what_is_on_the_disk(tmp_path: Path, max_bytes: int) -> None:
     assert archive.files(KEY, None, 29)
 
 
+def test_version_that_is_read_meanwhile_makes_room_afterwards(tmp_path: Path) -> None:
+    """Recordings kept again from the version before are read to their end although both do not fit."""
+    archive = AudioArchive(tmp_path, max_bytes=7000)
+    archive.keep(KEY, None, 1, [take(1)])
+    (before,) = archive.files(KEY, None, 1)
+
+    def lazily() -> Iterator[FloatArray]:
+        yield soundfile.read(before, dtype="float32")[0]
+
+    assert archive.keep(KEY, None, 2, [KeptTake(lazily(), 16_000, 1000)])
+    (after,) = archive.files(KEY, None, 2)
+    np.testing.assert_array_equal(soundfile.read(after, dtype="float32")[0], samples(1))
+    assert archive.files(KEY, None, 1) == []
+
+
 def test_enrolment_larger_than_the_cap_is_not_kept(tmp_path: Path) -> None:
     """It says so, writes nothing and deletes nothing."""
     archive = AudioArchive(tmp_path, max_bytes=10_000)

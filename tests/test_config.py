@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import socket
 from pathlib import Path
 
@@ -420,7 +421,16 @@ def test_schema_describes_every_key() -> None:
     source = schema["$defs"]["SourceConfig"]
     assert source["properties"]["type"]["anyOf"] == [{"enum": ["recording", "serial", "simulator"]}, {"type": "string"}]
     assert source["additionalProperties"] is True
+    assert source["allOf"][0]["then"]["required"] == ["files"]
     kinds = {case["if"]["properties"]["type"]["const"]: case["then"]["properties"] for case in source["allOf"]}
     assert set(kinds) == {"recording", "serial", "simulator"}
     assert all(facts["description"].endswith((".", "...", "}")) for keys in kinds.values() for facts in keys.values())
     assert kinds["recording"]["speed"]["default"] == 1.0
+
+
+def test_reference_is_what_the_models_say() -> None:
+    """docs/configuration.md lists every key with its default and meaning; `make docs` writes it."""
+    root = Path(__file__).parents[1]
+    written = runpy.run_path(str(root / "scripts" / "configuration_reference.py"))["reference"]()
+    assert (root / "docs" / "configuration.md").read_text(encoding="utf-8") == written
+    assert "| `no_data_s` | number |" in written

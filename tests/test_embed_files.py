@@ -1,5 +1,6 @@
 """Embeddings of whole recordings: how they are cut, and how they are kept."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import micro
@@ -9,8 +10,8 @@ import pytest
 from fisher_edge.dsp.blocks import FloatArray
 from fisher_edge.encoder.bundle import load_bundle
 from fisher_edge.encoder.files import embed_recording, save_embeddings, segment_samples
+from fisher_edge.encoder.ort import OrtEncoder
 from fisher_edge.encoder.protocol import Encoder
-from fisher_edge.encoder.select import open_encoder
 from fisher_edge.errors import BadInputError
 from fisher_export.pipeline import export
 
@@ -20,10 +21,10 @@ LENGTH = micro.FRONT_END.n_samples(1024, RATE_HZ)
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
-    """Return the encoder of a micro bundle."""
+    """Return an encoder of a micro bundle."""
     folder = tmp_path_factory.mktemp("bundle")
     exported = export(micro.save_micro(folder / "micro"), folder / "out", "fp32", micro.signals())
-    return open_encoder(load_bundle(exported.path))
+    return OrtEncoder(load_bundle(exported.path))
 
 
 def noise(samples: int) -> FloatArray:
@@ -32,9 +33,9 @@ def noise(samples: int) -> FloatArray:
 
 
 def embed(encoder: Encoder, wave: FloatArray, rate_hz: int, *, pad_frames: bool = False) -> FloatArray:
-    """Embed a signal as the command does: in consecutive segments."""
-    length = segment_samples(micro.FRONT_END, rate_hz)
-    segments = (wave[first : first + length] for first in range(0, len(wave), length))
+    """Embed a signal as the command does: cut into segments by its recording."""
+    length = segment_samples(encoder.bundle.front_end, rate_hz)
+    segments = (wave[start : start + length] for start in range(0, len(wave), length))
     return embed_recording(encoder, segments, rate_hz, pad_frames=pad_frames)
 
 
@@ -75,10 +76,50 @@ def test_pad_frames_fills_every_segment(encoder: Encoder) -> None:
     """`pad_frames` embeds short segments as 1024 frames, which is another embedding; full ones do not change."""
     wave = noise(LENGTH + 6000)
     bare, padded = (embed(encoder, wave, RATE_HZ, pad_frames=pad) for pad in (False, True))
-    (bands,) = encoder.embed([micro.FRONT_END.sub_bands(wave[LENGTH:], RATE_HZ, pad_frames=True)])
+    expected = encoder.embed([micro.FRONT_END.sub_bands(wave[LENGTH:], RATE_HZ, pad_frames=True)])[0].ravel()
     np.testing.assert_array_equal(padded[0], bare[0])
-    np.testing.assert_array_equal(padded[1], bands.ravel())
+    np.testing.assert_array_equal(padded[1], expected)
     assert np.abs(padded[1] - bare[1]).max() > 1e-3
+
+
+@pytest.fixture(scope="module")
+def on_grid(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
+    """Return an encoder of a bundle whose windows are runs of pieces."""
+    folder = tmp_path_factory.mktemp("grid")
+    checkpoint = micro.micro_checkpoint(front_end=replace(micro.FRONT_END, piece_frames=96))
+    exported = export(micro.save_micro(folder / "micro", checkpoint), folder / "out", "fp32", micro.signals())
+    return OrtEncoder(load_bundle(exported.path))
+
+
+@pytest.mark.parametrize(("frames", "pieces"), [(1024, 10), (960, 10), (959, 9), (96, 1), (95, 0), (16, 0)], ids=str)
+def test_segment_is_the_mean_of_its_whole_pieces(on_grid: Encoder, frames: int, pieces: int) -> None:
+    """10.24 s hold ten pieces; a segment shorter than a piece is one short piece."""
+    wave = noise(micro.FRONT_END.n_samples(frames, RATE_HZ)) * np.float32(2) + np.float32(1)
+    wave[: len(wave) // 2] *= 5
+    span = micro.FRONT_END.n_samples(96, RATE_HZ)
+    parts = [wave[960 * number : 960 * number + span] for number in range(pieces)] or [wave]
+    expected = np.mean(on_grid.embed([micro.FRONT_END.sub_bands(part, RATE_HZ) for part in parts]), axis=0)
+    np.testing.assert_allclose(embed(on_grid, wave, RATE_HZ), expected, atol=1e-5, rtol=0)
+
+
+def test_segments_of_pieces_are_cut_as_those_of_whole_windows(on_grid: Encoder) -> None:
+    """The rest makes a segment of its own by the same rule."""
+    wave = noise(3 * LENGTH)
+    for samples, segments in ((LENGTH + LENGTH // 2, 1), (LENGTH + LENGTH // 2 + 1, 2), (3 * LENGTH - 1, 3)):
+        found = embed(on_grid, wave[:samples], RATE_HZ)
+        assert len(found) == segments
+        np.testing.assert_array_equal(found[0], embed(on_grid, wave[:LENGTH], RATE_HZ)[0])
+
+
+def test_short_piece_may_be_filled_up(on_grid: Encoder) -> None:
+    """`pad_frames` makes a whole piece of a recording shorter than one patch."""
+    samples = micro.FRONT_END.n_samples(15, RATE_HZ)
+    with pytest.raises(BadInputError, match="make 15 frames, the encoder needs 16"):
+        embed(on_grid, noise(samples), RATE_HZ)
+    bands = np.zeros((1, 96, 50), np.float32)
+    bands[:, :15] = micro.FRONT_END.sub_bands(noise(samples), RATE_HZ)
+    (expected,) = on_grid.embed([bands])
+    np.testing.assert_array_equal(embed(on_grid, noise(samples), RATE_HZ, pad_frames=True), expected)
 
 
 def test_shortest_recording_is_one_patch(encoder: Encoder) -> None:

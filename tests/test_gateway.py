@@ -2,6 +2,7 @@
 
 import math
 import re
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -20,7 +21,7 @@ from fisher_edge.decision.judgement import Judgement, State
 from fisher_edge.dsp.blocks import Block
 from fisher_edge.encoder.bundle import Bundle, load_bundle
 from fisher_edge.encoder.protocol import Encoder
-from fisher_edge.errors import UsageError
+from fisher_edge.errors import StateError, UsageError
 from fisher_edge.gateway import Gateway
 from fisher_edge.gateway.wiring import Encoders, Planner, rule_of
 from fisher_edge.names import ChannelKey
@@ -294,7 +295,11 @@ def test_status_is_one_snapshot_of_everything(enrolled: Path, mosquitto: Mosquit
         config_of(enrolled, mosquitto.url, [A, B]), {key: PlainSource(endless(HEALTHY)) for key in (A, B)}
     ) as gateway:
         wait_until(lambda: results_of(gateway, A) > 2 and results_of(gateway, B) > 2, "results", 30)
-        wait_until(lambda: (status := gateway.status()) and status.delivery.published > 0, "delivery", 30)
+        wait_until(
+            lambda: (now := gateway.status()) and now.delivery.published and min(c.results for c in now.channels) > 2,
+            "delivery",
+            30,
+        )
         status = gateway.status()
     assert status is not None
     assert status.name == "line-3"
@@ -306,8 +311,43 @@ def test_status_is_one_snapshot_of_everything(enrolled: Path, mosquitto: Mosquit
     assert channel.results > 2
     assert channel.last is not None
     assert channel.last.distance is not None
-    assert (channel.window_s, channel.baseline_version) == (WINDOW_S, 1)
+    assert (channel.window_s, channel.hop_s, channel.baseline_version) == (WINDOW_S, HOP_S, 1)
     assert channel.latency_ms is not None
+
+
+def test_overload_of_one_channel_costs_only_its_own_windows(
+    enrolled: Path, mosquitto: Mosquitto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A live channel that delivers faster than it can be judged loses windows, and its results say how many."""
+    monkeypatch.setattr("fisher_edge.gateway.work.CAPACITY_BYTES", 1 << 20)
+    needed = threading.Event()
+
+    def slow(stop: threading.Event) -> Iterator[Block]:
+        for block in endless(HEALTHY)(stop):
+            yield block
+            needed.wait(0.02)
+
+    sources = {A: PlainSource(endless(HEALTHY), patient=False), B: PlainSource(slow, patient=False)}
+    config = config_of(enrolled, mosquitto.url, [A, B])
+    with Subscriber(mosquitto.port) as subscriber, running(config, sources) as gateway:
+        wait_until(lambda: any(m.fields["skipped"] for m in subscriber.of("result")), "a result after dropped ones", 30)
+        wait_until(lambda: results_of(gateway, B) > 20, "results of the other channel", 30)
+        assert gateway.queue.dropped(A) > 0
+        assert gateway.queue.dropped(B) == 0
+        wait_until(lambda: any(m.fields["dropped"] for m in subscriber.of("state")), "the count in the state", 30)
+    assert {m.fields["channel"] for m in subscriber.of("result") if m.fields["skipped"]} == {"a"}
+
+
+def test_deleted_state_directory_ends_the_gateway(enrolled: Path, mosquitto: Mosquitto) -> None:
+    """Nobody writes into files that are gone: one line says so, and systemd may start the gateway again."""
+    config = config_of(enrolled, mosquitto.url, [A])
+    with (
+        pytest.raises(StateError, match="was deleted while the gateway ran"),
+        running(config, {A: PlainSource(endless(HEALTHY))}) as gateway,
+    ):
+        wait_until(lambda: results_of(gateway, A) > 0, "a result", 30)
+        shutil.rmtree(enrolled / "state")
+        wait_until(gateway._stop.is_set, "the end", 30)
 
 
 def test_unknown_provider_is_refused(enrolled: Path, mosquitto: Mosquitto) -> None:

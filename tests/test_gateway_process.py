@@ -220,7 +220,7 @@ def test_killed_again_and_again_loses_no_result(
         wait_until(lambda: KILLS + 1 in {m.fields["boot"] for m in subscriber.of("result")}, "the last boot", 120)
         gateway.end(signal.SIGTERM)
         assert gateway.rows("SELECT waiting FROM record_total") == [(0,)]
-        numbered = dict(gateway.rows("SELECT boot, result_seq FROM boot WHERE result_seq > 0"))
+        numbered = {row[0]: row[1] for row in gateway.rows("SELECT boot, result_seq FROM boot WHERE result_seq > 0")}
         wait_until(lambda: _counts(subscriber) == numbered, "every numbered result", 30)
     arrived = _first_arrivals(subscriber)
     print(f"{sum(map(len, arrived.values()))} results of {len(arrived)} boots, {KILLS} kills")

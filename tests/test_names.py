@@ -34,7 +34,7 @@ def test_key_checks_both_names() -> None:
     """Asset and channel are each named in the error."""
     ChannelKey("pump-1", "vib-de").check()
     for key, kind in ((ChannelKey("a/b", "c"), "asset"), (ChannelKey("a", "b#"), "channel")):
-        with pytest.raises(BadInputError, match=f"^{kind} name"):
+        with pytest.raises(BadInputError, match=rf"^{kind} name"):
             key.check()
     assert str(ChannelKey("pump-1", "vib-de")) == "pump-1/vib-de"
 
@@ -43,5 +43,5 @@ def test_root_may_have_several_levels() -> None:
     """Each level of the root is checked like a name."""
     assert check_root("plant/hall-2") == "plant/hall-2"
     for root in ("plant//hall", "/plant", "plant/+"):
-        with pytest.raises(BadInputError, match="^root name"):
+        with pytest.raises(BadInputError, match=r"^root name"):
             check_root(root)

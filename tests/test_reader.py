@@ -219,3 +219,29 @@ def test_channel_refused_by_its_plan_is_not_read() -> None:
     (told,) = work_of(reader)
     assert isinstance(told, Interrupt)
     assert told.reason == "windows of 2 s, enrolled with 1 s"
+
+
+def test_pauses_grow_and_begin_again_after_a_source_has_worked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A source that fails at once waits longer each time; one that had worked for half a minute does not."""
+    monkeypatch.setattr("fisher_edge.gateway.reader.LONGEST_PAUSE_S", 60.0)
+    monkeypatch.setattr("random.uniform", lambda _, high: high)
+    clock, pauses = FakeClock(), []
+    source = PlainSource(lambda _: ())
+    reader = reader_of(source, clock)
+
+    def script(stop: threading.Event) -> Iterator[Block]:
+        if source.opened == 5:
+            clock.advance(31)
+        if source.opened == 8:
+            stop.set()
+        raise OSError("unplugged")
+        yield
+
+    def wait(seconds: float) -> bool:
+        pauses.append(seconds)
+        return reader._stop.is_set()
+
+    source.script = script
+    monkeypatch.setattr(reader._stop, "wait", wait)
+    reader.run()
+    assert pauses == [2, 4, 8, 16, 2, 4, 8, 16]

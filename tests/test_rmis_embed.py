@@ -221,6 +221,7 @@ def _kept(cache: Path) -> int:
     return 0
 
 
+@pytest.mark.extras
 def test_ray_gives_what_one_process_gives(tmp_path: Path) -> None:
     """A Ray cluster of this machine embeds the same numbers."""
     folder = _set(tmp_path / "set", 20)

@@ -103,7 +103,7 @@ def test_patient_producer_waits_and_loses_nothing(stop: threading.Event) -> None
 
     producer = threading.Thread(target=produce)
     producer.start()
-    taken = []
+    taken: list[int] = []
     while len(taken) < 30:
         item = queue.get()
         if isinstance(item, JudgePiece):

@@ -213,8 +213,8 @@ class AlarmConfig(_Table):
             raise ValueError(f"needed = {self.needed} is more than of = {self.of}; lower needed or raise of")
         if self.warning_per_day < self.alarm_per_day:
             raise ValueError(
-                f"warning_per_day = {self.warning_per_day:g} is below alarm_per_day = {self.alarm_per_day:g}, so that "
-                "alarms would come before warnings; exchange them"
+                f"warning_per_day = {self.warning_per_day:g} is below alarm_per_day = {self.alarm_per_day:g}: alarms "
+                "would come before warnings; raise warning_per_day or lower alarm_per_day"
             )
         return self
 
@@ -254,7 +254,7 @@ def _describe_types(schema: dict[str, Any]) -> None:
             keys = keys_schema(source_function(name))
         except FisherEdgeError:  # its packages are not installed: editors know its name, not its keys
             continue
-        cases.append({"if": {"properties": {"type": {"const": name}}}, "then": {"properties": keys}})
+        cases.append({"if": {"properties": {"type": {"const": name}}}, "then": keys})
     schema["properties"]["type"]["anyOf"] = [{"enum": list(types)}, {"type": "string"}]
     schema["allOf"] = cases
 
@@ -298,8 +298,8 @@ class ChannelConfig(_Table):
     hop_s: Positive | None = Field(default=None, description="Overrides hop_s of [model].")
     no_data_s: Positive | None = Field(
         default=None,
-        description="Seconds without a window after which the state is no_data. Default: three windows and a hop, at "
-        "least 30 seconds.",
+        description="Seconds without a judged window after which the state is no_data. Default: three windows and a "
+        "hop, at least 30 seconds.",
     )
     alarm: ChannelAlarmConfig = Field(
         default=ChannelAlarmConfig(), description="Alarm settings of this channel; what is left out is that of [alarm]."

@@ -26,6 +26,8 @@ MIN_TOP_BINS = 8
 """Bins (half a patch) an incomplete top band must hold to be worth a pass through the encoder."""
 SPARE_FRAMES = 15
 """Frames (one short of a patch) by which a window may exceed a piece and still be one."""
+# Of the normalisation: beyond it single precision overflows.
+LARGEST_SHIFT = 1000.0
 LARGEST_COUNT = 4096
 """Upper limit of bins, frames and milliseconds, so that no artifact makes a window take all memory."""
 MAX_VIEWS = 8
@@ -69,7 +71,7 @@ class FrontEnd:
                 f"front-end has piece_frames={self.piece_frames!r}, not a whole number from 0 to {LARGEST_COUNT}; use "
                 "a bundle from this project"
             )
-        if not (math.isfinite(self.mean) and math.isfinite(self.std) and self.std > 0):
+        if not (abs(self.mean) <= LARGEST_SHIFT and 1 / LARGEST_SHIFT <= self.std <= LARGEST_SHIFT):
             raise BadArtifactError(
                 f"front-end has mean={self.mean}, std={self.std}, which normalise nothing; use another bundle"
             )

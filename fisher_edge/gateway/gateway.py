@@ -7,15 +7,14 @@ judges windows and writes the results into the records, where the publisher find
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 from fisher_edge import __version__
 from fisher_edge.config import ChannelConfig, Config
 from fisher_edge.decision.alarm import AlarmMachine, Interruption
 from fisher_edge.decision.judgement import State
-from fisher_edge.errors import DamagedStateError
+from fisher_edge.errors import DamagedStateError, StateError
 from fisher_edge.gateway.reader import Reader
 from fisher_edge.gateway.status import ChannelStatus, Counters, GatewayStatus, clock_is_synchronised
 from fisher_edge.gateway.wiring import Encoders, Planner, rule_of
@@ -24,7 +23,7 @@ from fisher_edge.gateway.worker import Monitored, Plan, Worker
 from fisher_edge.names import ChannelKey
 from fisher_edge.publish.address import BrokerAddress
 from fisher_edge.publish.broker import EmbeddedBroker
-from fisher_edge.publish.message import Topics
+from fisher_edge.publish.message import Info, InfoChannel, Topics
 from fisher_edge.publish.mqtt import Publisher
 from fisher_edge.sources.open import open_source
 from fisher_edge.sources.source import Source
@@ -155,12 +154,21 @@ class Gateway:
         """Watch over the threads until there is a reason to stop."""
         baselines = Baselines(records.database)
         known, looked_s = baselines.generation(), self._monotonic()
+        announced = self._info(encoders)
         while True:
             self._status = self._snapshot(publisher, encoders, boot, records)
+            info = self._info(encoders)
+            if info != announced:
+                publisher.set_info(info)
+                announced = info
             if self._stop.wait(TICK_S):
                 return
             for key in self.channels:
                 self.check_silence(key)
+            if not records.database.path.exists():
+                raise StateError(
+                    f"the database {records.database.path} was deleted while the gateway ran; start it again and enroll"
+                )
             if self._monotonic() - looked_s > RELOAD_S:
                 known, looked_s = self._reload_changed(known, baselines.generation()), self._monotonic()
             if not worker.is_alive():
@@ -230,17 +238,16 @@ class Gateway:
 
     def _window_s(self, key: ChannelKey) -> float:
         """Length of the windows of a channel as they are cut, or as configured before anything has come."""
-        last = self.channels[key].last
-        return last.window_s if last is not None else self._configs[key].window_s or self.config.model.window_s
+        grid = self.channels[key].grid
+        return grid.window_s if grid else self._configs[key].window_s or self.config.model.window_s
 
     def _reload_changed(
         self, known: tuple[tuple[str, str, int], ...], now: tuple[tuple[str, str, int], ...]
     ) -> tuple[tuple[str, str, int], ...]:
         """Tell the worker which channels have other baselines than before."""
-        for asset, channel, _ in set(known) ^ set(now):
-            key = ChannelKey(asset, channel)
-            if key in self.channels:
-                self.queue.put(Reload(key), self._stop)
+        changed = {ChannelKey(asset, channel) for asset, channel, _ in set(known) ^ set(now)}
+        for key in changed & self.channels.keys():
+            self.queue.put(Reload(key), self._stop)
         return now
 
     def _work(self, boot: int, encoders: Encoders) -> None:
@@ -301,18 +308,19 @@ class Gateway:
             finally:
                 publisher.stop(FLUSH_S)
 
-    def _info(self, encoders: Encoders) -> Mapping[str, Any]:
-        """Facts of this gateway for the retained `info` message."""
+    def _info(self, encoders: Encoders) -> Info:
+        """What this gateway is and runs, for its retained message."""
         bundle = encoders.default.bundle
-        return {
-            "version": __version__,
-            "model": {"name": bundle.name, "sha256": bundle.sha256},
-            "provider": encoders.default.provider,
-            "channels": [
-                {"asset": key.asset, "channel": key.channel, "unit": channel.unit, "window_s": self._window_s(key)}
+        return Info(
+            version=__version__,
+            model_name=bundle.name,
+            model_sha256=bundle.sha256,
+            provider=encoders.default.provider,
+            channels=tuple(
+                InfoChannel(key, channel.unit, self._window_s(key), channel.plan.baseline_version)
                 for key, channel in self.channels.items()
-            ],
-        }
+            ),
+        )
 
     def _limits(self) -> Limits:
         """How much may wait and how much is kept."""
@@ -360,7 +368,7 @@ class Gateway:
             real_rate_hz=counters.real_rate_hz,
             latency_ms=counters.latency_ms,
             window_s=self._window_s(channel.key),
-            hop_s=channel.last.window_s if channel.last else self._window_s(channel.key),
+            hop_s=channel.grid.hop_s if channel.grid else None,
             baseline_version=channel.plan.baseline_version,
             model_sha256=channel.plan.judge.model.sha256,
         )

@@ -49,8 +49,8 @@ class Settled:
 class Delivery:
     """What one connection has sent and not yet seen acknowledged.
 
-    Up to `WINDOW` rows are on their way at once. Those that were when the last connection was closed are sent one at a
-    time: the broker may refuse one of them, which then is the only one that can be blamed.
+    Up to `WINDOW` rows are on their way at once. Those that were when a connection was closed are sent one at a time:
+    the broker may refuse one of them, which then is the only one that can be blamed.
     """
 
     def __init__(

@@ -20,6 +20,8 @@ from fisher_edge.store.schema import MESSAGE
 __all__ = [
     "OFFLINE",
     "ONLINE",
+    "Info",
+    "InfoChannel",
     "Topics",
     "Wire",
     "encode",
@@ -75,6 +77,27 @@ class Wire:
     topic: str
     payload: bytes
     retain: bool
+
+
+@dataclass(frozen=True)
+class InfoChannel:
+    """A channel in the info of its gateway; `baseline_version` None: nothing that it can be judged by."""
+
+    key: ChannelKey
+    unit: str
+    window_s: float
+    baseline_version: int | None
+
+
+@dataclass(frozen=True)
+class Info:
+    """What a gateway is and runs."""
+
+    version: str
+    model_name: str
+    model_sha256: str
+    provider: str
+    channels: tuple[InfoChannel, ...] = ()
 
 
 def wire(row: Row, topics: Topics, *, replay: bool) -> Wire:
@@ -154,10 +177,24 @@ def state_message(
     return _complete("state", fields, gateway=gateway, key=key, boot=boot, seq=seq, replay=replay)
 
 
-def info_message(fields: Mapping[str, Any], *, gateway: str) -> dict[str, Any]:
+def info_message(info: Info, *, gateway: str) -> dict[str, Any]:
     """Return the message that says what the gateway is and runs."""
-    header = {"schema": "fisher-edge/info/1", "gateway": gateway}
-    return {**header, **plain({name: fields[name] for name in fields if name not in header}, "info")}
+    fields = {
+        "version": info.version,
+        "model": {"name": info.model_name, "sha256": info.model_sha256},
+        "provider": info.provider,
+        "channels": [
+            {
+                "asset": channel.key.asset,
+                "channel": channel.key.channel,
+                "unit": channel.unit,
+                "window_s": channel.window_s,
+                "baseline": channel.baseline_version,
+            }
+            for channel in info.channels
+        ],
+    }
+    return {"schema": "fisher-edge/info/1", "gateway": gateway, **plain(fields, "info")}
 
 
 def encode(message: Mapping[str, Any]) -> bytes:

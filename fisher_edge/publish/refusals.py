@@ -13,6 +13,8 @@ __all__ = ["InFlight", "Refusals"]
 
 # Connections in a row that end with the same message alone on its way before that message is set aside.
 REFUSED_AFTER = 3
+# Rows in doubt that are kept in mind; more than a few are those of a network that breaks all the time.
+MOST_DOUBTFUL = 1000
 # Messages of one topic in a row that are set aside before the topic counts as refused, and for how long it does.
 TOPIC_AFTER = 2
 HOLD_S = 3600.0
@@ -53,8 +55,8 @@ class Refusals:
 
         True when a row was alone on its way so often that it has to be set aside.
         """
-        rows = [each.row for each in on_their_way if each]
-        self._doubtful = {(row.kind, row.id) for row in rows}
+        doubtful = {(each.row.kind, each.row.id) for each in on_their_way if each}
+        self._doubtful = doubtful | (self._doubtful if len(self._doubtful) < MOST_DOUBTFUL else set())
         alone = on_their_way[0] if len(on_their_way) == 1 else None
         suspect = (alone.row.kind, alone.row.id) if alone else None
         self._closings = self._closings + 1 if suspect == self._suspect else 1
@@ -71,7 +73,7 @@ class Refusals:
         return True
 
     def doubts(self, row: Row) -> bool:
-        """Whether a row was on its way when the last connection was closed: it has to be sent alone."""
+        """Whether a row was on its way when a connection was closed: it has to be sent alone."""
         return (row.kind, row.id) in self._doubtful
 
     def failed(self) -> None:

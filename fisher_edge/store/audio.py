@@ -50,7 +50,6 @@ class AudioArchive:
         needed = sum(4 * take.samples + HEADER_BYTES for take in takes)
         if needed > self.max_bytes:
             return False
-        self._make_room(needed)
         folder = self._of(key, label, version)
         partial = folder.with_name(f"{version}.partial")
         for stale in (partial, folder):
@@ -59,6 +58,8 @@ class AudioArchive:
         try:
             for number, take in enumerate(takes):
                 _write(partial / f"{number:04d}", take)
+            # Only now: the recordings may be those of an earlier version, which is read until here.
+            self._make_room(needed, partial)
             partial.rename(folder)
         except (OSError, soundfile.SoundFileError) as error:
             raise StateError(f"cannot keep the recordings in {folder}: {error}; make room on the disk") from error
@@ -79,9 +80,11 @@ class AudioArchive:
         kind = NORMAL if label is None else f"fault-{_safe(label)}"
         return self.folder / _safe(key.asset) / _safe(key.channel) / kind / str(version)
 
-    def _make_room(self, needed: int) -> None:
-        """Delete the oldest versions until so many bytes fit."""
-        versions = sorted(self._versions(), key=lambda folder: folder.stat().st_mtime)
+    def _make_room(self, needed: int, written: Path) -> None:
+        """Delete the oldest versions until so many bytes fit beside them, which are in the folder `written`."""
+        versions = sorted(
+            (folder for folder in self._versions() if folder != written), key=lambda folder: folder.stat().st_mtime
+        )
         sizes = {folder: sum(file.stat().st_size for file in folder.iterdir()) for folder in versions}
         total = sum(sizes.values())
         for folder in versions:
