@@ -224,7 +224,7 @@ TABLE: list[tuple[tuple[str, ...], int, str]] = [
     (("baseline", "reembed", "--asset", "pump-2", "--channel", "x"), BAD_INPUT, "has no baseline for normal"),
     (("baseline", "remove", *PLACE, "--label", "worn"), BAD_INPUT, "worn"),
     # The command line itself.
-    (("enrol",), USAGE, "No such command 'enrol'"),
+    (("enrole",), USAGE, "No such command 'enrole'"),
     (("enroll", "normal-0.wav", "--asset", "a"), USAGE, "Missing option '--channel'; see: fisher-edge enroll --help"),
     (("enroll", *PLACE), USAGE, "Missing argument"),
     ((*ENROLL, "normal-0.wav", "--window-s", "long"), USAGE, "Invalid value for '--window-s'"),
