@@ -34,6 +34,13 @@ HEALTHY = machine_signal(100, 2.0)
 FAULTY = machine_signal(101, 2.0, fault_hz=5000.0)
 
 
+@pytest.fixture(autouse=True)
+def looking_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a gateway take a snapshot and look at the store at every tick."""
+    monkeypatch.setattr("fisher_edge.gateway.gateway.LOOK_S", 0.0)
+    monkeypatch.setattr("fisher_edge.gateway.gateway.TICK_S", 0.05)
+
+
 @pytest.fixture
 def enrolled(tmp_path: Path, encoder: Encoder) -> Path:
     """Return a folder in whose state directory both channels are enrolled."""
@@ -204,7 +211,6 @@ def test_enrolment_is_used_by_the_running_gateway_and_ends_the_old_alarm(
     enrolled: Path, mosquitto: Mosquitto, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A new version is judged by without a restart; what was an alarm is normal when it is what was enrolled."""
-    monkeypatch.setattr("fisher_edge.gateway.gateway.RELOAD_S", 0.0)
     louder = machine_signal(7, 2.0, gain=5.0)
     with running(config_of(enrolled, mosquitto.url, [A]), {A: PlainSource(endless(louder))}) as gateway:
         wait_until(lambda: state_of(gateway, A) is State.ALARM, "the alarm", 30)
@@ -340,14 +346,16 @@ def test_overload_of_one_channel_costs_only_its_own_windows(
 
 def test_deleted_state_directory_ends_the_gateway(enrolled: Path, mosquitto: Mosquitto) -> None:
     """Nobody writes into files that are gone: one line says so, and systemd may start the gateway again."""
-    config = config_of(enrolled, mosquitto.url, [A])
-    with (
-        pytest.raises(StateError, match="was deleted while the gateway ran"),
-        running(config, {A: PlainSource(endless(HEALTHY))}) as gateway,
-    ):
-        wait_until(lambda: results_of(gateway, A) > 0, "a result", 30)
-        shutil.rmtree(enrolled / "state")
-        wait_until(gateway._stop.is_set, "the end", 30)
+    config, source = config_of(enrolled, mosquitto.url, [A]), PlainSource(endless(HEALTHY))
+
+    def run() -> None:
+        with running(config, {A: source}) as gateway:
+            wait_until(lambda: results_of(gateway, A) > 0, "a result", 30)
+            shutil.rmtree(enrolled / "state")
+            wait_until(gateway._stop.is_set, "the end", 30)
+
+    with pytest.raises(StateError, match="was deleted while the gateway ran"):
+        run()
 
 
 def test_unknown_provider_is_refused(enrolled: Path, mosquitto: Mosquitto) -> None:

@@ -113,7 +113,8 @@ def test_measure_counts_all_that_a_gateway_does(bundle_path: Path) -> None:
     """A second of signal costs something in every part, with the window and hop that the grid makes of those named."""
     found = latency.measure(str(bundle_path), Fraction(15_625, 4), 1.0, hop_s=0.25)
     assert (found.rate_hz, found.official_ms) == (3906.25, None)
-    assert (found.window_s, found.hop_s) == (pytest.approx(100 * 39 / 3906.25), pytest.approx(25 * 39 / 3906.25))
+    assert found.window_s == pytest.approx(100 * 39 / 3906.25)
+    assert found.hop_s == pytest.approx(25 * 39 / 3906.25)
     assert set(found.parts_ms_per_s) == {"stream", "health", "measures", "views", "encoder", "join", "knn"}
     assert min(found.parts_ms_per_s.values()) > 0
     assert found.cpu_ms_per_s > 0

@@ -5,10 +5,12 @@ judges windows and writes the results into the records, where the publisher find
 """
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 from fisher_edge import __version__
 from fisher_edge.config import ChannelConfig, Config
@@ -35,7 +37,8 @@ from fisher_edge.store.records import Limits, Records
 __all__ = ["Gateway"]
 
 TICK_S = 0.2
-RELOAD_S = 2.0
+# How often a snapshot is taken, and the store is looked at for new baselines.
+LOOK_S = 1.0
 # How long the window under way may take when the gateway stops, and the sources to close.
 FINISH_S = 1.5
 # How long the publisher may then take to deliver what waits.
@@ -153,24 +156,21 @@ class Gateway:
     ) -> None:
         """Watch over the threads until there is a reason to stop."""
         baselines = Baselines(records.database)
-        known, looked_s = baselines.generation(), self._monotonic()
-        announced = self._info(encoders)
+        known, announced, looked_s = baselines.generation(), self._info(encoders), -math.inf
         while True:
-            self._status = self._snapshot(publisher, encoders, boot, records)
-            info = self._info(encoders)
-            if info != announced:
-                publisher.set_info(info)
-                announced = info
+            if self._monotonic() - looked_s >= LOOK_S:
+                looked_s = self._monotonic()
+                self._status = self._snapshot(publisher, encoders, boot, records)
+                known = self._reload_changed(known, baselines.generation())
+                info = self._info(encoders)
+                if info != announced:
+                    publisher.set_info(info)
+                    announced = info
+                _check_there(records.database.path)
             if self._stop.wait(TICK_S):
                 return
             for key in self.channels:
                 self.check_silence(key)
-            if not records.database.path.exists():
-                raise StateError(
-                    f"the database {records.database.path} was deleted while the gateway ran; start it again and enroll"
-                )
-            if self._monotonic() - looked_s > RELOAD_S:
-                known, looked_s = self._reload_changed(known, baselines.generation()), self._monotonic()
             if not worker.is_alive():
                 log.error("the worker has ended; stopping")
                 return
@@ -372,3 +372,9 @@ class Gateway:
             baseline_version=channel.plan.baseline_version,
             model_sha256=channel.plan.judge.model.sha256,
         )
+
+
+def _check_there(database: Path) -> None:
+    """Raise StateError when the database was deleted: what is written into it would be lost."""
+    if not database.exists():
+        raise StateError(f"the database {database} was deleted while the gateway ran; start it again and enroll")

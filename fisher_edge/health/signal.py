@@ -31,7 +31,7 @@ def signal_fault(samples: FloatArray, rate_hz: Rate) -> str | None:
     """Say in one line why the samples of a piece (n,) cannot come from a healthy sensor; None when they can."""
     finite = np.isfinite(samples)
     if not finite.all():
-        return f"{np.count_nonzero(~finite)} of {len(samples)} samples are not finite (NaN or Inf)"
+        return f"{np.count_nonzero(~finite)} samples are not finite (NaN or Inf)"
     low, high = float(samples.min()), float(samples.max())
     if low == high:
         return f"flat line: every sample is {low:g}"
