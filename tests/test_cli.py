@@ -346,6 +346,7 @@ def peak_bytes(*arguments: object) -> tuple[list[str], int]:
     return lines, int(peak_kib) * 1024
 
 
+@pytest.mark.slow
 def test_long_recordings_take_little_memory(tmp_path: Path) -> None:
     """Four minutes at 51.2 kHz, which are 49 MB of single precision, are enrolled in less than 145 MB at the peak."""
     rate_hz, seconds, files = 51_200, 120, [tmp_path / "a.flac", tmp_path / "b.npy"]

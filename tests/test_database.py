@@ -232,7 +232,7 @@ def test_damage_met_while_running_is_a_damaged_state(tmp_path: Path) -> None:
     damaged(tmp_path, first=-3 * PAGE_BYTES, size=2 * PAGE_BYTES)
     with (
         Database(tmp_path, set_aside=False) as database,
-        pytest.raises(DamagedStateError, match="sets it aside when it starts again"),
+        pytest.raises(DamagedStateError, match="sets it aside at its next start"),
     ):
         Baselines(database).active(KEY)
 
@@ -387,7 +387,7 @@ def test_failed_start_after_a_kill_does_not_hide_it(tmp_path: Path) -> None:
 
 
 def test_kill_in_a_transaction_leaves_what_was_before(tmp_path: Path) -> None:
-    """A process killed between the statements of an enrolment leaves the old baseline active and no half of the new."""
+    """A process killed between the statements of an enrolment leaves the old baseline active, and no new one."""
     with Database(tmp_path) as database:
         Baselines(database).add(baseline(1))
     code = """

@@ -53,7 +53,7 @@ def export(
     print_json(asdict(exported) | {"path": str(exported.path)}) if as_json else _print_exported(exported)
 
 
-def _recordings(files: list[Path] | None, rate_hz: float | None) -> "list[Recording]":
+def _recordings(files: list[Path] | None, rate_hz: str | None) -> "list[Recording]":
     """Read the recordings to verify on."""
     from fisher_edge.example_files import example_files
     from fisher_edge.sources.recording import read_recording

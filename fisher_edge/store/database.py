@@ -260,8 +260,9 @@ def _connect(path: Path, *, check: bool) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
     try:
         path.chmod(0o640)
-        connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # has its effect before the first table only
+        if not connection.execute("PRAGMA page_count").fetchone()[0]:  # later they only write to the file
+            connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
@@ -315,7 +316,7 @@ def _explanation(path: Path, error: sqlite3.Error | OSError) -> StateError:
     text = str(error)
     if type(error) is sqlite3.DatabaseError:  # not one of its kinds, such as a lock or a full disk
         return DamagedStateError(
-            f"database {path} is damaged ({text}): fisher-edge run sets it aside when it starts again; then enrol again"
+            f"database {path} is damaged ({text}): fisher-edge run sets it aside at its next start; then enrol again"
         )
     if "full" in text or getattr(error, "errno", None) == errno.ENOSPC or _disk_is_full(path):
         return DiskFullError(f"database {path}: the disk is full ({text}); nothing is damaged: make room on it")
