@@ -68,8 +68,7 @@ def open_ramp(
     *,
     rate_hz: Annotated[float, Field(gt=0, description="Sampling rate in Hz.")],
     calibration: Path | None = None,
-) -> Source:
-    ...
+) -> Source: ...
 ```
 
 The parameters after the `*` are the keys of the table. Their annotations are checked when the file is loaded, and

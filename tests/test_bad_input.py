@@ -159,6 +159,7 @@ TABLE: list[tuple[tuple[str, ...], int, str]] = [
     ((*EMBED, "signal.npy"), BAD_INPUT, "signal.npy carries no sampling rate; give it with --rate-hz"),
     ((*EMBED, "signal.npy", "--rate-hz", "0"), BAD_INPUT, "rate_hz=0 is not above 0; give samples per second"),
     ((*SCORE, "signal.npy", "--rate-hz", "8000"), BAD_INPUT, "signal.npy has 8000 Hz, the baseline of pump-1/vib-de"),
+    ((*EMBED, "signal.npy", "--rate-hz", "fast"), BAD_INPUT, "fast"),
     ((*EMBED, "huge.npy", "--rate-hz", "16000"), BAD_INPUT, "not finite"),
     ((*EMBED, "object.npy", "--rate-hz", "16000"), BAD_INPUT, "not a plain NumPy array"),
     ((*ENROLL, "normal-0.wav", "--rate-hz", "8000"), BAD_INPUT, "says 16000 Hz but rate_hz=8000 was given"),
@@ -224,7 +225,7 @@ TABLE: list[tuple[tuple[str, ...], int, str]] = [
     (("baseline", "reembed", "--asset", "pump-2", "--channel", "x"), BAD_INPUT, "has no baseline for normal"),
     (("baseline", "remove", *PLACE, "--label", "worn"), BAD_INPUT, "worn"),
     # The command line itself.
-    (("enrol",), USAGE, "No such command 'enrol'"),
+    (("enrole",), USAGE, "No such command 'enrole'"),
     (("enroll", "normal-0.wav", "--asset", "a"), USAGE, "Missing option '--channel'; see: fisher-edge enroll --help"),
     (("enroll", *PLACE), USAGE, "Missing argument"),
     ((*ENROLL, "normal-0.wav", "--window-s", "long"), USAGE, "Invalid value for '--window-s'"),
@@ -320,7 +321,10 @@ def test_occupied_port_of_the_broker_is_an_error(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "code", "reason"),
-    [(("incomplete",), BAD_ARTIFACT, "selftest.npz"), (("--provider", "gpu"), USAGE, "--provider gpu is not known")],
+    [
+        (("incomplete",), BAD_ARTIFACT, "selftest.npz"),
+        (("--provider", "gpu"), USAGE, "provider 'gpu' is not in this build"),
+    ],
 )
 def test_bench_of_what_is_not_there_is_one_line(
     folder: Path, arguments: tuple[str, ...], code: int, reason: str

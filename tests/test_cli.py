@@ -132,7 +132,7 @@ def test_enroll_add_keeps_the_examples_there_are(tmp_path: Path) -> None:
         told = run_here("enroll", BEARING / f"{number}.flac", *options, "--hop-s", "0.64", "--label", "worn", "--add")
         assert (told.returncode, told.stderr) == (0, "")
         assert count in told.stdout
-    assert "enrolled as examples of 'worn' beside the 7 there were, version 2" in told.stdout
+    assert "enrolled as examples of 'worn', added to 7 earlier ones, version 2" in told.stdout
     refused = run_here("enroll", HEALTHY[0], *options, "--add")
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr.count("\n") == 1
@@ -175,7 +175,7 @@ def test_enroll_names_operating_states(tmp_path: Path) -> None:
 
 
 def test_window_is_a_whole_number_of_pieces(tmp_path: Path) -> None:
-    """The default model has pieces of 0.96 s: 1.28 s becomes one of them, 1.8 s two; a shorter window stays."""
+    """The default model has pieces of 0.96 s: 1.28 s becomes one, 1.8 s two; a shorter window keeps its length."""
     files = [sound_file(tmp_path / f"{seed}.wav", machine_signal(seed, 8.0)) for seed in range(2)]
     lengths = []
     for wanted_s in ("0.5", "1.28", "1.8"):
@@ -346,6 +346,7 @@ def peak_bytes(*arguments: object) -> tuple[list[str], int]:
     return lines, int(peak_kib) * 1024
 
 
+@pytest.mark.slow
 def test_long_recordings_take_little_memory(tmp_path: Path) -> None:
     """Four minutes at 51.2 kHz, which are 49 MB of single precision, are enrolled in less than 145 MB at the peak."""
     rate_hz, seconds, files = 51_200, 120, [tmp_path / "a.flac", tmp_path / "b.npy"]

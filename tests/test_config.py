@@ -157,7 +157,7 @@ def test_unknown_key_like_no_other_lists_the_known_ones(file: Path) -> None:
         ("[model]\nwindow_s = 0\n" + CHANNEL, "[model], window_s = 0: must be above 0"),
         ("[model]\nwindow_s = inf\n" + CHANNEL, "[model], window_s = inf: must be a finite number"),
         ("[model]\nhop_s = nan\n" + CHANNEL, "[model], hop_s = nan: "),
-        ("[model]\nprovider = ''\n" + CHANNEL, "[model], provider = '': must have 1 characters or more"),
+        ("[model]\nprovider = ''\n" + CHANNEL, "[model], provider = '': must not be empty"),
         ("[model]\nwindow_s = '1.28'\n" + CHANNEL, "[model], window_s = '1.28': must be a number, without quotes"),
         ("[model]\nwindow_s = true\n" + CHANNEL, "[model], window_s = True: must be a number"),
         ("[mqtt]\nembedded_port = 70000\n" + CHANNEL, "[mqtt], embedded_port = 70000: must be 65535 or less"),
@@ -166,7 +166,7 @@ def test_unknown_key_like_no_other_lists_the_known_ones(file: Path) -> None:
         ("[mqtt]\noutbox_mb = 0.5\n" + CHANNEL, "[mqtt], outbox_mb = 0.5: "),
         (CHANNEL + "scale = inf\n", "[[channel]] 1, scale = inf: "),
         (CHANNEL + "scale = -1\n", "[[channel]] 1, scale = -1: "),
-        (CHANNEL.replace('["healthy.flac"]', "[]"), "[[channel]] 1, source, files = []: must have 1 entries or more"),
+        (CHANNEL.replace('["healthy.flac"]', "[]"), "[[channel]] 1, source, files = []: must not be empty"),
         (CHANNEL.replace('"healthy.flac"', '"a", 2'), "[[channel]] 1, source, files 2 = 2: must be text in quotes"),
         (CHANNEL.replace('"recording"', '"alsa"'), "[[channel]] 1, source, type = 'alsa': "),
         (CHANNEL.replace("type =", "speed = -1, type ="), "[[channel]] 1, source, speed = -1: "),
@@ -234,6 +234,12 @@ def test_root_may_have_levels_but_no_wildcards(file: Path) -> None:
     assert loaded(file, "[mqtt]\nroot = 'plant/hall-2'\n" + CHANNEL).mqtt.root == "plant/hall-2"
     for bad in ("a/#", "+/b", "a//b", "/a", "a/", "$share"):
         assert mistake(file, f"[mqtt]\nroot = '{bad}'\n" + CHANNEL).startswith("[mqtt], root: root name ")
+
+
+def test_line_break_in_a_key_does_not_break_the_line(file: Path) -> None:
+    """A quoted key may hold anything; what is said about it is one line."""
+    assert "'a\\nb'" in mistake(file, CHANNEL.replace("type =", '"a\\nb" = 1, type ='))
+    assert "unknown key" in mistake(file, '["a\\nb"]\n' + CHANNEL)
 
 
 def test_names_of_any_language_are_welcome(file: Path) -> None:

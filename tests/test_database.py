@@ -20,7 +20,7 @@ from windows import KEY, baseline
 from fisher_edge.errors import DamagedStateError, DiskFullError, StateError
 from fisher_edge.store import database as module
 from fisher_edge.store.baselines import Baselines
-from fisher_edge.store.database import DATABASE_NAME, RESERVE_BYTES, Database, free_bytes, make_private, only_daemon
+from fisher_edge.store.database import DATABASE_NAME, Database, free_bytes, make_private, only_daemon
 from fisher_edge.store.migration import VERSION
 from fisher_edge.store.schema import PAGE_BYTES
 
@@ -232,7 +232,7 @@ def test_damage_met_while_running_is_a_damaged_state(tmp_path: Path) -> None:
     damaged(tmp_path, first=-3 * PAGE_BYTES, size=2 * PAGE_BYTES)
     with (
         Database(tmp_path, set_aside=False) as database,
-        pytest.raises(DamagedStateError, match="sets it aside when it starts again"),
+        pytest.raises(DamagedStateError, match="sets it aside at its next start"),
     ):
         Baselines(database).active(KEY)
 
@@ -387,7 +387,7 @@ def test_failed_start_after_a_kill_does_not_hide_it(tmp_path: Path) -> None:
 
 
 def test_kill_in_a_transaction_leaves_what_was_before(tmp_path: Path) -> None:
-    """A process killed between the statements of an enrolment leaves the old baseline active and no half of the new."""
+    """A process killed between the statements of an enrolment leaves the old baseline active, and no new one."""
     with Database(tmp_path) as database:
         Baselines(database).add(baseline(1))
     code = """
@@ -495,7 +495,7 @@ def test_reserve_gives_room_back_on_a_full_disk(small_disk: Path) -> None:
         fill(small_disk)
         assert free_bytes(small_disk) < PAGE_BYTES
         assert database.give_up_reserve() is True
-        assert free_bytes(small_disk) >= RESERVE_BYTES // 2  # the log was emptied into the file with some of it
+        assert free_bytes(small_disk) >= database.spare_bytes // 2  # the log was emptied into the file with some of it
         assert database.new_boot() == 1
         assert database.give_up_reserve() is False
 
@@ -519,7 +519,7 @@ def test_disk_is_tight_when_neither_it_nor_the_file_has_room(small_disk: Path) -
         fill(small_disk)
         assert database.is_tight() is True
         Baselines(database).remove(KEY, None)
-        assert free_bytes(small_disk) < module.SPARE_BYTES
+        assert free_bytes(small_disk) < database.spare_bytes
         assert database.is_tight() is False
 
 
@@ -556,7 +556,7 @@ def test_giving_pages_back_ends_no_transaction(tmp_path: Path) -> None:
 def test_reserve_is_not_taken_where_there_is_hardly_any_room(small_disk: Path) -> None:
     """Where little more than the reserve is left, keeping one would itself fill the disk."""
     with Database(small_disk) as database:
-        spare = free_bytes(small_disk) - RESERVE_BYTES - module.SPARE_BYTES + PAGE_BYTES
+        spare = free_bytes(small_disk) - 5 * database.spare_bytes // 2 + PAGE_BYTES
         (small_disk / "filler").write_bytes(b"\0" * spare)
         database.keep_reserve()
         assert database.give_up_reserve() is False

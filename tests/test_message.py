@@ -18,17 +18,13 @@ from fisher_edge.publish.message import (
     Info,
     InfoChannel,
     Topics,
-    encode,
-    event_message,
     info_message,
     result_message,
     rfc3339,
     seconds,
-    state_message,
     wire,
 )
-from fisher_edge.store import body
-from fisher_edge.store.body import DamagedRowError, Kind
+from fisher_edge.store.body import DamagedRowError, Kind, encode, to_text
 from fisher_edge.store.records import Row
 from fisher_edge.store.schema import MESSAGE, NEUTRAL
 
@@ -58,8 +54,14 @@ EVIDENCE = {
 
 def row(kind: Kind, value: Any, dialect: int = NEUTRAL) -> Row:
     """Return a row that waits."""
-    content = body.encode(kind, value) if dialect == NEUTRAL else value
+    content = encode({kind: value})[kind] if dialect == NEUTRAL else value
     return Row(kind, 1, KEY, 7, 12, 0.0, dialect, content)
+
+
+def message(kind: Kind, value: Any, *, replay: bool = False) -> dict[str, Any]:
+    """Return the message that is published of a value."""
+    decoded: dict[str, Any] = json.loads(wire(row(kind, value), TOPICS, replay=replay).payload)
+    return decoded
 
 
 def test_topics_of_a_gateway() -> None:
@@ -125,10 +127,10 @@ def test_result_has_every_documented_field() -> None:
 def test_result_that_was_not_judged_says_why() -> None:
     """Without trust in the sensor there is a reason, and null where nothing was found."""
     found = Judgement(TIME_S, 10.24, 48000, ModelName("fisher-mini", "ab" * 32), distrust="flat line")
-    message = result_message(Result(found, State.CHECK_FUNCTION, "g"), **IDENTITY)
-    assert message["reason"] == "flat line"
-    assert (message["state"], message["features"], message["bands"]) == ("check_function", {}, [])
-    assert [message[name] for name in ("distance", "ratio", "level", "nearest", "fault", "baseline")] == [None] * 6
+    unjudged = result_message(Result(found, State.CHECK_FUNCTION, "g"), **IDENTITY)
+    assert unjudged["reason"] == "flat line"
+    assert (unjudged["state"], unjudged["features"], unjudged["bands"]) == ("check_function", {}, [])
+    assert [unjudged[name] for name in ("distance", "ratio", "level", "nearest", "fault", "baseline")] == [None] * 6
     assert (
         result_message(Result(found, State.CHECK_FUNCTION, "g", "fell behind"), **IDENTITY)["reason"] == "fell behind"
     )
@@ -150,7 +152,7 @@ def test_nearest_recording_of_unknown_time() -> None:
 def test_rate_that_is_no_integer_stays_a_fraction() -> None:
     """3906.25 Hz is not 3906 Hz; a whole rate is written as an integer."""
     assert result_message(result(rate_hz=15625 / 4), **IDENTITY)["rate_hz"] == 3906.25
-    assert '"rate_hz":48000,' in encode(result_message(result(rate_hz=48000.0), **IDENTITY)).decode()
+    assert '"rate_hz":48000,' in to_text(result_message(result(rate_hz=48000.0), **IDENTITY)).decode()
 
 
 def test_event_has_what_led_to_it() -> None:
@@ -163,19 +165,18 @@ def test_event_has_what_led_to_it() -> None:
         "after": "alarm",
         "reason": "shape at 1.5 times its threshold",
     }
-    assert event_message(change(), **IDENTITY) == {
+    assert message("event", change()) == {
         **header,
         "operating_state": "running",
         **EVIDENCE,
         "replay": False,
     }
-    assert event_message(change(judgement=None), **IDENTITY) == {**header, "replay": False}
+    assert message("event", change(judgement=None)) == {**header, "replay": False}
 
 
 def test_state_says_since_when_and_how_the_channel_fares() -> None:
     """The latest state, with a window behind it and without."""
-    message = state_message(standing(gaps=3, dropped=2, real_rate_hz=47990.5), **IDENTITY)
-    assert message == {
+    assert message("state", standing(gaps=3, dropped=2, real_rate_hz=47990.5)) == {
         "schema": "fisher-edge/state/1",
         **ON_THE_WIRE,
         "time": "2026-01-31T09:30:00.250Z",
@@ -188,23 +189,22 @@ def test_state_says_since_when_and_how_the_channel_fares() -> None:
         **{name: EVIDENCE[name] for name in ("distance", "threshold", "ratio", "p_value", "level")},
         "replay": False,
     }
-    silent = state_message(
-        Standing(TIME_S, State.NO_DATA, TIME_S, "no data for 10 s", unit="g"), **{**IDENTITY, "seq": None}
-    )
-    assert (silent["reason"], silent["seq"]) == ("no data for 10 s", None)
+    silent = message("state", Standing(TIME_S, State.NO_DATA, TIME_S, "no data for 10 s", unit="g"))
+    assert (silent["state"], silent["reason"]) == ("no_data", "no data for 10 s")
     assert not {"distance", "level"} & set(silent)
 
 
 def test_numbers_are_rounded_to_seven_digits() -> None:
     """No message carries digits that mean nothing."""
-    message = result_message(result(distance=1 / 3, threshold=2 / 7), **IDENTITY)
-    assert (message["distance"], message["threshold"], message["ratio"]) == (0.3333333, 0.2857143, 1.166667)
+    value = result(distance=1 / 3, threshold=0.3)
+    for published in (result_message(value, **IDENTITY), message("result", value)):
+        assert (published["distance"], published["threshold"], published["ratio"]) == (0.3333333, 0.3, 1.111111)
 
 
 def test_numpy_values_become_plain_ones() -> None:
     """A judgement that holds NumPy scalars is published like any other."""
-    message = result_message(result(distance=np.float32(0.25), rate_hz=np.int64(48000)), **IDENTITY)
-    assert json.loads(encode(message)) == result_message(result(), **IDENTITY)
+    published = result_message(result(distance=np.float32(0.25), rate_hz=np.int64(48000)), **IDENTITY)
+    assert json.loads(to_text(published)) == result_message(result(), **IDENTITY)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, np.float32("nan")])
@@ -214,25 +214,24 @@ def test_number_that_is_not_finite_is_named(bad: float) -> None:
         result_message(result(level=replace(Level(0.0, 0.0, 0.0, 1.0), z=bad)), **IDENTITY)
 
 
-def test_encode_is_compact_utf8() -> None:
+def test_text_is_compact_utf8() -> None:
     """The wire form has no blanks and no escapes; a file name that is no Unicode is published all the same."""
-    assert encode({"asset": "Kühlpumpe", "n": [1, 2]}) == '{"asset":"Kühlpumpe","n":[1,2]}'.encode()
-    assert encode({"recording": "\udcff.wav"}) == b'{"recording":"?.wav"}'
+    assert to_text({"asset": "Kühlpumpe", "n": [1, 2]}) == '{"asset":"Kühlpumpe","n":[1,2]}'.encode()
+    assert to_text({"recording": "\udcff.wav"}) == b'{"recording":"?.wav"}'
 
 
 @pytest.mark.parametrize("replay", [True, False])
 def test_wire_of_each_kind(replay: bool) -> None:
     """A row becomes the message of its kind on its topic; states are retained."""
-    values: list[tuple[Kind, Any, Any]] = [
-        ("result", result(), result_message),
-        ("event", change(), event_message),
-        ("state", standing(), state_message),
-    ]
-    for kind, value, message in values:
+    values: dict[Kind, Any] = {"result": result(), "event": change(), "state": standing()}
+    for kind, value in values.items():
         published = wire(row(kind, value), TOPICS, replay=replay)
+        fields = json.loads(published.payload)
         assert published.topic == f"plant/fisher-edge/line-3/pump-1/vib-de/{kind}"
-        assert json.loads(published.payload) == message(value, **{**IDENTITY, "replay": replay})
+        assert {name: fields[name] for name in ON_THE_WIRE} == ON_THE_WIRE
+        assert (fields["schema"], fields["replay"]) == (f"fisher-edge/{kind}/1", replay)
         assert published.retain == (kind == "state")
+    assert message("result", result()) == result_message(result(), **IDENTITY)
 
 
 @pytest.mark.parametrize("replay", [True, False])

@@ -46,6 +46,7 @@ def with_bext(path: Path, date: str, clock: str, *, before_data: bool = True) ->
     body = struct.pack("<256s32s32s10s8sQH", b"take 3", b"recorder", b"", date.encode(), clock.encode(), 0, 1)
     chunk = struct.pack("<4sI", b"bext", len(body) + 255) + body + bytes(255) + b"\0"
     whole = path.read_bytes()
+    chunk = struct.pack("<4sI", b"junk", 3) + bytes(4) + chunk  # a chunk of an odd size is followed by one more byte
     at = whole.index(b"fmt ") if before_data else len(whole)
     whole = whole[:at] + chunk + whole[at:]
     path.write_bytes(whole[:4] + struct.pack("<I", len(whole) - 8) + whole[8:])

@@ -164,9 +164,39 @@ def test_failure_reaches_every_channel_and_the_next_one_opens_again() -> None:
     assert card.events == ["opened", "closed", "opened", "closed"]
 
 
+class Port:
+    """A device that does not close itself when it fails; what happens to it is written down."""
+
+    def __init__(self, name: str, events: list[str]) -> None:
+        self.name = name
+        self.events = events
+        self.failure: Exception | None = None
+        events.append(f"{name} opened")
+
+    def close(self) -> None:
+        """Write it down."""
+        self.events.append(f"{self.name} closed")
+
+
+def test_device_that_failed_is_closed_before_its_successor_is_opened() -> None:
+    """Channels that still hold the device that failed do not touch its successor when they leave."""
+    devices, events = Devices[Port](), list[str]()
+    old_channel, new_channel = ExitStack(), ExitStack()
+    old = old_channel.enter_context(devices.use("/dev/ttyACM0", lambda: Port("first", events)))
+    old.failure = BadInputError("/dev/ttyACM0 is gone; plug it in again")
+    new = new_channel.enter_context(devices.use("/dev/ttyACM0", lambda: Port("second", events)))
+    assert events == ["first opened", "first closed", "second opened"]
+    old_channel.close()
+    assert len(events) == 3
+    with devices.use("/dev/ttyACM0", lambda: Port("third", events)) as joined:
+        assert joined is new
+    new_channel.close()
+    assert events[3:] == ["second closed"]
+
+
 def test_device_that_ends_has_failed() -> None:
     """A live device does not end by itself."""
-    device = DeviceThread[Block]("card", lambda _stop: (item for item in ()))
+    device = DeviceThread[Block]("card", lambda _stop: (item for item in list[tuple[int, Block]]()))
     device._thread.join(WAIT_S)
     assert isinstance(device.failure, BadInputError)
     assert str(device.failure) == "card delivers no more; check the device"

@@ -163,11 +163,13 @@ def test_missing_extra_comes_behind_the_mistakes_of_the_file(package: Path, monk
     monkeypatch.setitem(sys.modules, "serial", None)
     for name in [name for name in sys.modules if name.startswith("fisher_bridge")]:
         monkeypatch.delitem(sys.modules, name)
+    file, text = package / "gateway.toml", channel_text('{ type = "serial", port = "/dev/ttyACM0" }')
+    file.write_text(text)
     with pytest.raises(MissingExtraError, match="serial is not installed; run: pip install 'fisher-edge"):
-        opened(package, '{ type = "serial", port = "/dev/ttyACM0" }')
-    (package / "gateway.toml").write_text("[gatewy]\n" + channel_text('{ type = "serial", port = "/dev/ttyACM0" }'))
+        load_config(file)
+    file.write_text("[gatewy]\n" + text)
     with pytest.raises(UsageError, match="unknown key 'gatewy'"):
-        load_config(package / "gateway.toml")
+        load_config(file)
 
 
 def test_channel_made_by_a_program_is_checked_as_well(package: Path) -> None:

@@ -116,7 +116,7 @@ class _Writer:
 def _check_name(path: Path) -> None:
     """Refuse a name that is taken, or that is of no kind of file we write."""
     if path.suffix.lower() not in {".flac", ".wav"}:
-        raise UsageError(f"{path} is neither .flac nor .wav; name it so")
+        raise UsageError(f"{path} has another ending than .flac or .wav; choose a name that ends in one of them")
     if path.exists():
         raise UsageError(f"{path} is there already; choose another name, or remove it")
 
@@ -143,12 +143,11 @@ def time_text(time_s: float) -> str:
 def _comment(info: StreamInfo, time_s: float) -> str:
     """Say in the file what its header cannot: 1.0 of full scale is `full_scale` in `unit`, when, and the exact rate."""
     full_scale = info.scale * (1 if info.format == Format.FLOAT32 else 2 ** (8 * SAMPLE_BYTES[info.format] - 1))
-    time_text = datetime.fromtimestamp(time_s, timezone.utc).isoformat(timespec="milliseconds")
     facts = {
         "full_scale": full_scale,
         "unit": info.unit,
         "sensor": info.sensor,
-        "time": time_text.replace("+00:00", "Z"),
+        "time": time_text(time_s),
         "rate_hz": info.rate_hz,
     }
     return json.dumps({"fisher-edge": facts})

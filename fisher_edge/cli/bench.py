@@ -22,7 +22,9 @@ def register(app: typer.Typer) -> None:
 
 def bench(
     bundle: Annotated[str, typer.Argument(help='Bundle folder, or "default".')] = "default",
-    rate_hz: Annotated[str, typer.Option("--rate-hz", help="Sampling rate of the signal; 3906.25 is one.")] = "16000",
+    rate_hz: Annotated[
+        str, typer.Option("--rate-hz", help="Sampling rate of the signal in Hz, such as 16000 or 3906.25.")
+    ] = "16000",
     seconds: Annotated[float, typer.Option("--seconds", min=0.2, max=10.24, help="Length of the window.")] = 10.0,
     hop_s: HopS = None,
     provider: Annotated[str, typer.Option("--provider", help="auto or cpu.")] = "auto",

@@ -27,7 +27,10 @@ ChannelName = Annotated[str, typer.Option("--channel", help="Sensor of the machi
 Model = Annotated[str, typer.Option("--model", help='Bundle folder, or "default".')]
 StateDir = Annotated[Path, typer.Option("--state-dir", help="Folder of the gateway's database.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-RateHz = Annotated[float | None, typer.Option("--rate-hz", help="Sampling rate in Hz; needed for .npy files only.")]
+RateHz = Annotated[
+    str | None,
+    typer.Option("--rate-hz", help="Sampling rate in Hz, such as 16000 or 3906.25; only .npy files need it."),
+]
 InputChannel = Annotated[int | None, typer.Option("--input-channel", help="Channel within a file of several, from 0.")]
 WindowS = Annotated[
     float,

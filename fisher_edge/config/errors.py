@@ -28,14 +28,15 @@ TEXTS = {
     "list_type": "must be a list, [ ... ]",
     "literal_error": "must be one of {expected}",
     "path_type": "must be a path in quotes",
-    "string_too_long": "must have {max_length} characters or fewer",
-    "string_too_short": "must have {min_length} characters or more",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_too_short": "must have at least {min_length} characters",
     "string_type": "must be text in quotes",
-    "too_long": "must have {max_length} entries or fewer",
-    "too_short": "must have {min_length} entries or more",
+    "too_long": "must have at most {max_length} entries",
+    "too_short": "must have at least {min_length} entries",
     "tuple_type": "must be a list, [ ... ]",
 }
 NUMBERS = {"float_type", "int_type"}
+EMPTY = {"string_too_short", "too_short"}
 TABLES = {"dict_type", "model_type", "model_attributes_type"}
 # Where what belongs into the URL of the broker is often written instead.
 IN_URL = {
@@ -48,9 +49,10 @@ HINTS = {"mqtt": {key: hint for hint, keys in IN_URL.items() for key in keys}}
 
 
 def joined(mistakes: list[str]) -> str:
-    """Put several mistakes into one line."""
+    """Put several mistakes into one line, whatever the keys and texts of others hold."""
     more = len(mistakes) - MOST_LISTED
-    return "; ".join(mistakes[:MOST_LISTED]) + (f"; and {more} more" if more > 0 else "")
+    text = "; ".join(mistakes[:MOST_LISTED]) + (f"; and {more} more" if more > 0 else "")
+    return " ".join(text.splitlines())
 
 
 def phrases(error: ValidationError, keys: Mapping[str, Collection[str]], inside: Location = ()) -> list[str]:
@@ -101,6 +103,8 @@ def _wrong_value(mistake: Any, where: str, key: str) -> str:
         return f"{where}: {text}" if where else text
     limits = {name: f"{limit:g}" if isinstance(limit, float) else limit for name, limit in context.items()}
     text = TEXTS[kind].format(**limits) if kind in TEXTS else mistake["msg"].lower()
+    if kind in EMPTY and limits.get("min_length") == 1:
+        text = "must not be empty"
     if kind in NUMBERS and isinstance(value, str):
         text += ", without quotes"
     return f"{where} = {_shown(value, key)}: {text}"

@@ -155,7 +155,11 @@ class ModelConfig(_Table):
         description='What runs the model: "auto" (the best there is), "cpu", or another provider of this build. One '
         "that this build does not have is refused at the start.",
     )
-    window_s: Positive = Field(default=10.24, description="Seconds of signal that are judged together.")
+    window_s: Positive = Field(
+        default=10.24,
+        description="Seconds of signal that are judged together, as enrolled: rounded to whole pieces of the model, "
+        "0.96 s each for the default one. A shorter window is one piece of its own length.",
+    )
     hop_s: Positive | None = Field(
         default=None,
         description="Seconds from one window to the next. Default: a quarter of the window, at most 2 seconds.",

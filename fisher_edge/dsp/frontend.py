@@ -29,7 +29,7 @@ SPARE_FRAMES = 15
 # Of the normalisation: beyond it single precision overflows.
 LARGEST_SHIFT = 1000.0
 LARGEST_COUNT = 4096
-"""Of bins, frames and milliseconds: an artifact cannot make a window take all memory."""
+"""Upper limit of bins, frames and milliseconds, so that no artifact makes a window take all memory."""
 MAX_VIEWS = 8
 
 
@@ -55,7 +55,7 @@ class FrontEnd:
     """How windows become pieces. `grid`: pieces lie on one fixed grid in the stream, each standardised by itself and
     embedded once (see grid.py). `spread`: a window is standardised whole, its pieces are spread evenly over it."""
     views: tuple[View, ...] = ()
-    """What else a window is turned into beside the signal; official checkpoints have none."""
+    """Further views of a window; official checkpoints have none."""
 
     def __post_init__(self) -> None:
         """Refuse values that no front-end can have."""

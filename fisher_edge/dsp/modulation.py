@@ -17,7 +17,7 @@ BANDS = 12
 FRAMES_PER_S = 100
 FRAME_MS = 25
 QUIETEST = 1e-4
-"""Of the root mean square amplitude of all bins: what is fainter counts as this."""
+"""Lower bound of an amplitude, as a share of the RMS amplitude of all bins."""
 
 
 def modulation_spectrum(wave: FloatArray, rate_hz: Rate, top_hz: int, window_ms: int, hop_ms: int) -> FloatArray:

@@ -10,7 +10,7 @@ from fisher_edge.dsp.blocks import FloatArray
 
 __all__ = ["Spectra", "hann", "short_time_spectra"]
 
-# Samples transformed at a time, by frames: what they take fits the cache, and is memory that need not be fetched anew.
+# Samples transformed at a time, in whole frames: they fit the cache, and the memory is reused.
 CHUNK_SAMPLES = 32_768
 MOST_FRAMES = 64
 

@@ -95,7 +95,7 @@ class Delivery:
     def step(self, timeout_s: float) -> int:
         """Send as many rows as may be on their way, take in acknowledgements, return how many rows are done."""
         room = WINDOW - len(self._in_flight)
-        if room > 0 and len(self._settled.rows) < MOST_UNNOTED:
+        if room >= WINDOW // 2 and len(self._settled.rows) < MOST_UNNOTED:
             sent = [each.row for each in self._in_flight.values() if each]
             for row in self._records.waiting(room, [*self._settled.rows, *sent]):
                 if self._in_flight and any(map(self._refusals.doubts, [row, *sent])):
@@ -107,6 +107,8 @@ class Delivery:
     def settle(self, timeout_s: float) -> int:
         """Take in acknowledgements and note their rows as delivered; return how many rows are done."""
         acknowledged = self._session.run(timeout_s)
+        while acknowledged and (more := self._session.run(0.0)):
+            acknowledged += more
         done = [each for each in map(self._in_flight.pop, acknowledged) if each is not None]
         for each in done:
             self._refusals.accepted(each)

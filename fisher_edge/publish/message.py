@@ -4,16 +4,16 @@ Pure functions. Every payload is a JSON object with a `schema` field, except the
 documented in docs/mqtt.md.
 """
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
 from fisher_edge.decision.judgement import Change, Judgement, Level, Nearest, Result, Standing
 from fisher_edge.errors import BadInputError
 from fisher_edge.names import ChannelKey, check_name, check_root
-from fisher_edge.store.body import DamagedRowError, Kind, decode, plain
+from fisher_edge.store.body import DamagedRowError, Kind, decode, plain, rounded, to_text
 from fisher_edge.store.records import Row
 from fisher_edge.store.schema import MESSAGE
 
@@ -24,13 +24,13 @@ __all__ = [
     "InfoChannel",
     "Topics",
     "Wire",
-    "encode",
-    "event_message",
+    "event_fields",
     "info_message",
+    "result_fields",
     "result_message",
     "rfc3339",
     "seconds",
-    "state_message",
+    "state_fields",
     "wire",
 ]
 
@@ -119,9 +119,15 @@ def result_message(
 
     Without gateway and boot it is that of a recording which is scored.
     """
-    found = result.judgement
+    fields = plain(result_fields(result), "result")
+    return {**_header("result", gateway, key, boot, seq), **fields, "replay": replay}
+
+
+def result_fields(result: Result) -> dict[str, Any]:
+    """Return what a message says of one window, without the identity; numbers as they are."""
+    found, measures, baseline = result.judgement, result.judgement.measures, result.judgement.baseline
     reason = result.reason or found.distrust or found.unjudged
-    fields = {
+    return {
         "time": rfc3339(found.time_s),
         "window_s": found.window_s,
         "rate_hz": _rate(found.rate_hz),
@@ -133,36 +139,29 @@ def result_message(
         **_distance(found),
         "warning_threshold": found.warning_threshold,
         **_evidence(found),
-        "features": asdict(found.measures) if found.measures else {},
-        "baseline": asdict(found.baseline) if found.baseline else None,
-        "model": asdict(found.model),
+        "features": vars(measures) if measures else {},
+        "baseline": vars(baseline) if baseline else None,
+        "model": vars(found.model),
         "latency_ms": found.latency_ms,
     }
-    return _complete("result", fields, gateway=gateway, key=key, boot=boot, seq=seq, replay=replay)
 
 
-def event_message(
-    change: Change, *, gateway: str, key: ChannelKey, boot: int, seq: int, replay: bool
-) -> dict[str, Any]:
-    """Return the message of a change of state, with the judgement that led to it, if one did."""
+def event_fields(change: Change) -> dict[str, Any]:
+    """Return what a message says of a change of state, with the judgement that led to it, if one did."""
     found = change.judgement
-    fields: dict[str, Any] = {
+    return {
         "time": rfc3339(change.time_s),
         "before": change.before.value,
         "after": change.after.value,
         "reason": change.reason,
+        **({} if found is None else {"operating_state": found.operating_state, **_distance(found), **_evidence(found)}),
     }
-    if found is not None:
-        fields |= {"operating_state": found.operating_state, **_distance(found), **_evidence(found)}
-    return _complete("event", fields, gateway=gateway, key=key, boot=boot, seq=seq, replay=replay)
 
 
-def state_message(
-    standing: Standing, *, gateway: str, key: ChannelKey, boot: int, seq: int | None, replay: bool
-) -> dict[str, Any]:
-    """Return the message of the latest state of a channel; `seq` is that of the result behind it."""
+def state_fields(standing: Standing) -> dict[str, Any]:
+    """Return what a message says of the latest state of a channel."""
     found = standing.judgement
-    fields: dict[str, Any] = {
+    return {
         "time": rfc3339(standing.time_s),
         "state": standing.state.value,
         "since": rfc3339(standing.since_s),
@@ -171,10 +170,8 @@ def state_message(
         "gaps": standing.gaps,
         "dropped": standing.dropped,
         "real_rate_hz": standing.real_rate_hz,
+        **({} if found is None else {**_distance(found), "level": _level(found.level)}),
     }
-    if found is not None:
-        fields |= {**_distance(found), "level": _level(found.level)}
-    return _complete("state", fields, gateway=gateway, key=key, boot=boot, seq=seq, replay=replay)
 
 
 def info_message(info: Info, *, gateway: str) -> dict[str, Any]:
@@ -197,12 +194,6 @@ def info_message(info: Info, *, gateway: str) -> dict[str, Any]:
     return {"schema": "fisher-edge/info/1", "gateway": gateway, **plain(fields, "info")}
 
 
-def encode(message: Mapping[str, Any]) -> bytes:
-    """Write a message as compact UTF-8 JSON."""
-    text = json.dumps(message, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.encode("utf-8", "replace")
-
-
 def rfc3339(time_s: float) -> str:
     """Write seconds since 1970 UTC as RFC 3339 with milliseconds: 2026-01-31T09:30:00.250Z."""
     try:
@@ -218,37 +209,19 @@ def seconds(stamp: str) -> float:
 
 
 def _payload(row: Row, topics: Topics, *, replay: bool) -> bytes:
-    """Return what is published of a row."""
+    """Return what is published of a row; its numbers were rounded when it was written."""
     if not row.body:
         return b""
-    if row.dialect != MESSAGE:
-        return encode(_message(row, decode(row.kind, row.body), gateway=topics.gateway, replay=replay))
-    if not (row.body.startswith(b"{") and row.body.endswith(b"}")):
-        raise DamagedRowError(f"the {row.kind} of an earlier release is not a message")
-    return row.body[:-1] + (b',"replay":true}' if replay else b',"replay":false}')
+    if row.dialect == MESSAGE:
+        if not (row.body.startswith(b"{") and row.body.endswith(b"}")):
+            raise DamagedRowError(f"the {row.kind} of an earlier release is not a message")
+        return row.body[:-1] + (b',"replay":true}' if replay else b',"replay":false}')
+    fields = FIELDS[row.kind](decode(row.kind, row.body))
+    return to_text({**_header(row.kind, topics.gateway, row.key, row.boot, row.seq), **fields, "replay": replay})
 
 
-def _message(row: Row, value: Result | Change | Standing, *, gateway: str, replay: bool) -> dict[str, Any]:
-    """Return the message of a value."""
-    if isinstance(value, Standing):
-        return state_message(value, gateway=gateway, key=row.key, boot=row.boot, seq=row.seq, replay=replay)
-    seq = row.seq or 0
-    if isinstance(value, Change):
-        return event_message(value, gateway=gateway, key=row.key, boot=row.boot, seq=seq, replay=replay)
-    return result_message(value, gateway=gateway, key=row.key, boot=row.boot, seq=seq, replay=replay)
-
-
-def _complete(
-    kind: Kind,
-    fields: dict[str, Any],
-    *,
-    gateway: str | None,
-    key: ChannelKey,
-    boot: int | None,
-    seq: int | None,
-    replay: bool,
-) -> dict[str, Any]:
-    """Put the identity before the fields of a message and round its numbers."""
+def _header(kind: Kind, gateway: str | None, key: ChannelKey, boot: int | None, seq: int | None) -> dict[str, Any]:
+    """Return the identity that every message of a channel begins with."""
     return {
         "schema": f"fisher-edge/{kind}/1",
         "gateway": gateway,
@@ -256,8 +229,6 @@ def _complete(
         "channel": key.channel,
         "boot": boot,
         "seq": seq,
-        **plain(fields, kind),
-        "replay": replay,
     }
 
 
@@ -266,7 +237,7 @@ def _distance(found: Judgement) -> dict[str, Any]:
     return {
         "distance": found.distance,
         "threshold": found.threshold,
-        "ratio": found.ratio,
+        "ratio": _ratio(found.ratio),
         "p_value": found.p_value,
     }
 
@@ -274,11 +245,11 @@ def _distance(found: Judgement) -> dict[str, Any]:
 def _evidence(found: Judgement) -> dict[str, Any]:
     """Return what a window resembles, and in what it differs."""
     return {
-        "bands": [asdict(band) for band in found.bands],
+        "bands": [vars(band) for band in found.bands],
         "nearest": _nearest(found.nearest),
-        "fault": asdict(found.fault) if found.fault else None,
+        "fault": vars(found.fault) if found.fault else None,
         "level": _level(found.level),
-        "views": [asdict(view) for view in found.views],
+        "views": [vars(view) for view in found.views],
     }
 
 
@@ -306,10 +277,22 @@ def _level(level: Level | None) -> dict[str, Any] | None:
         "deviation": level.deviation,
         "threshold": level.threshold,
         "warning_threshold": level.warning_threshold,
-        "ratio": level.ratio,
+        "ratio": _ratio(level.ratio),
     }
 
 
 def _rate(rate_hz: float) -> float:
     """Return a rate as an integer when it is one: 48000, not 48000.0."""
     return int(rate_hz) if float(rate_hz).is_integer() else rate_hz
+
+
+def _ratio(ratio: float | None) -> float | None:
+    """Round what is not kept but computed."""
+    return rounded(ratio) if ratio is not None and math.isfinite(ratio) else ratio
+
+
+FIELDS: dict[Kind, Callable[[Any], dict[str, Any]]] = {
+    "result": result_fields,
+    "event": event_fields,
+    "state": state_fields,
+}

@@ -13,17 +13,19 @@ from fisher_edge.errors import BrokerError, DamagedStateError, FisherEdgeError, 
 from fisher_edge.names import ChannelKey
 from fisher_edge.publish.address import BrokerAddress
 from fisher_edge.publish.delivery import Delivery, Settled
-from fisher_edge.publish.message import OFFLINE, ONLINE, Info, Topics, encode, info_message
+from fisher_edge.publish.message import OFFLINE, ONLINE, Info, Topics, info_message
 from fisher_edge.publish.refusals import REFUSED_AFTER, Refusals
 from fisher_edge.publish.session import ConnectionClosedError, CredentialsRefusedError, Session
+from fisher_edge.store.body import to_text
 from fisher_edge.store.bounds import Limits
 from fisher_edge.store.database import Database
 from fisher_edge.store.records import Records, Totals
 
 __all__ = ["Condition", "Publisher", "Timing"]
 
-# How often an idle connection looks for new rows.
+# How often an idle connection looks for new rows, and how often the totals are read.
 POLL_S = 0.05
+COUNT_S = 0.2
 
 log = logging.getLogger(__name__)
 
@@ -118,6 +120,7 @@ class Publisher:
         self._settled = Settled()
         self._refusals = Refusals()
         self._said: str | None = None
+        self._next_count_s = 0.0
         self._stopping = threading.Event()
         self._flush_until_s = self._deadline_s = float("inf")
         self._thread = threading.Thread(target=self._live, name="fisher-edge-publisher", daemon=True)
@@ -160,7 +163,7 @@ class Publisher:
         self._info = self._encoded_info(info)
 
     def _encoded_info(self, info: Info) -> bytes:
-        return encode(info_message(info, gateway=self.topics.gateway))
+        return to_text(info_message(info, gateway=self.topics.gateway))
 
     def _live(self) -> None:
         """Run until stopped, whatever happens but damage to the database."""
@@ -227,6 +230,7 @@ class Publisher:
             self._count(records, delivery.settle(POLL_S), delivery.set_aside)
         if not delivery.busy:
             session.disconnect()
+        self._count_rows(records)
         self._condition = replace(self._condition, connected=False)
 
     def _ended(self, error: BrokerError, delivery: Delivery, lasted_s: float) -> BrokerError:
@@ -259,15 +263,21 @@ class Publisher:
             self._count(records, 0, None)
 
     def _count(self, records: Records, delivered: int, set_aside: str | None) -> None:
-        """Bring the numbers of the condition up to date."""
-        totals = records.totals()
+        """Bring the numbers of the condition up to date, those of the database from time to time."""
         self._condition = replace(
             self._condition,
             published=self._condition.published + delivered,
-            oldest_age_s=records.oldest_age_s() if totals.waiting else 0.0,
             last_set_aside=set_aside or self._condition.last_set_aside,
-            totals=totals,
         )
+        if time.monotonic() >= self._next_count_s:
+            self._next_count_s = time.monotonic() + COUNT_S
+            self._count_rows(records)
+
+    def _count_rows(self, records: Records) -> None:
+        """Read the totals."""
+        totals = records.totals()
+        oldest_age_s = records.oldest_age_s() if totals.waiting else 0.0
+        self._condition = replace(self._condition, oldest_age_s=oldest_age_s, totals=totals)
 
     def _connected(self, records: Records) -> None:
         """Note that the broker has accepted the connection, and let it have the latest states again."""

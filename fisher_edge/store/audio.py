@@ -92,7 +92,7 @@ class AudioArchive:
                 return
             shutil.rmtree(folder)
             total -= sizes[folder]
-            log.info("the recordings in %s were deleted: those of enrolments may take %d bytes", folder, self.max_bytes)
+            log.info("the recordings in %s were deleted: kept recordings may take %d bytes", folder, self.max_bytes)
 
     def _versions(self) -> Iterator[Path]:
         """Folders of all versions."""

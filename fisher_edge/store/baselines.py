@@ -31,7 +31,7 @@ SAME = "asset = ? AND channel = ? AND label IS ?"
 
 @dataclass(frozen=True)
 class Take:
-    """One recording of an enrolment: its name, what was recorded, when (s UTC, None: not known), its state's number."""
+    """One enrolled recording: its name, what was recorded, when (s UTC, None: not known), its state's number."""
 
     name: str
     specimen: str | None = None

@@ -12,16 +12,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError, to_json
 
-from fisher_edge.decision.judgement import Change, Result, Standing
+from fisher_edge.decision.judgement import Change, Judgement, Result, Standing
 from fisher_edge.errors import BadInputError, StateError
 
-__all__ = ["Body", "DamagedRowError", "Kind", "decode", "encode", "plain"]
+__all__ = ["Body", "DamagedRowError", "Kind", "decode", "encode", "plain", "rounded", "to_text"]
 
 Kind = Literal["result", "event", "state"]
 Body = Result | Change | Standing
 
-SIGNIFICANT_DIGITS = 7
 # From here on (rates, times since 1970) a value keeps three decimals, which are more than seven digits.
 LARGE, HUGE = 1e4, 1e12
 
@@ -30,17 +30,31 @@ ADAPTERS: dict[Kind, TypeAdapter[Any]] = {
     "event": TypeAdapter(Change),
     "state": TypeAdapter(Standing),
 }
+JUDGEMENT = TypeAdapter(Judgement)
 
 
 class DamagedRowError(StateError):
     """The body of one row cannot be read; the others are not concerned."""
 
 
-def encode(kind: Kind, value: Body) -> bytes:
-    """Write a dataclass of a kind; a number that is not finite is a BadInputError that names its field."""
-    fields = ADAPTERS[kind].dump_python(value, exclude_defaults=True, warnings=False)
-    text = json.dumps(plain(fields, kind), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return zlib.compress(text.encode("utf-8", "replace"), 1)
+def encode(values: Mapping[Kind, Body]) -> dict[Kind, bytes]:
+    """Write dataclasses, one of a kind; a number that is not finite is a BadInputError that names its field.
+
+    A judgement that several of them have is written out once, since it is most of the work.
+    """
+    bodies: dict[Kind, bytes] = {}
+    known: dict[int, Any] = {}
+    for kind, value in values.items():
+        fields = ADAPTERS[kind].dump_python(value, exclude={"judgement"}, exclude_defaults=True, warnings=False)
+        fields = plain(fields, kind)
+        judgement = value.judgement
+        if judgement is not None:
+            if id(judgement) not in known:
+                found = JUDGEMENT.dump_python(judgement, exclude_defaults=True, warnings=False)
+                known[id(judgement)] = plain(found, f"{kind}.judgement")
+            fields["judgement"] = known[id(judgement)]
+        bodies[kind] = zlib.compress(to_text(fields), 1)
+    return bodies
 
 
 def decode(kind: Kind, body: bytes) -> Any:
@@ -61,6 +75,24 @@ def plain(value: Any, path: str) -> Any:
         raise BadInputError(f"{where} is {what}, which has no JSON form; give None where there is no value") from None
 
 
+def rounded(value: float) -> float:
+    """Round to seven significant digits, large values to three decimals; UnfitError when it is not finite."""
+    if -LARGE < value < LARGE:
+        return float(f"{value:.7g}")
+    if not math.isfinite(value):
+        raise UnfitError
+    return round(value, 3) if abs(value) < HUGE else float(f"{value:.7g}")
+
+
+def to_text(fields: Any) -> bytes:
+    """Write plain values as compact UTF-8 JSON; what is no Unicode, as in some file names, becomes a question mark."""
+    try:
+        return to_json(fields)
+    except PydanticSerializationError:
+        text = json.dumps(fields, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.encode("utf-8", "replace")
+
+
 class UnfitError(Exception):
     """A value has no JSON form."""
 
@@ -71,8 +103,8 @@ def _plain(value: Any) -> Any:
         return rounded(value)
     if value is None or isinstance(value, (str, int)):
         return value
-    if isinstance(value, Mapping):
-        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, dict):
+        return {name: rounded(item) if type(item) is float else _plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     if isinstance(value, numbers.Integral):
@@ -82,18 +114,9 @@ def _plain(value: Any) -> Any:
     raise UnfitError
 
 
-def rounded(value: float) -> float:
-    """Round to seven significant digits, large values to three decimals; UnfitError when it is not finite."""
-    if not math.isfinite(value):
-        raise UnfitError
-    if LARGE <= abs(value) < HUGE:
-        return round(value, 3)
-    return float(f"{value:.{SIGNIFICANT_DIGITS}g}")
-
-
 def _unfit(value: Any, path: str) -> Iterator[tuple[str, str]]:
     """Find what has no JSON form: where it stands and what it is."""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         for name, item in value.items():
             yield from _unfit(item, f"{path}.{name}")
     elif isinstance(value, (list, tuple)):

@@ -20,7 +20,9 @@ __all__ = ["SMALLEST_BYTES", "Bounds", "Limits"]
 
 SMALLEST_BYTES = 64 * 1024
 # Rows that one call deletes of each kind.
-BATCH = 256
+BATCH = 64
+# How often rows are looked for that are too old.
+LOOK_S = 1.0
 # Dropping is over when the outbox is below this share of its limits.
 ROOM_AGAIN = 0.8
 NEVER = float("-inf")
@@ -54,6 +56,8 @@ class Bounds:
         self._why = ""
         self._dropping = False
         self._roomy = True
+        self._next_look_s = NEVER
+        self.deleted = False
 
     def make_place(self, connection: sqlite3.Connection, new_bytes: int) -> None:
         """Delete before a row is written what it takes the place of, when the disk is nearly full."""
@@ -69,20 +73,29 @@ class Bounds:
         """Delete what exceeds the limits: of the outbox first what is set aside, then results, then events."""
         waiting_bytes, kept_bytes = connection.execute("SELECT waiting_bytes, kept_bytes FROM record_total").fetchone()
         limits = self.limits
-        dropped = self._dropped
-        oldest_s = run_s - limits.waiting_s
         excess = waiting_bytes - limits.waiting_bytes
+        excess_kept = kept_bytes - limits.history_bytes
+        is_time = run_s >= self._next_look_s
+        if is_time:
+            self._next_look_s = run_s + LOOK_S
+        if excess > 0 or is_time:
+            self._keep_outbox(connection, excess, run_s - limits.waiting_s)
+        if excess_kept > 0 or is_time:
+            self._forget(connection, excess_kept, run_s - limits.history_s)
+        self._roomy = self._has_room(connection, run_s) if self._dropping and not self._dropped else True
+
+    def _keep_outbox(self, connection: sqlite3.Connection, excess: int, oldest_s: float) -> None:
+        """Drop rows of the outbox while there is excess, and results that are too old."""
+        dropped = self._dropped
         excess = self._drop(connection, "1", SET_ASIDE, excess, oldest_s)
         excess = self._drop(connection, "kind = 'result'", WAITING, excess, oldest_s)
         if excess > 0:
             self._drop(connection, f"kind = 'event' AND id NOT IN ({RESUMED})", WAITING, excess, oldest_s=NEVER)
         if self._dropped > dropped:
             self._why = (
-                f"the outbox is over its limit of {limits.waiting_bytes / 1e6:.1f} MB or"
-                f" {limits.waiting_s / 86400:.1f} days"
+                f"the outbox is over its limit of {self.limits.waiting_bytes / 1e6:.1f} MB or"
+                f" {self.limits.waiting_s / 86400:.1f} days"
             )
-        self._forget(connection, kept_bytes - limits.history_bytes, run_s - limits.history_s)
-        self._roomy = self._has_room(connection, run_s) if self._dropping and not self._dropped else True
 
     def report(self) -> None:
         """Log when dropping begins and when it is over."""
@@ -101,7 +114,7 @@ class Bounds:
         )
         doomed, freed = _oldest(rows, excess, oldest_s)
         if doomed:
-            kinds = _delete(connection, doomed)
+            kinds = self._delete(connection, doomed)
             results = kinds.count("result")
             count = "waiting" if status == WAITING else "set_aside"
             connection.execute(
@@ -120,9 +133,17 @@ class Bounds:
         )
         doomed, freed = _oldest(rows, excess, oldest_s)
         if doomed:
-            _delete(connection, doomed)
+            self._delete(connection, doomed)
             connection.execute("UPDATE record_total SET kept_bytes = kept_bytes - ?", (freed,))
         return excess - freed
+
+    def _delete(self, connection: sqlite3.Connection, ids: list[int]) -> list[str]:
+        """Delete rows and return their kinds."""
+        rows = connection.execute(
+            "DELETE FROM record WHERE id IN (SELECT value FROM json_each(?)) RETURNING kind", (json.dumps(ids),)
+        ).fetchall()
+        self.deleted = True
+        return [kind for (kind,) in rows]
 
     def _has_room(self, connection: sqlite3.Connection, run_s: float) -> bool:
         """Whether the outbox is well below its limits."""
@@ -145,11 +166,3 @@ def _oldest(rows: Iterable[tuple[int, int, float]], excess: int, oldest_s: float
         doomed.append(row_id)
         freed += size
     return doomed, freed
-
-
-def _delete(connection: sqlite3.Connection, ids: list[int]) -> list[str]:
-    """Delete rows and return their kinds."""
-    rows = connection.execute(
-        "DELETE FROM record WHERE id IN (SELECT value FROM json_each(?)) RETURNING kind", (json.dumps(ids),)
-    ).fetchall()
-    return [kind for (kind,) in rows]

@@ -26,13 +26,9 @@ LOCK_NAME = "daemon.lock"
 UNCLEAN_NAME = "running"
 RESERVE_NAME = "reserve"
 BUSY_SECONDS = 5.0
-# The write-ahead log is emptied into the database when it has so many pages, and is cut back to this size then.
-WAL_PAGES = 200
-WAL_BYTES = 1 << 20
-# Room that is given up when the disk is full: what the log holds then fits into the database.
-RESERVE_BYTES = 3 << 19
-# Below this the disk counts as nearly full: the log needs as much to grow.
-SPARE_BYTES = 1 << 20
+# The write-ahead log is emptied into the database when it is so large, or has this share of a small disk.
+LOG_BYTES = 2 << 20
+LOG_SHARE = 8
 # Free pages that stay in the file; more are given back to the disk, so many at a time.
 FREE_PAGES = 256
 SHRINK_PAGES = 256
@@ -51,6 +47,8 @@ class Database:
     def __init__(self, state_dir: Path, *, set_aside: bool = True, create: bool = True, check: bool = False) -> None:
         self.state_dir = state_dir.absolute()
         self.path = self.state_dir / DATABASE_NAME
+        self._durable = False
+        self._holds_reserve = False
         if not create and not self.path.exists():
             raise StateError(f"nothing is enrolled in {state_dir}: no {DATABASE_NAME} there; check --state-dir")
         try:
@@ -81,7 +79,9 @@ class Database:
             yield self.connection
             return
         with explained(self.path):
-            self.connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            if durable != self._durable:
+                self.connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+                self._durable = durable
             self.connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self.connection
@@ -96,40 +96,68 @@ class Database:
         with explained(self.path):
             return self.connection.execute(sql, parameters).fetchall()
 
-    def room_bytes(self) -> int:
-        """Room for more rows: what is left on the disk, and the free pages of the file."""
-        return free_bytes(self.state_dir) + int(self.query("PRAGMA freelist_count")[0][0]) * PAGE_BYTES
+    @property
+    def spare_bytes(self) -> int:
+        """Room that the log needs: with less the disk is nearly full."""
+        return _log_bytes(self.state_dir)
+
+    def is_disk_short(self) -> bool:
+        """Whether the disk is nearly full."""
+        return free_bytes(self.state_dir) < self.spare_bytes
 
     def is_tight(self) -> bool:
-        """Whether the disk is nearly full: rows should take the place of others."""
-        return self.room_bytes() < SPARE_BYTES
+        """Whether the disk is nearly full and the file has few free pages: rows should take the place of others."""
+        return self.is_disk_short() and (
+            free_bytes(self.state_dir) + self._free_pages() * PAGE_BYTES < self.spare_bytes
+        )
+
+    def empty_log(self) -> None:
+        """Write the log into the database, so that it is used again from its start; give up the reserve if needed."""
+        if not self.connection.in_transaction and not self._checkpoint():
+            self.give_up_reserve()
+
+    def _checkpoint(self) -> bool:
+        """Write the log into the database, as far as there is room; tell whether there was."""
+        try:
+            self.query("PRAGMA wal_checkpoint(PASSIVE)")
+        except DiskFullError:
+            return False
+        return True
 
     def shrink(self) -> None:
-        """Give free pages of the file back to the disk when there are many, some at a time; not in a transaction."""
-        if self.connection.in_transaction:  # a script would end it
-            return
-        free_pages = int(self.query("PRAGMA freelist_count")[0][0])
-        if free_pages >= FREE_PAGES + SHRINK_PAGES:
+        """Give free pages of the file back to the disk when there are many, some at a time."""
+        if not self.connection.in_transaction and self._free_pages() >= FREE_PAGES + SHRINK_PAGES:
             with explained(self.path):  # a statement frees one page a step, and only a script is run to its end
                 self.connection.executescript(f"PRAGMA incremental_vacuum({SHRINK_PAGES})")
 
+    def _free_pages(self) -> int:
+        """Pages of the file that hold nothing."""
+        return int(self.query("PRAGMA freelist_count")[0][0])
+
     def keep_reserve(self) -> None:
-        """Hold a little room on the disk that `give_up_reserve` can return, unless there is hardly any."""
-        reserve = self.state_dir / RESERVE_NAME
-        if reserve.exists() or free_bytes(self.state_dir) < RESERVE_BYTES + SPARE_BYTES:
+        """Hold a little room on the disk that `give_up_reserve` can return, unless there is hardly any.
+
+        It is what the log may hold, and half as much: so the log can be emptied on a disk that others have filled.
+        """
+        if self._holds_reserve:
+            return
+        reserve, size = self.state_dir / RESERVE_NAME, self.spare_bytes * 3 // 2
+        if not reserve.exists() and free_bytes(self.state_dir) < size + self.spare_bytes:
             return
         try:
-            with reserve.open("wb") as file:
-                os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
+            with reserve.open("ab") as file:
+                os.posix_fallocate(file.fileno(), 0, size)
+            self._holds_reserve = True
         except OSError:  # others were faster: there is no room to hold
             reserve.unlink(missing_ok=True)
 
     def give_up_reserve(self) -> bool:
         """Return the room that is held back, and use it to empty the log; tell whether there was any."""
+        self._holds_reserve = False
         there = _give_up_reserve(self.state_dir)
         if there:
             log.warning("the disk of %s is full: make room on it", self.state_dir)
-            self.query("PRAGMA wal_checkpoint(PASSIVE)")
+            self._checkpoint()
         return there
 
     def new_boot(self) -> int:
@@ -193,6 +221,12 @@ def free_bytes(folder: Path) -> int:
     """Room that is left on the disk of a folder."""
     room = os.statvfs(folder)
     return room.f_bavail * room.f_frsize
+
+
+def _log_bytes(state_dir: Path) -> int:
+    """Size at which the log is emptied, less on a small disk."""
+    disk = os.statvfs(state_dir)
+    return min(LOG_BYTES, disk.f_blocks * disk.f_frsize // LOG_SHARE)
 
 
 def _give_up_reserve(state_dir: Path) -> bool:
@@ -260,11 +294,12 @@ def _connect(path: Path, *, check: bool) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
     try:
         path.chmod(0o640)
-        connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # has its effect before the first table only
+        if not connection.execute("PRAGMA page_count").fetchone()[0]:  # later they only write to the file
+            connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
+        connection.execute(f"PRAGMA journal_size_limit = {_log_bytes(path.parent)}")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_log_bytes(path.parent) // PAGE_BYTES}")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA foreign_keys = ON")
         if check and (found := connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
@@ -315,7 +350,7 @@ def _explanation(path: Path, error: sqlite3.Error | OSError) -> StateError:
     text = str(error)
     if type(error) is sqlite3.DatabaseError:  # not one of its kinds, such as a lock or a full disk
         return DamagedStateError(
-            f"database {path} is damaged ({text}): fisher-edge run sets it aside when it starts again; then enrol again"
+            f"database {path} is damaged ({text}): fisher-edge run sets it aside at its next start; then enrol again"
         )
     if "full" in text or getattr(error, "errno", None) == errno.ENOSPC or _disk_is_full(path):
         return DiskFullError(f"database {path}: the disk is full ({text}); nothing is damaged: make room on it")

@@ -72,10 +72,10 @@ class Records:
         for time_s in (value.time_s for value in (result and result.judgement, change, standing) if value):
             _check_time(time_s)
         values: dict[Kind, Body | None] = {"result": result, "event": change, "state": standing}
-        bodies = {kind: encode(kind, value) for kind, value in values.items() if value is not None}
+        bodies = encode({kind: value for kind, value in values.items() if value is not None})
 
         def write(connection: sqlite3.Connection) -> int | None:
-            self._bounds.make_place(connection, sum(len(body) for body in bodies.values()))
+            self._bounds.make_place(connection, sum(map(len, bodies.values())))
             seq = None
             if result is not None:
                 seq = self._insert(connection, "result", key, result.judgement.time_s, bodies["result"])
@@ -266,7 +266,11 @@ class Records:
                 outcome = work(connection)
         else:
             self.database.keep_reserve()
-        self.database.shrink()
+        if self.database.is_disk_short():
+            self.database.empty_log()  # others may take the rest of the room at any time
+        if self._bounds.deleted:
+            self._bounds.deleted = False
+            self.database.shrink()
         return outcome
 
     def _run_s(self) -> float:

@@ -175,8 +175,7 @@ CREATE TABLE standing (               -- the latest state of each channel: what 
     reason TEXT,                      -- why it was set aside
     judged INTEGER,                   -- id of the last event into normal, warning or alarm: kept whatever its age
     PRIMARY KEY (asset, channel)
-);
-CREATE INDEX standing_waiting ON standing (id) WHERE status = 0
+)
 """
 
 # Status of a row of `record` or `standing`.

@@ -173,8 +173,8 @@ def _print_list(as_json: bool) -> None:
         return
     for kind, (what, modalities) in KINDS.items():
         print(f"{kind}: {what}; {', '.join(modalities)}")
-        for fault, told in zip(FAULTS_OF[kind], FAULTS_TOLD[kind], strict=True):
-            print(f"  {fault:14} {told}")
+        for fault, text in zip(FAULTS_OF[kind], FAULTS_TOLD[kind], strict=True):
+            print(f"  {fault:14} {text}")
 
 
 def _facts(source: "SimulatorSource") -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What a gateway costs while nothing happens: processor time, memory, start-up. Compares checkouts side by side.
 
-Run: python bench/gateway_cost.py CHECKOUT [CHECKOUT ...]. Each is started with a channel whose recording is not there;
+Run: python bench/idle_cost.py CHECKOUT [CHECKOUT ...]. Each is started with a channel whose recording is not there;
 all run at the same time, so that a busy machine is busy for all of them.
 """
 
