@@ -25,7 +25,7 @@ def brute_force(rows: FloatArray, query: FloatArray) -> tuple[int, float]:
 
 @pytest.mark.parametrize(("windows", "bands"), [(1000, 4), (1000, 12), (8000, 4)])
 def test_nearest_against_normalising_every_time(benchmark: Any, windows: int, bands: int) -> None:
-    """The bank normalises once, at enrolment: a search is several times cheaper, and finds the same window."""
+    """The bank normalises once, at enrollment: a search is several times cheaper, and finds the same window."""
     generator = np.random.default_rng(0)
     centres = generator.standard_normal((20, bands, 192))
     chosen = generator.integers(0, 20, windows)

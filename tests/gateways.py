@@ -27,7 +27,7 @@ HOP_S = 0.16
 
 
 def enroll_machine(folder: Path, encoder: Encoder, key: ChannelKey, seeds: range = range(3), gain: float = 1.0) -> int:
-    """Enrol takes of the machine of `machine.py` in the state directory of a folder; return the version."""
+    """Enroll takes of the machine of `machine.py` in the state directory of a folder; return the version."""
     takes = [
         read_recording(sound_file(folder / f"{key.channel}-{seed}-{gain}.wav", machine_signal(seed, 2.0, gain=gain)))
         for seed in seeds

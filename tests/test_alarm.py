@@ -261,7 +261,7 @@ def test_alarm_without_a_distance_is_resumed_by_the_shape(machine: AlarmMachine,
     assert states(machine, [found(shape=0.95)] * 4) == [State.ALARM] * 4
 
 
-def test_new_enrolment_forgets_the_alarm(machine: AlarmMachine) -> None:
+def test_new_enrollment_forgets_the_alarm(machine: AlarmMachine) -> None:
     """What was judged against another baseline neither holds the alarm nor counts towards a new one."""
     states(machine, [found(shape=3.0, level=3.0)] * 3)
     machine.forget()

@@ -57,7 +57,7 @@ def test_fractional_rate_is_kept_as_numpy(tmp_path: Path) -> None:
         np.testing.assert_array_equal(each, samples(seed))
 
 
-def test_oldest_enrolments_go_first(tmp_path: Path) -> None:
+def test_oldest_enrollments_go_first(tmp_path: Path) -> None:
     """When the bytes are spent the oldest versions make room, whatever their channel, and no more of them than needed.
 
     The folders together never exceed the bytes.
@@ -99,7 +99,7 @@ def test_version_that_is_read_meanwhile_makes_room_afterwards(tmp_path: Path) ->
     assert archive.files(KEY, None, 1) == []
 
 
-def test_enrolment_larger_than_the_cap_is_not_kept(tmp_path: Path) -> None:
+def test_enrollment_larger_than_the_cap_is_not_kept(tmp_path: Path) -> None:
     """It says so, writes nothing and deletes nothing."""
     archive = AudioArchive(tmp_path, max_bytes=10_000)
     archive.keep(KEY, None, 1, [take(1)])
@@ -115,7 +115,7 @@ def broken_after_one() -> Iterator[FloatArray]:
 
 
 def test_recording_that_cannot_be_read_leaves_nothing(tmp_path: Path) -> None:
-    """When a recording fails halfway its error comes through and no half enrolment is kept."""
+    """When a recording fails halfway its error comes through and no half enrollment is kept."""
     archive = AudioArchive(tmp_path)
     with pytest.raises(BadInputError, match="damaged"):
         archive.keep(KEY, None, 1, [take(1), KeptTake(broken_after_one(), 16_000, 1000)])
@@ -124,7 +124,7 @@ def test_recording_that_cannot_be_read_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_recording_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
-    """A disk that refuses gives one line with the folder, and no half enrolment is kept."""
+    """A disk that refuses gives one line with the folder, and no half enrollment is kept."""
 
     def full() -> Iterator[FloatArray]:
         yield samples(1, 10)

@@ -66,7 +66,7 @@ def write_bundles(folder: Path) -> None:
 
 
 def write_states(folder: Path) -> None:
-    """Enrol the good recordings in `state`, and copy that into states that cannot be used."""
+    """Enroll the good recordings in `state`, and copy that into states that cannot be used."""
     enrolled = run_here(*ENROLL, "normal-0.wav", "normal-1.wav", cwd=folder)
     assert (enrolled.returncode, enrolled.stderr) == (0, "")
     for name in ("corrupt", "newer"):

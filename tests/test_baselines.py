@@ -224,8 +224,8 @@ def test_weights_are_kept_and_replaced_per_channel(baselines: Baselines) -> None
     assert (baselines.fusion(KEY), baselines.fusion(OTHER)) == (None, {"weights": [2]})
 
 
-def test_enrolment_is_on_the_disk_when_it_is_reported(database: Database, baselines: Baselines) -> None:
-    """An enrolment survives a power cut, not only the death of the process."""
+def test_enrollment_is_on_the_disk_when_it_is_reported(database: Database, baselines: Baselines) -> None:
+    """An enrollment survives a power cut, not only the death of the process."""
     said: list[str] = []
     database.connection.set_trace_callback(said.append)
     baselines.add(baseline())

@@ -83,7 +83,7 @@ def test_one_channel_is_enough(file: Path) -> None:
     assert (config.mqtt.url, config.mqtt.root, config.model.window_s) == ("embedded", "fisher-edge", 10.24)
     assert config.model.hop_s is None
     assert (config.alarm.warning_per_day, config.alarm.alarm_per_day) == (1.0, 0.1)
-    assert (config.history.mb, config.history.days, config.audio.enrolment_mb) == (256, 90, 256)
+    assert (config.history.mb, config.history.days, config.audio.enrollment_mb) == (256, 90, 256)
     (channel,) = config.channel
     assert (channel.scale, channel.no_data_s, channel.window_s, channel.hop_s) == (1.0, None, None, None)
     assert channel.source.options == {"files": ["healthy.flac"]}

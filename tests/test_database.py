@@ -189,7 +189,7 @@ def test_damaged_database_is_set_aside_and_reported(tmp_path: Path, caplog: pyte
         assert Baselines(database).add(baseline(7)) == 1
     (record,) = caplog.records
     assert "is damaged" in record.getMessage()
-    assert "enrol again" in record.getMessage()
+    assert "enroll again" in record.getMessage()
     (aside,) = tmp_path.glob(f"{DATABASE_NAME}.corrupt-*[0-9]")
     assert aside.read_bytes() == content
     assert (tmp_path / "other.txt").read_text() == "kept"
@@ -387,7 +387,7 @@ def test_failed_start_after_a_kill_does_not_hide_it(tmp_path: Path) -> None:
 
 
 def test_kill_in_a_transaction_leaves_what_was_before(tmp_path: Path) -> None:
-    """A process killed between the statements of an enrolment leaves the old baseline active, and no new one."""
+    """A process killed between the statements of an enrollment leaves the old baseline active, and no new one."""
     with Database(tmp_path) as database:
         Baselines(database).add(baseline(1))
     code = """
@@ -438,12 +438,12 @@ def assert_only_room_is_asked_for(error: StateError) -> None:
     assert "the disk is full" in text
     assert "nothing is damaged: make room" in text
     assert "\n" not in text
-    for advice in ("aside", "enrol", "move", "another"):
+    for advice in ("aside", "enroll", "move", "another"):
         assert advice not in text
 
 
 def test_database_that_cannot_grow_is_a_full_disk(tmp_path: Path) -> None:
-    """An enrolment that does not fit fails whole with one line, what was there stays, small things go on."""
+    """An enrollment that does not fit fails whole with one line, what was there stays, small things go on."""
     with Database(tmp_path) as database:
         Baselines(database).add(baseline(1))
         pages = database.query("PRAGMA page_count")[0][0]
@@ -476,7 +476,7 @@ def test_opening_on_a_full_disk_asks_for_room(small_disk: Path) -> None:
 
 
 def test_writing_on_a_full_disk_asks_for_room(small_disk: Path) -> None:
-    """An enrolment on a full disk fails whole; the database is used on when there is room."""
+    """An enrollment on a full disk fails whole; the database is used on when there is room."""
     with Database(small_disk) as database:
         Baselines(database).add(baseline(1))
         fill(small_disk)

@@ -1,4 +1,4 @@
-"""Enrolment of windows: a calibrated baseline with everything it was made of, stored whole or not at all."""
+"""Enrollment of windows: a calibrated baseline with everything it was made of, stored whole or not at all."""
 
 import signal
 import subprocess
@@ -62,7 +62,7 @@ def viewed(name: str, axis: int, seed: int, views: tuple[View, ...] = VIEWS) -> 
     return replace(plain, windows=windows)
 
 
-def test_enrolment_stores_everything_it_was_given(baselines: Baselines) -> None:
+def test_enrollment_stores_everything_it_was_given(baselines: Baselines) -> None:
     """Embeddings, views, ends, levels, names, specimens and times are there bit by bit, with model and grid."""
     how = made(0.64, 0.32, VIEWS, model=ModelName("micro", "c" * 64), rate_hz=Fraction(31_250, 2))
     takes = [
@@ -157,7 +157,7 @@ def not_finite(value: float) -> EnrolledTake:
 
 REFUSALS: list[tuple[list[EnrolledTake], dict[str, Any], str]] = [
     ([*NORMAL, dead("dead.wav")], {}, "dead.wav, 1.28 to 1.92 s: flat line: every sample is 1; cut that part out"),
-    ([EnrolledTake("a.wav", [])], {}, "the recordings hold no window; enrol longer ones"),
+    ([EnrolledTake("a.wav", [])], {}, "the recordings hold no window; enroll longer ones"),
     ([], {}, "the recordings hold no window"),
     ([take("a.wav", 0, 1, count=1)], {}, "1 windows leave 0 that can be held out to calibrate a threshold, 4 are need"),
     ([take("a.wav", 0, 1, count=3)], {}, "3 windows leave 3 that can be held out"),
@@ -169,12 +169,12 @@ REFUSALS: list[tuple[list[EnrolledTake], dict[str, Any], str]] = [
     (NORMAL, {"label": " "}, "label ' ' names no fault"),
     (NORMAL, {"label": "normal"}, "label 'normal' names no fault"),
     (NORMAL, {"label": "a\nb"}, r"label 'a\nb' names no fault"),
-    (NORMAL, {"label": "inner"}, "the normal state of pump-1/vib-de is not enrolled yet; enrol it first"),
+    (NORMAL, {"label": "inner"}, "the normal state of pump-1/vib-de is not enrolled yet; enroll it first"),
 ]
 
 
 @pytest.mark.parametrize(("takes", "options", "reason"), REFUSALS, ids=[reason[:40] for *_, reason in REFUSALS])
-def test_enrolment_that_cannot_be_is_refused_and_stores_nothing(
+def test_enrollment_that_cannot_be_is_refused_and_stores_nothing(
     baselines: Baselines, takes: list[EnrolledTake], options: dict[str, Any], reason: str
 ) -> None:
     """Every refusal is one line with the values, and nothing is stored."""
@@ -263,7 +263,7 @@ def test_without_extend_new_examples_replace_the_old(enrolled: Baselines) -> Non
 def test_examples_made_in_another_way_cannot_join(enrolled: Baselines, other: Made) -> None:
     """Windows of another model, front-end or grid are refused with what to do, and everything stays as it is."""
     enroll(enrolled, KEY, [take("f.wav", 1, 4)], MADE, label="inner")
-    with pytest.raises(BadInputError, match="another model, rate or window; enrol all of them again, without --add"):
+    with pytest.raises(BadInputError, match="another model, rate or window; enroll all of them again, without --add"):
         enroll(enrolled, KEY, [take("g.wav", 1, 5)], other, label="inner", extend=True)
     assert stored(enrolled) == [(None, 1, True), ("inner", 1, True)]
 
@@ -318,7 +318,7 @@ def test_weights_follow_what_is_enrolled(enrolled: Baselines) -> None:
 def test_change_and_weights_are_one_transaction(
     enrolled: Baselines, change: Callable[[Baselines], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When the weights cannot be learnt, nothing of an enrolment, an activation or a removal is kept."""
+    """When the weights cannot be learnt, nothing of an enrollment, an activation or a removal is kept."""
     for seed in (4, 5):
         enroll(enrolled, KEY, [take("f", 1, seed)], MADE, label="inner")
     before, weights = stored(enrolled), enrolled.fusion(KEY)
@@ -333,8 +333,8 @@ def test_change_and_weights_are_one_transaction(
     assert enrolled.fusion(KEY) == weights is not None
 
 
-def test_kill_during_enrolment_leaves_whole_baselines_and_their_weights(tmp_path: Path) -> None:
-    """However often a process is killed while it enrols, versions have no gap, all are complete, weights fit them."""
+def test_kill_during_enrollment_leaves_whole_baselines_and_their_weights(tmp_path: Path) -> None:
+    """However often a process is killed while it enrolls, versions have no gap, all are complete, weights fit them."""
     code = """
         import sys
         from pathlib import Path

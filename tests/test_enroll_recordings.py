@@ -62,7 +62,7 @@ def test_windows_of_a_recording_are_those_of_its_stream(tmp_path: Path, encoder:
         np.testing.assert_allclose(left.embedding, right.embedding, atol=0.02)
 
 
-def test_enrolment_keeps_what_it_needs_later(tmp_path: Path, database: Database, encoder: Encoder) -> None:
+def test_enrollment_keeps_what_it_needs_later(tmp_path: Path, database: Database, encoder: Encoder) -> None:
     """Beside the baseline lie the bundle and the recordings; names, specimens and times are stored."""
     first, *others = recordings(tmp_path, NORMAL)
     takes = [replace(first, recorded_s=1.7e9), *others]
@@ -112,7 +112,7 @@ def test_scored_recording_has_a_state_for_every_window(tmp_path: Path, database:
 
 
 REFUSALS: list[tuple[Files, dict[str, Any], type[Exception], str]] = [
-    ({}, {}, BadInputError, "no recordings to enrol"),
+    ({}, {}, BadInputError, "no recordings to enroll"),
     ({"odd.wav": (np.ones(80_000), RATE_HZ)}, {}, BadInputError, "odd.wav: flat line: every sample is 1"),
     (
         {"odd.wav": ([0.5], RATE_HZ)},

@@ -208,7 +208,7 @@ def test_recordings_shorter_than_a_window_are_no_data_at_their_end(enrolled: Pat
     assert "before a window of 0.32 s was complete" in subscriber.of("event")[0].fields["reason"]
 
 
-def test_enrolment_is_used_by_the_running_gateway_and_ends_the_old_alarm(
+def test_enrollment_is_used_by_the_running_gateway_and_ends_the_old_alarm(
     enrolled: Path, mosquitto: Mosquitto, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A new version is judged by without a restart; what was an alarm is normal when it is what was enrolled."""
@@ -220,8 +220,8 @@ def test_enrolment_is_used_by_the_running_gateway_and_ends_the_old_alarm(
         assert gateway.channels[A].plan.baseline_version == 2
 
 
-def test_alarm_survives_a_restart_but_not_an_enrolment(enrolled: Path, mosquitto: Mosquitto, encoder: Encoder) -> None:
-    """A restart goes on in alarm; after an enrolment it does not, though the samples' clock runs far ahead."""
+def test_alarm_survives_a_restart_but_not_an_enrollment(enrolled: Path, mosquitto: Mosquitto, encoder: Encoder) -> None:
+    """A restart goes on in alarm; after an enrollment it does not, though the samples' clock runs far ahead."""
     config = config_of(enrolled, mosquitto.url, [A])
     with running(config, {A: PlainSource(endless(FAULTY, time_s=4e9))}) as gateway:
         wait_until(lambda: state_of(gateway, A) is State.ALARM, "the alarm", 30)
@@ -360,10 +360,10 @@ def test_deleted_state_directory_ends_the_gateway(enrolled: Path, mosquitto: Mos
 
 
 def test_kept_recordings_are_cut_to_the_configured_size(enrolled: Path, mosquitto: Mosquitto) -> None:
-    """At its start a gateway deletes recordings of enrolments beyond the size that its configuration gives them."""
+    """At its start a gateway deletes recordings of enrollments beyond the size that its configuration gives them."""
     archive = AudioArchive(enrolled / "state")
     assert len(archive.files(A, None, 1)) == 3
-    config = config_of(enrolled, mosquitto.url, [A], audio={"enrolment_mb": 0})
+    config = config_of(enrolled, mosquitto.url, [A], audio={"enrollment_mb": 0})
     with running(config, {A: PlainSource(endless(HEALTHY))}):
         assert archive.files(A, None, 1) == []
 

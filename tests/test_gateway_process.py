@@ -49,7 +49,7 @@ class Process:
         )
 
     def enroll(self, encoder: Encoder) -> "Process":
-        """Enrol the healthy recordings for both channels."""
+        """Enroll the healthy recordings for both channels."""
         with Database(self.state_dir) as database:
             for name in CHANNELS:
                 recordings = [read_recording(file) for file in HEALTHY]

@@ -24,7 +24,7 @@ STANDSTILL = [take(f"rest-{seed}.wav", 5, seed, log_rms=-4.5, hum_share=0.3) for
 
 
 def normal_of(folder: Any, takes: Sequence[EnrolledTake], **options: Any) -> Baseline:
-    """Enrol recordings and return the baseline as it is read back."""
+    """Enroll recordings and return the baseline as it is read back."""
     with Database(folder) as database:
         baselines = Baselines(database)
         enroll(baselines, KEY, takes, made(**options))

@@ -73,7 +73,7 @@ def test_emulator_builds_from_what_the_wheel_holds(wheel: Path, tmp_path: Path) 
 
 
 def test_clean_environment_runs_the_program(clean: Path, tmp_path: Path) -> None:
-    """Without any extra the program helps, enrols, scores and embeds."""
+    """Without any extra the program helps, enrolls, scores and embeds."""
     program = clean / "fisher-edge"
     helped = run_clean(program, "--help", cwd=tmp_path)
     assert (helped.returncode, "enroll" in helped.stdout) == (0, True)

@@ -194,7 +194,7 @@ def test_rate_that_is_off_marks_the_pieces() -> None:
 
 
 def test_cutting_may_be_replaced_while_reading() -> None:
-    """After a new enrolment the stream begins anew with the windows of that."""
+    """After a new enrollment the stream begins anew with the windows of that."""
     source = PlainSource(lambda _: (), finite=True)
     reader = reader_of(source, FakeClock())
 

@@ -34,7 +34,7 @@ def cut(encoder: Encoder, path: Path) -> tuple[list[EmbeddedWindow], Grid]:
 
 
 def states_of(encoder: Encoder, folder: Path, enrolled: list[str], judged: list[str]) -> dict[str, list[State]]:
-    """Enrol some of the example recordings and return the state after every window of others."""
+    """Enroll some of the example recordings and return the state after every window of others."""
     cuts = {name: cut(encoder, EXAMPLES / f"{name}.flac") for name in (*enrolled, *judged)}
     rate_hz, grid = cuts[enrolled[0]][0][0].rate_hz, cuts[enrolled[0]][1]
     front_end = encoder.bundle.front_end

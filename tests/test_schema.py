@@ -174,7 +174,7 @@ def test_events_that_were_delivered_are_history(tmp_path: Path) -> None:
     }
 
 
-def test_alarms_before_an_enrolment_are_not_resumed(tmp_path: Path) -> None:
+def test_alarms_before_an_enrollment_are_not_resumed(tmp_path: Path) -> None:
     """Each baseline knows the newest event of its channel from before it was enrolled."""
     old_database(tmp_path, 2)
     with Database(tmp_path) as database:

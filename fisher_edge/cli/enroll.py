@@ -1,4 +1,4 @@
-"""The commands that enrol recordings and judge them: `enroll` and `score`."""
+"""The commands that enroll recordings and judge them: `enroll` and `score`."""
 
 from collections import Counter
 from dataclasses import asdict
@@ -67,7 +67,7 @@ def enroll(
     input_channel: InputChannel = None,
     as_json: AsJson = False,
 ) -> None:
-    """Enrol recordings of the normal state of a machine, or of a fault.
+    """Enroll recordings of the normal state of a machine, or of a fault.
 
     Example: fisher-edge enroll healthy-*.flac --asset pump-1 --channel vib-de
     """

@@ -243,9 +243,9 @@ class HistoryConfig(_Table):
 class AudioConfig(_Table):
     """`[audio]`: recordings kept on disk."""
 
-    enrolment_mb: Annotated[float, Field(ge=0)] = Field(
+    enrollment_mb: Annotated[float, Field(ge=0)] = Field(
         default=256,
-        description="Megabytes of recordings of enrolments that are kept, so that a new model can learn from them; 0 "
+        description="Megabytes of recordings of enrollments that are kept, so that a new model can learn from them; 0 "
         "keeps none.",
     )
 

@@ -1,4 +1,4 @@
-"""Enrolment: windows of a normal state, or of a fault, become a baseline with its own calibration. See `enroll`.
+"""Enrollment: windows of a normal state, or of a fault, become a baseline with its own calibration. See `enroll`.
 
 It takes windows, not files: they may come from recordings or from a running sensor.
 """
@@ -51,7 +51,7 @@ class EnrolledTake:
 
 @dataclass(frozen=True)
 class Enrolled:
-    """What an enrolment has stored.
+    """What an enrollment has stored.
 
     `windows_before` were enrolled earlier and kept; `spread` is the median held-out distance of a normal window,
     `thresholds` are distances by expected false alarms a day, `level_thresholds` the same for the level (deviation of
@@ -129,7 +129,7 @@ def check_target(
     key.check()
     if extend and label is None:
         raise UsageError(
-            "--add is for examples of a fault; a normal state is calibrated as a whole: enrol all of its recordings "
+            "--add is for examples of a fault; a normal state is calibrated as a whole: enroll all of its recordings "
             "together"
         )
     if label is None:
@@ -140,7 +140,7 @@ def check_target(
         )
     normal = baselines.get(key, None)
     if normal is None:
-        raise BadInputError(f"the normal state of {key} is not enrolled yet; enrol it first, then examples of faults")
+        raise BadInputError(f"the normal state of {key} is not enrolled yet; enroll it first, then examples of faults")
     if normal.rate_hz != made.rate_hz:
         raise BadInputError(
             f"these recordings have {rate_text(made.rate_hz)} Hz, the normal state of {key} was enrolled at "
@@ -169,7 +169,7 @@ def remove(baselines: Baselines, key: ChannelKey, label: str | None) -> int:
 
 
 def joined(first: Baseline, second: Baseline) -> Baseline:
-    """Return the windows of two enrolments of one fault as one baseline, later recordings after earlier ones.
+    """Return the windows of two enrollments of one fault as one baseline, later recordings after earlier ones.
 
     Raises BadInputError when they were made in different ways, or when both hold the same window.
     """
@@ -177,7 +177,7 @@ def joined(first: Baseline, second: Baseline) -> Baseline:
     same_windows = _window_of(first.grid) == _window_of(second.grid)
     if not (made_alike(first, second) and same_windows and views_of(first) == views_of(second)):
         raise BadInputError(
-            f"the examples of {label!r} that are enrolled were made with another model, rate or window; enrol all of "
+            f"the examples of {label!r} that are enrolled were made with another model, rate or window; enroll all of "
             "them again, without --add"
         )
     if {row.tobytes() for row in first.vectors} & {row.tobytes() for row in second.vectors}:
@@ -205,7 +205,7 @@ def _window_of(grid: Grid) -> tuple[int, int, int]:
 
 
 def _joined_state(first: Baseline, second: Baseline) -> OperatingState:
-    """Level and hum of two enrolments of one fault together."""
+    """Level and hum of two enrollments of one fault together."""
     one, other = first.states[0], second.states[0]
     share = len(first) / (len(first) + len(second))
     mean = share * one.level_mean + (1 - share) * other.level_mean
@@ -240,7 +240,7 @@ class _Columns:
                 windows.append((window.embedding, window.views))
                 rows.append((number, window.end_time_s, window.measures.log_rms, window.hum_share))
         if not windows:
-            raise BadInputError("the recordings hold no window; enrol longer ones, or choose a shorter --window-s")
+            raise BadInputError("the recordings hold no window; enroll longer ones, or choose a shorter --window-s")
         owner, end_s, level, hum_share = (np.array(column) for column in zip(*rows, strict=True))
         vectors = np.stack([embedding for embedding, _ in windows])
         if not np.isfinite(vectors).all():
@@ -256,7 +256,7 @@ def _calibration(columns: _Columns, grid: Grid) -> Calibration:
     if len(calibration.held_out) < MIN_HELD_OUT:
         raise BadInputError(
             f"{len(columns.take)} windows leave {len(calibration.held_out)} that can be held out to calibrate a "
-            f"threshold, {MIN_HELD_OUT} are needed; enrol several recordings, longer ones, or a shorter --window-s"
+            f"threshold, {MIN_HELD_OUT} are needed; enroll several recordings, longer ones, or a shorter --window-s"
         )
     return calibration
 

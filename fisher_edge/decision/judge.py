@@ -77,7 +77,7 @@ class Judge:
     ) -> None:
         normal = normal_of(enrolled)
         if normal is None:
-            raise BadInputError("no normal state is enrolled; enrol recordings of it")
+            raise BadInputError("no normal state is enrolled; enroll recordings of it")
         self.normal = normal
         self.model = ModelName(normal.model_name, normal.model_sha256)
         self.views = tuple(each.view for each in normal.view_calibrations if each.view in front_end.views)

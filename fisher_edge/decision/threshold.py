@@ -20,7 +20,7 @@ MIN_SHAPE_COUNT = 20
 MAX_SHAPE = 0.5
 SMALLEST_P = 1e-9
 """No sample of this size supports a smaller probability."""
-# Smallest spread of the level (1 %) that is believed: steadier enrolments say little about tomorrow.
+# Smallest spread of the level (1 %) that is believed: steadier enrollments say little about tomorrow.
 MIN_LEVEL_STD = 0.01
 DAY_S = 86_400
 SMALLEST_SCALE = 1e-5

@@ -102,7 +102,7 @@ class Gateway:
             records = Records(database, boot, limits=self._limits(), clock=self._clock)
             planner = Planner(self.config, Baselines(database), encoders)
             self._keep_bundle(planner)
-            AudioArchive(state_dir, int(self.config.audio.enrolment_mb * MEGABYTE)).trim()
+            AudioArchive(state_dir, int(self.config.audio.enrollment_mb * MEGABYTE)).trim()
             for channel in self.config.channel:
                 self._add(channel, planner.plan(channel), records)
             publisher = stack.enter_context(self._publisher(boot, encoders))

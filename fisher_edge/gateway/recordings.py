@@ -1,4 +1,4 @@
-"""Recordings instead of a running sensor: enrol them, and judge them. Start at `enroll_recordings`."""
+"""Recordings instead of a running sensor: enroll them, and judge them. Start at `enroll_recordings`."""
 
 import hashlib
 import logging
@@ -85,7 +85,7 @@ def enroll_recordings(
 
 
 def reembed(database: Database, encoder: Encoder, key: ChannelKey, label: str | None = None) -> Enrolled:
-    """Enrol the kept recordings of a baseline again with another model, as its newest version.
+    """Enroll the kept recordings of a baseline again with another model, as its newest version.
 
     Raises BadInputError when nothing is enrolled or the recordings were not kept.
     """
@@ -95,7 +95,7 @@ def reembed(database: Database, encoder: Encoder, key: ChannelKey, label: str | 
     files = AudioArchive(database.state_dir).files(key, label, baseline.version)
     if len(files) != len(baseline.takes):
         raise BadInputError(
-            f"the recordings of {key} version {baseline.version} were not kept, or not all of them; enrol again from "
+            f"the recordings of {key} version {baseline.version} were not kept, or not all of them; enroll again from "
             "your own files"
         )
     return enroll_recordings(
@@ -133,13 +133,13 @@ def score_recording(
         other = encoders.default.bundle
         raise BadInputError(
             f"the baseline of {key} was enrolled with model {normal.model_name} ({normal.model_sha256[:8]}), not "
-            f"{other.name} ({other.sha256[:8]}): their embeddings cannot be compared; enrol again or give the same "
+            f"{other.name} ({other.sha256[:8]}): their embeddings cannot be compared; enroll again or give the same "
             "--model"
         )
     if recording.rate_hz != normal.rate_hz:
         raise BadInputError(
             f"{recording.path} has {rate_text(recording.rate_hz)} Hz, the baseline of {key} was enrolled at "
-            f"{rate_text(normal.rate_hz)} Hz; enrol recordings of this rate"
+            f"{rate_text(normal.rate_hz)} Hz; enroll recordings of this rate"
         )
     grid = grid_of(front_end, normal.grid.window_s, normal.grid.hop_s if hop_s is None else hop_s, normal.rate_hz)
     weights = baselines.fusion(key)
@@ -217,13 +217,13 @@ def _specimens(specimens: Sequence[str], recordings: int) -> list[str | None]:
 
 
 def _check_rates(recordings: Sequence[Recording]) -> None:
-    """Refuse an empty enrolment and one of mixed rates."""
+    """Refuse an empty enrollment and one of mixed rates."""
     if not recordings:
-        raise BadInputError("no recordings to enrol; give at least one file")
+        raise BadInputError("no recordings to enroll; give at least one file")
     rates = sorted({recording.rate_hz for recording in recordings})
     if len(rates) > 1:
         raise BadInputError(
-            f"recordings at {', '.join(map(rate_text, rates))} Hz cannot share a baseline; enrol one rate"
+            f"recordings at {', '.join(map(rate_text, rates))} Hz cannot share a baseline; enroll one rate"
         )
 
 

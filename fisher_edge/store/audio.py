@@ -1,4 +1,4 @@
-"""Recordings of enrolments, kept so that they can be embedded again with a new model. Start at `AudioArchive`.
+"""Recordings of enrollments, kept so that they can be embedded again with a new model. Start at `AudioArchive`.
 
 One folder a baseline version: `audio/<asset>/<channel>/<label>/<version>`; one file a recording, 32-bit float WAV or,
 where WAV cannot hold the rate, NumPy. The folders together stay below a number of bytes: the oldest go first.

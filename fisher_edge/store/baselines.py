@@ -1,6 +1,6 @@
 """Baselines: the enrolled windows of a channel with everything they were made with. Start at `Baselines`.
 
-A baseline is one enrolment of one label (None: the normal state) in one version; the tables `baseline*` and `fusion`
+A baseline is one enrollment of one label (None: the normal state) in one version; the tables `baseline*` and `fusion`
 are read and written here alone.
 """
 

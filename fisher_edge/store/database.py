@@ -172,7 +172,7 @@ def only_daemon(state_dir: Path) -> Iterator[bool]:
     """Keep a second daemon off the state directory; yield whether the last one ended without closing it.
 
     Both would send the same messages, as the same client. The lock goes with the process, however it ends; commands
-    that enrol or score do not need it.
+    that enroll or score do not need it.
     """
     make_private(state_dir)
     try:
@@ -258,11 +258,11 @@ def _open(state_dir: Path, path: Path, *, set_aside: bool, check: bool) -> sqlit
                 if not set_aside:
                     raise DamagedStateError(
                         f"database {path} is damaged ({error}); nothing was changed: fisher-edge run sets it aside "
-                        "when it starts, or move it away and enrol again"
+                        "when it starts, or move it away and enroll again"
                     ) from error
                 aside = _set_aside(path)
                 log.error(  # noqa: TRY400 -- one line, no traceback
-                    "%s is damaged (%s); it was moved to %s and an empty one begun: enrol again", path, error, aside
+                    "%s is damaged (%s); it was moved to %s and an empty one begun: enroll again", path, error, aside
                 )
                 connection = _connect(path, check=False)
                 _begin_boots_at_now(connection)
@@ -358,7 +358,7 @@ def _explanation(path: Path, error: sqlite3.Error | OSError) -> StateError:
     text = str(error)
     if type(error) is sqlite3.DatabaseError:  # not one of its kinds, such as a lock or a full disk
         return DamagedStateError(
-            f"database {path} is damaged ({text}): fisher-edge run sets it aside at its next start; then enrol again"
+            f"database {path} is damaged ({text}): fisher-edge run sets it aside at its next start; then enroll again"
         )
     if "full" in text or getattr(error, "errno", None) == errno.ENOSPC or _disk_is_full(path):
         return DiskFullError(f"database {path}: the disk is full ({text}); nothing is damaged: make room on it")
@@ -369,7 +369,7 @@ def _explanation(path: Path, error: sqlite3.Error | OSError) -> StateError:
     elif isinstance(error, OSError):
         text, advice = error.strerror or text, "correct the state directory or choose another --state-dir"
     else:
-        advice = "stop the daemon, move the file aside and enrol again"
+        advice = "stop the daemon, move the file aside and enroll again"
     return StateError(f"database {path}: {text}; {advice}")
 
 
