@@ -26,6 +26,7 @@ from fisher_edge.gateway import Gateway
 from fisher_edge.gateway.wiring import Encoders, Planner, rule_of
 from fisher_edge.names import ChannelKey
 from fisher_edge.store import bundles
+from fisher_edge.store.audio import AudioArchive
 from fisher_edge.store.baselines import Baselines
 from fisher_edge.store.database import Database
 
@@ -354,8 +355,17 @@ def test_deleted_state_directory_ends_the_gateway(enrolled: Path, mosquitto: Mos
             shutil.rmtree(enrolled / "state")
             wait_until(gateway._stop.is_set, "the end", 30)
 
-    with pytest.raises(StateError, match="was deleted while the gateway ran"):
+    with pytest.raises(StateError, match="was deleted while"):
         run()
+
+
+def test_kept_recordings_are_cut_to_the_configured_size(enrolled: Path, mosquitto: Mosquitto) -> None:
+    """At its start a gateway deletes recordings of enrolments beyond the size that its configuration gives them."""
+    archive = AudioArchive(enrolled / "state")
+    assert len(archive.files(A, None, 1)) == 3
+    config = config_of(enrolled, mosquitto.url, [A], audio={"enrolment_mb": 0})
+    with running(config, {A: PlainSource(endless(HEALTHY))}):
+        assert archive.files(A, None, 1) == []
 
 
 def test_unknown_provider_is_refused(enrolled: Path, mosquitto: Mosquitto) -> None:

@@ -46,6 +46,7 @@ def noise(samples: int, seed: int = 0) -> FloatArray:
         (1.44, 1.0, 48_000, 2, 1, (1.92, 0.96)),
         (60.0, 6.0, 48_000, 62, 6, (59.52, 5.76)),
         (4.0, 30.0, 48_000, 4, 31, (3.84, 29.76)),
+        (4.0, 2.8, 48_000, 4, 3, (3.84, 2.88)),
         (10.24, 2.0, 150, 16, 3, (10.24, 1.92)),
         (10.24, 2.0, ODD_HZ, 11, 2, (11 * 96 * 39 / 3906.25, 2 * 96 * 39 / 3906.25)),
     ],
@@ -99,6 +100,12 @@ def test_longest_window_may_be_named_at_any_rate(rate_hz: int | Fraction) -> Non
     found = grid_of(WHOLE, 10.24, 2.0, rate_hz)
     assert found.piece_frames == 1024
     assert found.window_s == pytest.approx(1024 * WHOLE.hop(rate_hz) / float(rate_hz))
+
+
+def test_longer_window_than_the_longest_is_no_rounding() -> None:
+    """Two per cent more are an error, not a window that is shorter than it says."""
+    with pytest.raises(BadInputError, match=r"window_s=10\.45 at 16000 Hz is 1045 frames"):
+        grid_of(WHOLE, 10.45, 2.0, 16_000)
 
 
 @given(
@@ -182,6 +189,14 @@ def test_last_frames_of_a_piece_count() -> None:
     samples = GRID.n_samples(192, 1000)
     assert [len(pieces_of(GRID, noise(count), 1000)) for count in (samples - 1, samples)] == [1, 2]
     assert stretches(GRID, samples, 1000) == [slice(0, 975), slice(960, 1935)]
+
+
+def test_samples_after_a_whole_piece_do_not_change_it() -> None:
+    """What does not fill another frame is left out, even where there is one piece only."""
+    wave = noise(GRID.n_samples(96, 1000) + GRID.hop(1000) - 1)
+    wave[-1] = 1e6
+    (found,) = pieces_of(GRID, wave, 1000)
+    np.testing.assert_array_equal(found, GRID.sub_bands(wave[: GRID.n_samples(96, 1000)], 1000))
 
 
 def test_stretch_longer_than_the_longest_window_ends_there() -> None:

@@ -54,6 +54,9 @@ def dither(steps: int, samples: int = PIECE, seed: int = 0) -> FloatArray:
         sine(440),
         sine(50),
         sine(1000),
+        sine(RATE_HZ / 3, samples=32_000),
+        sine(RATE_HZ / 4, samples=32_000),
+        sine(RATE_HZ / 6, samples=32_000),
         sine(RATE_HZ / 16),
         sine(1.0),
         coarse(sine(17.3), 8),
@@ -217,6 +220,12 @@ def test_share_is_that_of_the_power() -> None:
     """Hum of twice the amplitude of a tone has four fifths of the power, less what leaks, at either mains."""
     for mains_hz in (50, 60):
         assert hum_share(sine(mains_hz, 2.0) + sine(77.0), RATE_HZ) == pytest.approx(0.79, abs=0.01)
+
+
+def test_drift_is_no_hum() -> None:
+    """What moves slower than a tenth of the mains is not near a line: zero is none."""
+    for frequency_hz in (0.4, 1.0, 2.0):
+        assert hum_share(sine(frequency_hz), RATE_HZ) < 0.01
 
 
 @pytest.mark.parametrize("wave", [np.zeros(1000, np.float32), np.full(1001, 7.25, np.float32), np.zeros(2, np.float32)])

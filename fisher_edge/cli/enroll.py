@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import asdict
+from math import exp
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Annotated
@@ -146,6 +147,9 @@ def print_enrolled(enrolled: "Enrolled") -> None:
         print(f"  the median distance of a normal window from the others is {enrolled.spread:.3g}")
         print(f"  warning above {often:.3g}: about one false window a day; alarm above {seldom:.3g}: one in ten days")
         print(f"  (extrapolated from {enrolled.windows} windows: longer recordings make this more certain)")
+    for name, level in zip(enrolled.states, enrolled.level_thresholds, strict=False):
+        which = f" in operating state {name}" if len(enrolled.states) > 1 else ""
+        print(f"  level{which}: alarm when the RMS is more than {exp(level['0.1']):.2f} times as large or as small")
     if len(enrolled.states) > 1:
         print(
             f"  {len(enrolled.states)} operating states were found, each with a level of its own: {_states(enrolled)}"

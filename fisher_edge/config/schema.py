@@ -347,12 +347,18 @@ class Config(_Table):
 
     @model_validator(mode="after")
     def _channels_fit(self) -> "Config":
-        """Refuse two channels of one name, and alarm settings that contradict those they are added to."""
+        """Refuse two channels of one name, and settings that contradict those they are added to."""
         seen = set()
         for number, channel in enumerate(self.channel, 1):
             if channel.key in seen:
                 raise ValueError(f"channel {channel.key} is there twice; rename one")
             seen.add(channel.key)
+            window_s, hop_s = channel.window_s or self.model.window_s, channel.hop_s or self.model.hop_s
+            if hop_s is not None and hop_s > window_s:
+                raise ValueError(
+                    f"channel {channel.key}: hop_s = {hop_s:g} is above window_s = {window_s:g}, so that part of the "
+                    "signal is never looked at; choose hop_s up to window_s"
+                )
             try:
                 self.alarm_of(channel)
             except ValidationError as error:

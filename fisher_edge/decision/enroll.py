@@ -14,7 +14,7 @@ from fisher_edge.decision.calibrate import Calibration, calibrate, held_out_dist
 from fisher_edge.decision.evidence import Fusion
 from fisher_edge.decision.judgement import ModelName
 from fisher_edge.decision.naming import NORMAL, learn, made_alike, views_of
-from fisher_edge.decision.threshold import fit_tail
+from fisher_edge.decision.threshold import fit_tail, level_threshold
 from fisher_edge.dsp.blocks import FloatArray, Rate, rate_text
 from fisher_edge.dsp.frontend import FrontEnd
 from fisher_edge.dsp.grid import Grid
@@ -54,7 +54,8 @@ class Enrolled:
     """What an enrolment has stored.
 
     `windows_before` were enrolled earlier and kept; `spread` is the median held-out distance of a normal window,
-    `thresholds` are distances by expected false alarms a day; `states` are the operating states found and
+    `thresholds` are distances by expected false alarms a day, `level_thresholds` the same for the level (deviation of
+    the natural log of the RMS) in each operating state; `states` are the operating states found and
     `state_of_take` says which one each recording belongs to; `alone` names recordings unlike all others.
     """
 
@@ -68,6 +69,7 @@ class Enrolled:
     hop_s: float
     spread: float
     thresholds: dict[str, float]
+    level_thresholds: tuple[dict[str, float], ...]
     states: tuple[str, ...]
     state_of_take: tuple[str, ...]
     alone: tuple[str, ...]
@@ -311,6 +313,11 @@ def _enrolled(
         hop_s=grid.hop_s,
         spread=float(np.median(held_out)) if len(held_out) else 0.0,
         thresholds={f"{rate:g}": tail.threshold(rate, grid.hop_s) for rate in (1.0, 0.1)} if tail else {},
+        level_thresholds=tuple(
+            {f"{rate:g}": level_threshold(state.level_held_out, rate, grid.hop_s) for rate in (1.0, 0.1)}
+            for state in calibration.states
+            if tail
+        ),
         states=tuple(state.name for state in calibration.states),
         state_of_take=tuple(calibration.states[number].name for number in calibration.state_of_take),
         alone=tuple(baseline.takes[number].name for number in calibration.alone),

@@ -44,17 +44,12 @@ def findings(config: Config) -> list[str]:
 
 
 def _check_lengths(config: Config, channel: ChannelConfig, encoders: Encoders) -> None:
-    """Refuse windows that the model cannot see, and hops that leave out part of the signal."""
+    """Refuse windows that the model cannot see."""
     window_s, hop_s = channel.window_s or config.model.window_s, channel.hop_s or config.model.hop_s
     try:
         grid_of(encoders.default.bundle.front_end, window_s, hop_s, ANY_RATE_HZ)
     except BadInputError as error:
         raise UsageError(f"channel {channel.key}: {error}") from error
-    if hop_s is not None and hop_s > window_s:
-        raise UsageError(
-            f"channel {channel.key}: hop_s = {hop_s:g} is above window_s = {window_s:g}, so that part of the signal is "
-            "never looked at; choose hop_s up to window_s"
-        )
 
 
 def _unfit(planner: Planner) -> Iterator[str]:

@@ -30,6 +30,7 @@ from fisher_edge.publish.mqtt import Publisher
 from fisher_edge.sources.open import open_source
 from fisher_edge.sources.source import Source
 from fisher_edge.store import bundles
+from fisher_edge.store.audio import AudioArchive
 from fisher_edge.store.baselines import Baselines
 from fisher_edge.store.database import Database, free_bytes, only_daemon
 from fisher_edge.store.records import Limits, Records
@@ -101,6 +102,7 @@ class Gateway:
             records = Records(database, boot, limits=self._limits(), clock=self._clock)
             planner = Planner(self.config, Baselines(database), encoders)
             self._keep_bundle(planner)
+            AudioArchive(state_dir, int(self.config.audio.enrolment_mb * MEGABYTE)).trim()
             for channel in self.config.channel:
                 self._add(channel, planner.plan(channel), records)
             publisher = stack.enter_context(self._publisher(boot, encoders))
@@ -160,13 +162,13 @@ class Gateway:
         while True:
             if self._monotonic() - looked_s >= LOOK_S:
                 looked_s = self._monotonic()
+                _check_there(records.database.path)
                 self._status = self._snapshot(publisher, encoders, boot, records)
                 known = self._reload_changed(known, baselines.generation())
                 info = self._info(encoders)
                 if info != announced:
                     publisher.set_info(info)
                     announced = info
-                _check_there(records.database.path)
             if self._stop.wait(TICK_S):
                 return
             for key in self.channels:

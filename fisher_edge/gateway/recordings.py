@@ -1,6 +1,7 @@
 """Recordings instead of a running sensor: enrol them, and judge them. Start at `enroll_recordings`."""
 
 import hashlib
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -31,6 +32,8 @@ __all__ = ["enroll_recordings", "reembed", "score_recording", "windows_of"]
 
 # Recordings are cut a stretch at a time, so that only the pieces under way are in memory.
 STRETCH_S = 1.0
+
+log = logging.getLogger(__name__)
 
 
 def enroll_recordings(
@@ -71,7 +74,13 @@ def enroll_recordings(
     enrolled = enroll(baselines, key, cuts, made, label=label, extend=extend, reason=reason)
     if not extend:
         kept = [KeptTake(recording.blocks(), recording.rate_hz, recording.length) for recording in recordings]
-        AudioArchive(database.state_dir, audio_bytes).keep(key, label, enrolled.version, kept)
+        if not AudioArchive(database.state_dir, audio_bytes).keep(key, label, enrolled.version, kept) and audio_bytes:
+            log.warning(
+                "%s: these recordings are larger than the %d MB that may be kept: they cannot be embedded again with "
+                "another model",
+                key,
+                audio_bytes >> 20,
+            )
     return enrolled
 
 

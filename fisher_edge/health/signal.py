@@ -48,7 +48,7 @@ def hum_share(samples: FloatArray, rate_hz: Rate) -> float:
     open cable picks up little else; a motor's current is hum by nature, so that only a baseline can tell.
     """
     power = _power_spectrum(samples)
-    total = float(power[1:].sum())
+    total = float(power.sum())
     if not total > 0:
         return 0.0
     bin_hz = float(rate_hz) / (2 * (len(power) - 1))

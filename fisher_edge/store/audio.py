@@ -76,6 +76,10 @@ class AudioArchive:
         """Delete the recordings of all versions of a baseline."""
         shutil.rmtree(self._of(key, label, 0).parent, ignore_errors=True)
 
+    def trim(self) -> None:
+        """Delete the oldest recordings until all of them fit."""
+        self._make_room(0, self.folder)
+
     def _of(self, key: ChannelKey, label: str | None, version: int) -> Path:
         kind = NORMAL if label is None else f"fault-{_safe(label)}"
         return self.folder / _safe(key.asset) / _safe(key.channel) / kind / str(version)

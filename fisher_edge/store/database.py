@@ -219,13 +219,21 @@ def make_private(folder: Path) -> None:
 
 def free_bytes(folder: Path) -> int:
     """Room that is left on the disk of a folder."""
-    room = os.statvfs(folder)
+    room = _disk_of(folder)
     return room.f_bavail * room.f_frsize
+
+
+def _disk_of(folder: Path) -> os.statvfs_result:
+    """What is known about the disk of a folder."""
+    try:
+        return os.statvfs(folder)
+    except OSError as error:
+        raise StateError(f"the state directory {folder} was deleted while it was used ({error.strerror})") from error
 
 
 def _log_bytes(state_dir: Path) -> int:
     """Size at which the log is emptied, less on a small disk."""
-    disk = os.statvfs(state_dir)
+    disk = _disk_of(state_dir)
     return min(LOG_BYTES, disk.f_blocks * disk.f_frsize // LOG_SHARE)
 
 
@@ -369,5 +377,5 @@ def _disk_is_full(path: Path) -> bool:
     """Whether the disk of a file has no room for one more page of the database."""
     try:
         return free_bytes(path.parent) < PAGE_BYTES
-    except OSError:
+    except StateError:
         return False
