@@ -299,6 +299,19 @@ def test_hann_touches_bins_0_and_1_only(n: int) -> None:
     np.testing.assert_allclose(hann(n), np.asarray(torch.hann_window(n, dtype=torch.float64)), atol=1e-15)
     assert spectrum[0].real == pytest.approx(n / 2)
     assert np.abs(spectrum[2:]).max(initial=0) < 1e-12 * n
+    assert not hann(n).flags.writeable
+
+
+@pytest.mark.parametrize("n_fft", [100, 700, 40_000])
+def test_frames_are_transformed_a_few_at_a_time(n_fft: int) -> None:
+    """However long a frame is and however many there are, each is transformed by itself."""
+    wave = noise(80 * 10 + n_fft)
+    found = short_time_spectra(wave, n_fft, 10)
+    assert found.magnitude.shape == (81, n_fft // 2 + 1)
+    for number in (0, 47, 64, 80):
+        spectrum = np.fft.rfft(wave[10 * number :][:n_fft] * hann(n_fft))
+        np.testing.assert_allclose(found.magnitude[number], np.abs(spectrum), rtol=1e-5)
+        np.testing.assert_allclose(found.low[number], spectrum[:2])
 
 
 @pytest.mark.parametrize("frequency_hz", [120.0, 760.0, 1400.0, 2360.0])

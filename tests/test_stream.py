@@ -201,13 +201,15 @@ def test_damaged_samples_spoil_only_their_pieces(bad: float) -> None:
 
 
 def test_pieces_do_not_share_memory() -> None:
-    """What a piece holds is its own: later blocks do not change it."""
+    """What a piece holds is its own: later blocks do not change it, and it keeps no buffer of the stream alive."""
     stream = PieceStream(FRONT_END, 1000, grid(8, 4))
     wave = noise(2000)
     pieces = stream_pieces(stream, blocks(wave, 1000, range(100, 2000, 100)))
     assert len(pieces) > 10
     for piece in pieces:
         np.testing.assert_array_equal(piece.samples, wave[piece.start : piece.start + 95])
+        assert piece.samples.base is None
+        assert piece.bands.base is None
 
 
 def test_other_rate_is_refused() -> None:
