@@ -87,14 +87,15 @@ def test_short_connections_in_a_row_show_another_client() -> None:
 def test_other_ends_show_no_other_client() -> None:
     """A broker that is away in between, a long connection or a refused row is another story."""
     refusals = Refusals()
-    for _ in range(3):
+    for end in (
+        refusals.failed,
+        lambda: refusals.closed([], SHORT_S + 1.0),
+        lambda: refusals.closed([row(1)], 1.0),
+    ):
         for _ in range(TAKEN_OVER_AFTER - 1):
             refusals.closed([], 1.0)
+        end()
+        for _ in range(TAKEN_OVER_AFTER - 1):
+            refusals.closed([], 1.0)
+        assert not refusals.taken_over
         refusals.failed()
-        for _ in range(TAKEN_OVER_AFTER - 1):
-            refusals.closed([], 1.0)
-        refusals.closed([], SHORT_S + 1.0)
-        for _ in range(TAKEN_OVER_AFTER - 1):
-            refusals.closed([], 1.0)
-        refusals.closed([row(1)], 1.0)
-    assert not refusals.taken_over
