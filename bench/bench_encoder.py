@@ -17,7 +17,8 @@ from fisher_bench.official import embed_officially
 from fisher_bench.pairs import cpu_ratio
 from fisher_edge.dsp.frontend import FrontEnd
 from fisher_edge.encoder.bundle import load_bundle
-from fisher_edge.encoder.ort import EncoderSession
+from fisher_edge.encoder.ort import OrtEncoder
+from fisher_edge.encoder.windows import embed_window
 from fisher_export.pipeline import Precision, export
 from fisher_export.verify import Signal
 from fisher_train.checkpoint import Checkpoint, save_checkpoint
@@ -44,16 +45,14 @@ def test_encoder_against_the_official_path(benchmark: Any, tmp_path: Path, prese
     front_end = FrontEnd(band_width=config.band_width)
     save_checkpoint(tmp_path / preset, Checkpoint(config, front_end, encoder.state_dict(), preset))
     signals = [Signal("noise", noise(21), RATE_HZ)]
-    session = EncoderSession(
-        load_bundle(export(tmp_path / preset, tmp_path / "out", precision, signals, force=True).path)
-    )
+    exported = OrtEncoder(load_bundle(export(tmp_path / preset, tmp_path / "out", precision, signals, force=True).path))
     wave = noise(SECONDS)
 
     def official() -> np.ndarray:
         return embed_officially(encoder, front_end, wave, RATE_HZ)
 
     def ours() -> np.ndarray:
-        return session.embed(front_end.sub_bands(wave, RATE_HZ))
+        return embed_window(exported, front_end, [front_end.sub_bands(wave, RATE_HZ)])
 
     assert np.abs(official() - ours()).max() < {"fp32": 1e-3, "int8": 0.5}[precision]
     ratio = cpu_ratio(official, ours, pairs=5)

@@ -14,7 +14,8 @@ import torch
 from fisher_bench.pairs import cpu_ratio
 from fisher_edge.dsp.blocks import Block, FloatArray
 from fisher_edge.dsp.frontend import LOG_FLOOR, FrontEnd
-from fisher_edge.dsp.stream import WindowStream
+from fisher_edge.dsp.grid import grid_of
+from fisher_edge.dsp.stream import PieceStream
 
 FRONT_END = FrontEnd()
 SECONDS = 10.24
@@ -83,12 +84,13 @@ def test_window_against_torch(benchmark: Any, rate_hz: int) -> None:
 def test_stream_against_windows_afresh(benchmark: Any) -> None:
     """Overlapping windows of a stream transform each frame once: cheaper than each window from its samples."""
     rate_hz, window_frames, hop_frames = 16_000, 1024, 100
+    grid = grid_of(FRONT_END, 10.24, 1.0, rate_hz)
     wave = noise(rate_hz, 30)
     length, step = FRONT_END.n_samples(window_frames, rate_hz), hop_frames * FRONT_END.hop(rate_hz)
     starts = range(0, len(wave) - length + 1, step)
 
     def stream() -> int:
-        found = WindowStream(FRONT_END, rate_hz, window_frames, hop_frames)
+        found = PieceStream(FRONT_END, rate_hz, grid)
         return sum(len(found.push(Block(wave[i : i + 1600], rate_hz, i, 0.0))) for i in range(0, len(wave), 1600))
 
     def afresh() -> int:

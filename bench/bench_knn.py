@@ -25,13 +25,13 @@ def brute_force(rows: FloatArray, query: FloatArray) -> tuple[int, float]:
 
 @pytest.mark.parametrize(("windows", "bands"), [(1000, 4), (1000, 12), (8000, 4)])
 def test_nearest_against_normalising_every_time(benchmark: Any, windows: int, bands: int) -> None:
-    """The bank normalises once, at enrolment: a search is several times cheaper, and finds the same window."""
+    """The bank normalises once, at enrollment: a search is several times cheaper, and finds the same window."""
     generator = np.random.default_rng(0)
     centres = generator.standard_normal((20, bands, 192))
     chosen = generator.integers(0, 20, windows)
     embeddings = (centres[chosen] + 0.3 * generator.standard_normal((windows, bands, 192))).astype(np.float32)
     rows = embeddings.reshape(windows, -1)
-    bank = MemoryBank.of(embeddings, ["normal"] * windows)
+    bank = MemoryBank.of(embeddings)
     queries = (centres[:10] + 0.3 * generator.standard_normal((10, bands, 192))).astype(np.float32)
     for query in queries:
         match, (index, distance) = bank.nearest(query), brute_force(rows, query.ravel())

@@ -30,7 +30,7 @@ from fisher_edge.decision.judgement import (
 )
 from fisher_edge.names import ChannelKey
 from fisher_edge.publish import BrokerAddress, Publisher, Topics
-from fisher_edge.publish.message import result_message
+from fisher_edge.publish.message import Info, result_message
 from fisher_edge.store.body import to_text
 from fisher_edge.store.database import Database
 from fisher_edge.store.records import Limits, Records
@@ -84,7 +84,8 @@ def median_seconds(work: Callable[[], object]) -> float:
 
 def publisher(state_dir: Path, url: str, records: Records) -> Publisher:
     """Return a publisher of the records."""
-    return Publisher(state_dir, BrokerAddress.parse(url), TOPICS, records.boot, limits=LIMITS, channels={KEY}, info={})
+    address, info = BrokerAddress.parse(url), Info("1.0", "nano", "0" * 64, "cpu")
+    return Publisher(state_dir, address, TOPICS, records.boot, limits=LIMITS, channels={KEY}, info=info)
 
 
 def test_put_against_a_bare_transaction(benchmark: Any, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def main() -> None:
     """Play the demonstration and keep its last picture."""
     with tempfile.TemporaryDirectory() as folder:
         demonstration = Demonstration(Path(folder), SECONDS)
-        demonstration.enrol(lambda _: None)
+        demonstration.enroll(lambda _: None)
         demonstration.play(lambda: None)
     console = Console(record=True, width=WIDTH, file=io.StringIO())
     console.print(screen.draw(demonstration))

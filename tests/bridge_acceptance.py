@@ -16,7 +16,8 @@ from fisher_bridge.port import PortSettings
 from fisher_bridge.reader import shared_reader
 from fisher_edge.dsp.blocks import Block
 from fisher_edge.dsp.frontend import FrontEnd
-from fisher_edge.dsp.stream import WindowStream
+from fisher_edge.dsp.grid import grid_of
+from fisher_edge.dsp.stream import PieceStream
 
 SECONDS = 60.0
 
@@ -24,7 +25,8 @@ SECONDS = 60.0
 def clock_of(drift_ppm: float, seed: int) -> str:
     """Read a drifting, jittering device for a minute and cut windows: their times beside the truth, and the rate."""
     options = ["--drift-ppm", str(drift_ppm), "--jitter-ms", "5", "--rate", "10000", "--frame", "100"]
-    windows = WindowStream(FrontEnd(), 10_000, window_frames=126, hop_frames=50)
+    front_end = FrontEnd()
+    windows = PieceStream(front_end, 10_000, grid_of(front_end, 1.26, 0.5, 10_000))
     errors = []
     with emulated([*options, "--seed", str(seed)]) as device:
         began_s = time.monotonic()

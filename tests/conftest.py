@@ -11,6 +11,29 @@ from fisher_edge.encoder.bundle import load_bundle
 from fisher_edge.encoder.protocol import Encoder
 from fisher_edge.encoder.select import open_encoder
 
+# Files that start processes or brokers, compile, export or train: `make test-fast` leaves them out.
+HEAVY = {
+    "test_bad_input", "test_bridge_c", "test_bridge_commands", "test_bridge_device", "test_bridge_path", "test_broker",
+    "test_bundle", "test_checkpoint", "test_cli", "test_contrastive", "test_cost", "test_database", "test_ddp",
+    "test_decoder", "test_demo", "test_distillation", "test_embed_files", "test_example_files", "test_export",
+    "test_gateway", "test_gateway_process", "test_graph", "test_loop", "test_measure", "test_migration", "test_mqtt",
+    "test_official", "test_optimizer", "test_ort", "test_pack", "test_packaging", "test_plugins", "test_quantise",
+    "test_readme", "test_real_machine", "test_resume", "test_rmis_adapters", "test_rmis_adapters_published",
+    "test_rmis_embed",
+    "test_rmis_prepare", "test_rmis_report", "test_rmis_scoring", "test_roofline", "test_run",
+    "test_simulate_command", "test_simulator_gateway", "test_teacher", "test_train_cli", "test_train_data",
+}  # fmt: skip
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--fast`."""
+    parser.addoption("--fast", action="store_true", help="leave out what starts processes, compiles or trains")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave heavy files out of a fast run, so that what they import is not loaded either."""
+    return True if config.getoption("--fast") and collection_path.stem in HEAVY else None
+
 
 @pytest.fixture(scope="session")
 def encoder() -> Encoder:

@@ -6,9 +6,8 @@ import numpy as np
 import soundfile
 
 from fisher_edge.dsp.blocks import FloatArray
-from fisher_edge.sources.recording import Recording
 
-__all__ = ["EXAMPLES", "RATE_HZ", "machine_signal", "recording", "sound_file"]
+__all__ = ["EXAMPLES", "RATE_HZ", "machine_signal", "sound_file"]
 
 RATE_HZ = 16_000
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -24,11 +23,6 @@ def machine_signal(seed: int, seconds: float = 4.0, *, fault_hz: float = 0.0, ga
     if fault_hz:
         signal += np.sin(2 * np.pi * fault_hz * time_s) * (np.sin(2 * np.pi * 20 * time_s) > 0)
     return (0.1 * gain * signal).astype(np.float32)
-
-
-def recording(seed: int, seconds: float = 4.0, *, fault_hz: float = 0.0, gain: float = 1.0) -> Recording:
-    """Return such a signal as a recording."""
-    return Recording(Path(f"take-{seed}.wav"), machine_signal(seed, seconds, fault_hz=fault_hz, gain=gain), RATE_HZ)
 
 
 def sound_file(path: Path, signal: FloatArray, rate_hz: int = RATE_HZ) -> Path:

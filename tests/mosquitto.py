@@ -1,7 +1,9 @@
 """A real mosquitto for tests, a subscriber that notes what arrives, and a proxy that breaks connections."""
 
 import getpass
+import itertools
 import json
+import os
 import select
 import shutil
 import signal
@@ -20,6 +22,9 @@ from paho.mqtt.enums import CallbackAPIVersion
 __all__ = ["EXECUTABLE", "Message", "Mosquitto", "Proxy", "Subscriber", "free_port", "wait_until"]
 
 HOST = "127.0.0.1"
+# Below what Linux gives out by itself (from 32768 on); so many ports for each test process.
+FIRST_PORT, PORTS = 16_000, 2_000
+_taken = itertools.count()
 EXECUTABLE = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/sbin")
 
 
@@ -32,9 +37,19 @@ def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 15
 
 
 def free_port() -> int:
-    """Return a port that was free a moment ago."""
-    with socket.create_server((HOST, 0)) as server:
-        return int(server.getsockname()[1])
+    """Return a port that nobody else takes soon: not one that the system gives out, nor of another test process."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first = FIRST_PORT + PORTS * (worker % 8)
+    for number in range(PORTS):
+        port = first + (os.getpid() + next(_taken) + number) % PORTS
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no port is free")
 
 
 class Mosquitto:

@@ -18,6 +18,7 @@ class FakeClock:
         self.now_s = now_s
 
     def __call__(self) -> float:
+        """Return the time in seconds."""
         return self.now_s
 
     def advance(self, seconds: float) -> None:

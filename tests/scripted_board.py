@@ -18,6 +18,7 @@ class Board:
         self.running = 0
         self.index = 0
         self.rate_mhz = 1_000_000
+        self.timer_error_mhz = 0  # of every rate that is set
         self.heard: list[Message] = []
         self._decoder = FrameDecoder()
 
@@ -31,7 +32,7 @@ class Board:
             if one.kind == Kind.START and not self.running:
                 self.run, self.running, self.index = (self.run + 1) % 256, 1, 0
             if one.kind == Kind.SET_RATE:
-                self.rate_mhz = int.from_bytes(one.body, "little")
+                self.rate_mhz = int.from_bytes(one.body, "little") + self.timer_error_mhz
             answers += self.hello()
         return answers
 

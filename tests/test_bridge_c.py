@@ -1,22 +1,23 @@
 """The C library: its own tests, its agreement with Python on random and damaged frames, its examples and its size."""
 
-import json
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from bridge_fuzz import build_library, run
 from compiler import NEEDS_COMPILER
-from mosquitto import wait_until
+from simulated_board import Talk, talk
 
-from fisher_bridge.continuity import Samples
 from fisher_bridge.emulator import C_FOLDER
-from fisher_bridge.port import PortSettings
-from fisher_bridge.reader import shared_reader
 
 pytestmark = NEEDS_COMPILER
+SECONDS = 8.0
+Whole = npt.NDArray[np.int64]
+Reals = npt.NDArray[np.float64]
 
 
 def make(target: str, folder: Path) -> str:
@@ -29,9 +30,15 @@ def make(target: str, folder: Path) -> str:
 
 
 def test_library_builds_without_warnings_and_passes_its_tests(tmp_path: Path) -> None:
-    """With every compiler there is, and under the address and undefined-behaviour sanitizers."""
+    """With every compiler there is, and under the address and undefined-behaviour sanitizers.
+
+    The tests run three times: as it is, with a CRC unit in place of the table, and with a size_t of 16 bits.
+    """
     make("lib", tmp_path)
-    assert make("test", tmp_path).count(" checks, 0 failed") >= 1
+    passed = [line for line in make("test", tmp_path).splitlines() if line.endswith(" checks, 0 failed")]
+    with_table, with_unit, small = passed[:3]
+    assert int(with_unit.split()[0]) == int(with_table.split()[0]) + 1 > 7000  # one more: that the unit was used
+    assert small == "size_t of 16 bits: 9 checks, 0 failed"
 
 
 def test_c_and_python_agree_on_damaged_frames(tmp_path: Path) -> None:
@@ -49,30 +56,80 @@ def test_examples_are_sound_c(tmp_path: Path) -> None:
     assert make("examples", tmp_path).count("check examples/") == 3
 
 
-@pytest.mark.skipif(shutil.which("c++") is None, reason="a C++ compiler is missing (apt-get install g++)")
-def test_examples_run_as_sensors(tmp_path: Path) -> None:
-    """Each example, run on a pty with its board played by this machine, starts, answers, counts and is read.
+@pytest.fixture(scope="module")
+def boards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the examples as programs in simulated time."""
+    if shutil.which("c++") is None:
+        pytest.skip("a C++ compiler is missing (apt-get install g++)")
+    folder = tmp_path_factory.mktemp("boards")
+    make("simulated", folder)
+    return folder
 
-    Its input counts, and so do the values of every piece that is said to be consecutive; a new boot is never made up.
+
+def volts(numbers: Whole) -> Reals:
+    """Input of the Arduino: steps of 25 mV."""
+    return np.asarray(0.025 * (numbers % 100), np.float64)[:, None]
+
+
+def acceleration(numbers: Whole) -> Reals:
+    """Input of the Zephyr board, up to 306 g each way."""
+    count = (numbers + 1) % 6001 - 3000
+    return np.stack([count, -count, count / 1000], axis=1)
+
+
+def counts(numbers: Whole) -> Reals:
+    """Input of the STM32: counts of 12 bits of 3.3 V."""
+    return (3 * numbers[:, None] + np.arange(3)) % 4096 * 3.3 / 4096
+
+
+def check(heard: Talk, expected: Callable[[Whole], Reals], step: float, rate_hz: float) -> None:
+    """Check that everything was heard, in the right unit, but for `step`, and at the right rate."""
+    session = heard.session
+    lost = session.counts.lost_frames, session.counts.dropped_samples, session.counts.unannounced_samples
+    assert (session.boots, *lost, session.counts.damaged, session.counts.invalid) == (1, 0, 0, 0, 0, 0)
+    assert session.stats is not None
+    assert session.stats.dropped == 0
+    assert heard.samples[0].index == 0
+    values = heard.values()
+    assert rate_hz * (SECONDS - 0.4) < len(values) <= rate_hz * SECONDS
+    np.testing.assert_allclose(values, expected(np.arange(len(values))), rtol=0, atol=step)
+    assert abs(session.deviations[0].value) < 5 * session.deviations[0].error < 250
+
+
+@pytest.mark.parametrize(
+    ("name", "baud", "expected", "step", "rate_hz"),
+    [
+        ("arduino", 500_000, volts, 3.3 / 4096, 1000),
+        ("arduino_avr", 500_000, volts, 5 / 1024, 1000),
+        ("zephyr", 115_200, acceleration, 1e-5, 400),
+        ("stm32", 2_000_000, counts, 1e-6, 12_800),
+        ("stm32_cache", 2_000_000, counts, 1e-6, 12_800),
+    ],
+)
+def test_example_is_a_sensor(
+    name: str, baud: int, expected: Callable[[Whole], Reals], step: float, rate_hz: float, boards: Path
+) -> None:
+    """Each example starts, answers every ping and sends every sample in its unit, over a UART with registers of a byte.
+
+    Bytes take their time on the line: one that is not read in time is lost, and whoever waits for the line waits long.
+    The Cortex-M7 has a data cache between its processor and its DMA.
     """
-    make("hosted", tmp_path)
-    for name, modulo, step in (("arduino", 1024, 1), ("zephyr", 1 << 31, 1_000_000), ("stm32", 4096, 3)):
-        with subprocess.Popen([tmp_path / f"run_{name}"], stdout=subprocess.PIPE, text=True) as board:
-            assert board.stdout is not None
-            settings = PortSettings(json.loads(board.stdout.readline())["port"])
-            with shared_reader(settings) as reader, reader.subscribe(0) as subscription:
-                taken: list[Samples] = subscription.take(10)
-                cut = reader.session.counts.damaged  # the HELLO at boot, if the port was opened in the middle of it
-                assert cut <= 1, name
-                while sum(len(samples.raw) for samples in taken) < 900:
-                    taken += subscription.take(0.2)
-                wait_until(lambda: reader.session.stats is not None, f"STATS of {name}", 10)
-                counts, boots = reader.session.counts, reader.session.boots
-            board.kill()
-        assert (boots, counts.lost_frames, counts.damaged, counts.invalid) == (1, 0, cut, 0), name
-        for samples in taken:
-            values = samples.raw[:, 0].astype(np.int64)
-            assert ((values[1:] - values[:-1]) % modulo == step).all(), name
+    heard = talk([boards / f"run_{name}"], baud, SECONDS)
+    assert len(heard.pings) > 50
+    assert heard.unanswered(SECONDS) == 0
+    assert heard.session.stats is not None
+    assert heard.session.stats.bad_frames == 0
+    check(heard, expected, step, rate_hz)
+
+
+@pytest.mark.parametrize("name", ["stm32", "stm32_cache"])
+def test_error_of_the_line_does_not_end_reception(name: str, boards: Path) -> None:
+    """An overrun in the middle of a PING loses that one: the HAL ends reception, and the example begins it again."""
+    heard = talk([boards / f"run_{name}", "2001", "2051", "3001"], 2_000_000, SECONDS)
+    lost = [sent_s for token, sent_s in heard.pings.items() if token not in heard.pongs and sent_s < SECONDS - 0.1]
+    assert 1 <= len(lost) <= 3
+    assert max(lost) < 3.1
+    check(heard, counts, 1e-6, 12_800)
 
 
 @pytest.mark.skipif(shutil.which("arm-none-eabi-gcc") is None, reason="arm-none-eabi-gcc is missing")

@@ -1,6 +1,7 @@
 """Recording from a device, probing it, and the commands for both, on a real pty."""
 
 import contextlib
+import dataclasses
 import json
 import subprocess
 import sys
@@ -158,6 +159,8 @@ def test_probe_of_a_good_line_has_no_trouble(stop: threading.Event) -> None:
     assert abs(found.rates_ppm[0].value) < 200
     assert found.bytes_per_s == pytest.approx(found.needed_bytes_per_s, rel=0.1)
     json.dumps(found.as_dict(), allow_nan=False)
+    (trouble,) = dataclasses.replace(found, pings_unanswered=True).troubles
+    assert trouble.startswith("it has stopped answering pings")
 
 
 @pytest.mark.parametrize(
@@ -188,8 +191,8 @@ def _paused(_device: Emulator) -> Iterator[None]:
         from fisher_bridge import reader  # noqa: PLC0415 -- looked at while it runs
 
         while not done.wait(0.3):
-            for one, _ in list(reader._readers.values()):
-                with one._lock:
+            for slot in list(reader._ports._slots.values()):
+                with slot.device._lock if slot.device else contextlib.nullcontext():
                     time.sleep(0.2)
 
     thread = threading.Thread(target=hold)

@@ -1,11 +1,16 @@
 """The bridge on a real pty, with the device that is built from the firmware's own C library at its other end."""
 
 import contextlib
+import io
+import logging
 import os
+import resource
 import signal
 import threading
 import time
 import tty
+from collections.abc import Iterator
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,12 +27,15 @@ from fisher_bridge.continuity import Samples
 from fisher_bridge.emulator import emulated
 from fisher_bridge.messages import Format
 from fisher_bridge.port import PortSettings, open_port
-from fisher_bridge.reader import shared_reader
-from fisher_bridge.source import SerialSource, open_serial
+from fisher_bridge.reader import PortReader, shared_reader
+from fisher_bridge.source import open_serial as serial_source
 from fisher_edge.dsp.blocks import Block
 from fisher_edge.dsp.frontend import FrontEnd
-from fisher_edge.dsp.stream import WindowStream
+from fisher_edge.dsp.grid import grid_of
+from fisher_edge.dsp.stream import PieceStream
 from fisher_edge.errors import BadInputError, SensorError, UsageError
+from fisher_edge.names import ChannelKey
+from fisher_edge.sources.source import SourceContext
 
 pytestmark = NEEDS_COMPILER
 
@@ -38,7 +46,24 @@ def ramp(block: Block) -> Block:
     return block
 
 
-def take(source: SerialSource, stop: threading.Event, seconds: float) -> list[Block]:
+class Played:
+    """A serial source that is opened whenever its blocks are asked for, and closed behind them, as the gateway does."""
+
+    def __init__(self, scale: float, keys: dict[str, Any]) -> None:
+        self.source = serial_source(SourceContext(ChannelKey("pump", "vib"), scale=scale), **keys)
+
+    def blocks(self, stop: threading.Event) -> Iterator[Block]:
+        """Yield the blocks of one opening."""
+        with self.source:
+            yield from self.source.blocks(stop)
+
+
+def open_serial(*, scale: float = 1.0, **keys: Any) -> Played:
+    """Return a source with the keys of a configuration."""
+    return Played(scale, keys)
+
+
+def take(source: Played, stop: threading.Event, seconds: float) -> list[Block]:
     """Take so many seconds of samples of a counting device with one channel."""
     blocks: list[Block] = []
     for block in source.blocks(stop):
@@ -183,7 +208,7 @@ def test_no_window_spans_a_gap(stop: threading.Event) -> None:
     front_end = FrontEnd(band_width=50)
     windows, gaps = 0, 0
     with emulated(["--rate", "16000", "--frame", "80", "--loss", "0.01", "--seed", "4"]) as device:
-        stream = WindowStream(front_end, 16_000, window_frames=20, hop_frames=5)
+        stream = PieceStream(front_end, 16_000, grid_of(front_end, 0.2, 0.05, 16_000))
         for block in open_serial(port=device.port).blocks(stop):
             for window in stream.push(block):
                 assert consecutive(window.samples)
@@ -367,3 +392,114 @@ def test_a_source_waits_for_its_port_to_come_back(tmp_path: Path, stop: threadin
         thread.join(10)
         assert len(found) == 1
         device.stop()
+
+
+def test_port_has_one_baud_rate(stop: threading.Event) -> None:
+    """Two channels of a port with two baud rates: the second is told, the first goes on."""
+    with emulated(["--rate", "2000"]) as device:
+        first = open_serial(port=device.port, baud=115_200).blocks(stop)
+        next(first)
+        with pytest.raises(UsageError, match="is used with 115200 baud and 9600 baud; give all its channels the same"):
+            next(open_serial(port=device.port, baud=9600).blocks(stop))
+        ramp(next(first))
+        device.stop()
+
+
+def test_rate_may_be_a_fraction(stop: threading.Event) -> None:
+    """A board divides its clock: the rate of its blocks is the exact one."""
+    with emulated(["--rate", "3906.25"]) as device:
+        (block,) = take(open_serial(port=device.port), stop, 0.01)[:1]
+        device.stop()
+    assert block.rate_hz == Fraction(15_625, 4)
+
+
+@contextlib.contextmanager
+def pty_reader() -> Iterator[tuple[PortReader, io.FileIO]]:
+    """Give a reader of a pty that is not started yet, and the other end of the pty."""
+    master, slave = os.openpty()
+    tty.setraw(slave)
+    with open(master, "r+b", buffering=0) as other_end:  # noqa: PTH123 -- a descriptor
+        try:
+            yield PortReader(PortSettings(os.ttyname(slave))), other_end
+        finally:
+            os.close(slave)
+
+
+def test_port_is_closed_before_anybody_is_told_that_it_failed() -> None:
+    """Whoever opens the port again on hearing of a failure finds it free."""
+    with pty_reader() as (reader, other_end):
+        told: list[bool] = []
+        close = reader._port.close
+
+        def close_and_look() -> None:
+            told.append(reader.failure is not None or subscription._failure is not None)
+            close()
+
+        with reader.subscribe(0) as subscription:
+            reader._port.close = close_and_look
+            other_end.close()
+            reader._run()
+            assert told == [False]
+            with pytest.raises(BadInputError, match="is gone"):
+                subscription.take(0)
+        with pytest.raises(BadInputError, match="is gone"), reader.subscribe(0):
+            pass  # a reader that has failed has no new consumers who wait for ever
+
+
+def test_port_is_read_whatever_its_descriptor(stop: threading.Event) -> None:
+    """A gateway with more than a thousand open files reads its port as well."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    taken: list[int] = []
+    try:
+        with emulated(["--rate", "2000"]) as device:
+            while not taken or taken[-1] < 1024:
+                taken.append(os.dup(0))
+            blocks = open_serial(port=device.port).blocks(stop)
+            assert len(ramp(next(blocks)).samples)
+            blocks.close()  # type: ignore[attr-defined]
+            for descriptor in taken:
+                os.close(descriptor)
+            taken.clear()
+            device.stop()
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_what_a_device_does_otherwise_is_logged_once_for_each_change(caplog: pytest.LogCaptureFixture) -> None:
+    """The rate its timer really has, pings it does not answer any more, commands it does not know."""
+    caplog.set_level(logging.INFO)
+    with pty_reader() as (reader, _):
+        session = reader.session
+        session.wanted[0], session.achieved[0] = 12_800.0, 12_800.205
+        session.unsupported.add(200)
+        for unanswered in (False, True, True, False, False):
+            session.pings_unanswered = unanswered
+            reader._tell()
+        reader._port.close()
+    said = [record.message.split(": ", 1)[1] for record in caplog.records]
+    assert said == [
+        "stream 0 runs at 12800.205 Hz, asked for 12800 Hz",
+        "the device does not know the optional command 200",
+        "the device has stopped answering pings; times are extrapolated and rates not checked",
+        "the device answers pings again",
+    ]
+
+
+def test_rate_that_is_never_reached_is_one_error() -> None:
+    """After some attempts the rate that was asked for and the one there is are named."""
+    board = Board()
+    board.timer_error_mhz = 20_000
+    with pty_reader() as (reader, _), reader.subscribe(0, 12_800.0):
+        began_s = time.monotonic()
+        for step in range(120):
+            now_s = began_s + step * 0.05
+            reader.session.receive(board.hear(reader.session.due(now_s)), now_s)
+        said = (
+            r"stream 0 was asked 10 times for 12800 Hz and stays at 12820 Hz; set rate_hz to a rate that the device has"
+        )
+        with pytest.raises(BadInputError, match=said):
+            reader._check(time.monotonic())
+        reader._port.close()

@@ -10,7 +10,7 @@ from scripted_board import Board
 
 from fisher_bridge.framing import FrameDecoder, Message
 from fisher_bridge.messages import Kind
-from fisher_bridge.session import Session
+from fisher_bridge.session import RATE_ATTEMPTS, Session
 
 BAUD = 10_000_000
 
@@ -184,6 +184,43 @@ def test_boot_whose_hello_is_lost_is_waited_for_anew() -> None:
     assert again.heard[0].kind == Kind.WHO
 
 
+@pytest.mark.parametrize("sequence", [2**31 - 1, 2**31 + 5000, 2**32 - 1])
+def test_boot_after_any_number_of_frames_is_no_loss(sequence: int) -> None:
+    """The boot number of the HELLO decides, not how far the sequence is from the one expected."""
+    session = meet(Board(sequence=sequence))
+    again = Board(sequence=0, boot=2)
+    session.receive(again.hello(), 1.0)
+    session.receive(again.hear(session.due(1.0)), 1.0)
+    session.receive(again.data(), 1.1)
+    assert (session.boots, session.counts.lost_frames) == (2, 0)
+    assert taken(session) == [(0, 4)]
+
+
+@pytest.mark.parametrize("sequence", [2**31 - 1, 2**31 + 5000])
+def test_boot_after_many_frames_whose_hello_is_lost_is_no_loss(sequence: int) -> None:
+    """A frame that is far ahead brings a WHO instead of a loss; the HELLO tells that the device has booted."""
+    session = meet(Board(sequence=sequence))
+    again = Board(sequence=1, boot=2)
+    session.receive(again.say("STATS", 0, 0, bytes(20)), 10.0)
+    assert session.counts.lost_frames == 0
+    session.receive(again.hear(session.due(10.0)), 10.0)
+    assert again.heard[0].kind == Kind.WHO
+    assert (session.boots, session.counts.lost_frames) == (2, 0)
+
+
+def test_very_long_loss_is_counted_once_the_device_has_said_that_it_did_not_boot() -> None:
+    """A million and a half frames of one boot that never came are lost, to the frame."""
+    board = Board()
+    session = meet(board)
+    board.sequence += 1_500_000
+    session.receive(board.data(), 5000.0)
+    session.receive(board.hear(session.due(5000.0)), 5000.0)
+    assert session.counts.lost_frames == 1_500_000
+    board.sequence += 2_000_000
+    session.receive(board.hello(), 9000.0)
+    assert session.counts.lost_frames == 3_500_000
+
+
 def test_rate_asked_for_is_set_before_the_start() -> None:
     """SET_RATE goes out before START, and neither again once the HELLO shows them."""
     device, session = Board(), Session(BAUD, 0.0)
@@ -196,6 +233,57 @@ def test_rate_asked_for_is_set_before_the_start() -> None:
     assert session.hello.streams[0].rate_hz == 3200
 
 
+def rates_asked_in_a_minute(board: Board, rate_hz: float, *, answers: bool = True) -> tuple[Session, list[float]]:
+    """Ask a device for a rate, and return what it was sent in a minute."""
+    session = Session(BAUD, 0.0)
+    session.want(0, rate_hz, 0.0)
+    session.receive(board.hear(session.due(0.0)), 0.0)
+    for step in range(600):
+        said = board.hear(session.due(step * 0.1))
+        session.receive(said if answers else b"", step * 0.1)
+    asked = [int.from_bytes(one.body, "little") / 1000 for one in board.heard if one.kind == Kind.SET_RATE]
+    return session, asked
+
+
+def test_rate_that_a_timer_can_nearly_do_is_accepted() -> None:
+    """A device that says the rate its timer really has is asked once, and what it has is known."""
+    board = Board()
+    board.timer_error_mhz = 205
+    session, asked = rates_asked_in_a_minute(board, 12_800.0)
+    assert asked == [12_800.0]
+    assert session.achieved == {0: 12_800.205}
+    assert session.missed_rate is None
+
+
+def test_rate_close_to_the_one_asked_for_is_still_asked_for_once() -> None:
+    """What the device has before it was asked may be close by chance: it may be able to do better."""
+    board = Board()
+    board.rate_mhz = 12_801_000
+    session, asked = rates_asked_in_a_minute(board, 12_800.0)
+    assert asked == [12_800.0]
+    assert session.achieved == {}
+    assert session.hello is not None
+    assert session.hello.streams[0].rate_hz == 12_800
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_rate_that_is_not_reached_is_given_up(answers: bool) -> None:
+    """A device whose rate stays elsewhere, or that never answers, is asked a few times and then named."""
+    board = Board()
+    board.timer_error_mhz = 20_000
+    session, asked = rates_asked_in_a_minute(board, 12_800.0, answers=answers)
+    assert asked == RATE_ATTEMPTS * [12_800.0]
+    assert session.missed_rate is not None
+    assert session.missed_rate.number == 0
+    assert session.achieved == {}
+    session.want(0, 6400.0, 60.0)  # another rate has its own attempts
+    assert session.missed_rate is None
+    board.timer_error_mhz = 0
+    session.receive(board.hear(session.due(60.0)), 60.0)
+    assert session.hello is not None
+    assert session.hello.streams[0].rate_hz == 6400
+
+
 def test_refusal_is_kept() -> None:
     """What a device refuses can be told."""
     device = Board()
@@ -204,6 +292,33 @@ def test_refusal_is_kept() -> None:
     session.receive(device.say("ERROR", 0, 0, body), 0.0)
     assert session.refusal is not None
     assert session.refusal.text == "rate 100 Hz"
+
+
+def unknown_type(device: Board, session: Session, kind: int) -> None:
+    """Send a command, and refuse it as one that the device does not know."""
+    (command,) = FrameDecoder().feed(session._frame(kind, 0, b""))
+    body = KINDS["ERROR"][1]({"code": 1, "sequence": command.sequence, "text": "unknown command"})
+    session.receive(device.say("ERROR", 0, 0, body), 0.0)
+
+
+@pytest.mark.parametrize("kind", [200, Kind.STOP])
+def test_optional_command_that_is_not_known_is_no_refusal(kind: int) -> None:
+    """A device of an older firmware is read without a command it does not know."""
+    device = Board()
+    session = meet(device)
+    unknown_type(device, session, kind)
+    assert session.refusal is None
+    assert session.unsupported == {kind}
+
+
+@pytest.mark.parametrize("kind", [Kind.START, Kind.SET_RATE, Kind.PING])
+def test_command_that_is_needed_and_not_known_is_a_refusal(kind: Kind) -> None:
+    """Without these a device cannot be read."""
+    device = Board()
+    session = meet(device)
+    unknown_type(device, session, kind)
+    assert session.refusal is not None
+    assert session.unsupported == set()
 
 
 def test_bodies_that_are_wrong_are_counted() -> None:
@@ -261,3 +376,56 @@ def test_samples_get_their_time_once_the_clock_is_known() -> None:
     assert session.clock.drift_ppm.value == pytest.approx(150, abs=1)
     # the device counts ten samples in ten milliseconds of the host: by its own fast clock its rate is lower
     assert session.deviations[0].value == pytest.approx(0, abs=1)
+
+
+class PingedBoard(Board):
+    """A board with a clock of its own that answers pings, after a millisecond each way, while it is told to."""
+
+    answers_pings = True
+
+    def serve(self, session: Session, now_s: float) -> None:
+        """Answer what is due, and send a sample a millisecond old."""
+        for ping in FrameDecoder().feed(session.due(now_s)):
+            if ping.kind == Kind.PING and self.answers_pings:
+                session.receive(pong(self, ping, now_s + 0.001, self.ticks), now_s + 0.002)
+        body = little(1, 1) + little(2, 1) + little(10, 2) + little(self.ticks(now_s), 4) + little(self.index, 8)
+        self.index += 10
+        session.receive(self.say("DATA", 0, self.run, body + bytes(40)), now_s + 0.003)
+
+    @staticmethod
+    def ticks(host_s: float) -> int:
+        """Ticks of a clock that is 150 ppm fast."""
+        return round((host_s + 7) * 1e6 * (1 + 150e-6)) % 2**32
+
+
+def test_pings_that_are_no_longer_answered_are_noticed() -> None:
+    """Ten minutes without an answer: times are extrapolated, and the clock is no longer said to be good."""
+    board = PingedBoard()
+    session = meet(board)
+    step_s, noticed_s, errors = 0.05, None, []
+    for step in range(1200):
+        board.serve(session, step * step_s)
+    assert session.clock is not None
+    known_ppm = session.clock.drift_ppm
+    assert known_ppm.error < 5
+    assert not session.pings_unanswered
+    session.take(60.0)
+    board.answers_pings = False
+    for step in range(1200, 1200 + 12_000):
+        now_s = step * step_s
+        board.serve(session, now_s)
+        noticed_s = now_s if noticed_s is None and session.pings_unanswered else noticed_s
+        errors += [samples.time_s - now_s for samples in session.take(now_s + 0.003)]
+    assert noticed_s is not None
+    assert 5 < noticed_s - 60 < 7
+    assert len(errors) == 12_000
+    assert max(map(abs, errors)) < 0.02
+    assert session.clock is not None
+    assert session.clock.drift_ppm.value == pytest.approx(150, abs=5)
+    assert session.clock.drift_ppm.error > 1000
+    assert session.deviations[0].error > 1000
+    board.answers_pings = True
+    for step in range(13_200, 13_300):
+        board.serve(session, step * step_s)
+    assert not session.pings_unanswered
+    assert session.clock.drift_ppm.error < 5

@@ -14,6 +14,7 @@ from fisher_edge.errors import BrokerError
 from fisher_edge.names import ChannelKey
 from fisher_edge.publish import BrokerAddress, Publisher, Topics, check_broker
 from fisher_edge.publish.broker import LARGEST_PACKET, EmbeddedBroker
+from fisher_edge.publish.message import Info
 from fisher_edge.publish.session import Session
 from fisher_edge.store.database import Database
 from fisher_edge.store.records import Records
@@ -34,7 +35,7 @@ def test_publisher_delivers_through_the_embedded_broker(tmp_path: Path, caplog: 
             records.boot,
             limits=AMPLE,
             channels={KEY},
-            info={"version": "1"},
+            info=Info("1.2.3", "nano", "0" * 64, "cpu"),
         ):
             for _ in range(50):
                 records.put(KEY, result=result(), standing=standing())

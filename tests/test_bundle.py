@@ -286,6 +286,13 @@ def test_manifest_with_a_value_of_the_wrong_kind_is_refused(folder: Path, name: 
     assert_refused(folder, "manifest.json", "malformed")
 
 
+@pytest.mark.parametrize("least", [-5, 1.5, float("nan")])
+def test_selftest_with_a_limit_that_is_no_cosine_is_refused(folder: Path, least: float) -> None:
+    """A smallest cosine outside -1 to 1 is a mistake."""
+    change_manifest(folder, lambda manifest: manifest["selftest"].update(min_cosine=least))
+    assert_refused(folder, "selftest.npz", "min_cosine")
+
+
 @pytest.mark.parametrize("schema", ["fisher-edge/bundle/2", "", None, 1])
 def test_other_schema_is_refused(folder: Path, schema: Any) -> None:
     """A bundle of another version says which one it is and which is wanted."""
@@ -301,13 +308,26 @@ def test_other_schema_is_refused(folder: Path, schema: Any) -> None:
         ({"band_width": 0}, "band_width=0"),
         ({"band_width": 50.5}, "band_width=50.5"),
         ({"top_band": "keep"}, "top_band='keep'"),
+        ({"piece_rule": "mosaic"}, "piece_rule='mosaic'"),
+        ({"piece_frames": 1025}, "piece_frames=1025 above max_frames=1024"),
         ({"std": "wide"}, "malformed"),
+        ({"mean": 1e308}, "normalise nothing"),
+        ({"mean": float("nan")}, "normalise nothing"),
+        ({"std": 1e-5}, "normalise nothing"),
     ],
 )
 def test_front_end_this_version_cannot_run_is_refused(folder: Path, change: dict[str, Any], match: str) -> None:
     """A front-end with an unknown field or an impossible value is refused, and the manifest is named."""
     change_manifest(folder, lambda manifest: manifest["front_end"].update(change))
     assert_refused(folder, "manifest.json", match)
+
+
+def test_bundle_of_the_release_before_has_its_rule(folder: Path) -> None:
+    """A manifest that lacks the rule of pieces means whole windows, spread: what its baselines were enrolled with."""
+    change_manifest(folder, lambda manifest: manifest["front_end"].pop("piece_rule"))
+    change_manifest(folder, lambda manifest: manifest["front_end"].update(piece_frames=96))
+    found = load_bundle(folder).front_end
+    assert (found.piece_frames, found.piece_rule, found.on_grid) == (96, "spread", False)
 
 
 @pytest.mark.parametrize("front_end", [None, [], "official", {}])

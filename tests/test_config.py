@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import socket
 from pathlib import Path
 
@@ -82,7 +83,7 @@ def test_one_channel_is_enough(file: Path) -> None:
     assert (config.mqtt.url, config.mqtt.root, config.model.window_s) == ("embedded", "fisher-edge", 10.24)
     assert config.model.hop_s is None
     assert (config.alarm.warning_per_day, config.alarm.alarm_per_day) == (1.0, 0.1)
-    assert (config.history.mb, config.history.days, config.audio.enrolment_mb) == (256, 90, 256)
+    assert (config.history.mb, config.history.days, config.audio.enrollment_mb) == (256, 90, 256)
     (channel,) = config.channel
     assert (channel.scale, channel.no_data_s, channel.window_s, channel.hop_s) == (1.0, None, None, None)
     assert channel.source.options == {"files": ["healthy.flac"]}
@@ -156,7 +157,7 @@ def test_unknown_key_like_no_other_lists_the_known_ones(file: Path) -> None:
         ("[model]\nwindow_s = 0\n" + CHANNEL, "[model], window_s = 0: must be above 0"),
         ("[model]\nwindow_s = inf\n" + CHANNEL, "[model], window_s = inf: must be a finite number"),
         ("[model]\nhop_s = nan\n" + CHANNEL, "[model], hop_s = nan: "),
-        ("[model]\nprovider = ''\n" + CHANNEL, "[model], provider = '': must have 1 characters or more"),
+        ("[model]\nprovider = ''\n" + CHANNEL, "[model], provider = '': must not be empty"),
         ("[model]\nwindow_s = '1.28'\n" + CHANNEL, "[model], window_s = '1.28': must be a number, without quotes"),
         ("[model]\nwindow_s = true\n" + CHANNEL, "[model], window_s = True: must be a number"),
         ("[mqtt]\nembedded_port = 70000\n" + CHANNEL, "[mqtt], embedded_port = 70000: must be 65535 or less"),
@@ -165,7 +166,7 @@ def test_unknown_key_like_no_other_lists_the_known_ones(file: Path) -> None:
         ("[mqtt]\noutbox_mb = 0.5\n" + CHANNEL, "[mqtt], outbox_mb = 0.5: "),
         (CHANNEL + "scale = inf\n", "[[channel]] 1, scale = inf: "),
         (CHANNEL + "scale = -1\n", "[[channel]] 1, scale = -1: "),
-        (CHANNEL.replace('["healthy.flac"]', "[]"), "[[channel]] 1, source, files = []: must have 1 entries or more"),
+        (CHANNEL.replace('["healthy.flac"]', "[]"), "[[channel]] 1, source, files = []: must not be empty"),
         (CHANNEL.replace('"healthy.flac"', '"a", 2'), "[[channel]] 1, source, files 2 = 2: must be text in quotes"),
         (CHANNEL.replace('"recording"', '"alsa"'), "[[channel]] 1, source, type = 'alsa': "),
         (CHANNEL.replace("type =", "speed = -1, type ="), "[[channel]] 1, source, speed = -1: "),
@@ -235,6 +236,12 @@ def test_root_may_have_levels_but_no_wildcards(file: Path) -> None:
         assert mistake(file, f"[mqtt]\nroot = '{bad}'\n" + CHANNEL).startswith("[mqtt], root: root name ")
 
 
+def test_line_break_in_a_key_does_not_break_the_line(file: Path) -> None:
+    """A quoted key may hold anything; what is said about it is one line."""
+    assert "'a\\nb'" in mistake(file, CHANNEL.replace("type =", '"a\\nb" = 1, type ='))
+    assert "unknown key" in mistake(file, '["a\\nb"]\n' + CHANNEL)
+
+
 def test_names_of_any_language_are_welcome(file: Path) -> None:
     """Letters beyond ASCII and spaces inside a name are fine."""
     assert loaded(file, CHANNEL.replace("pump-1", "Pumpe für Öl")).channel[0].asset == "Pumpe für Öl"
@@ -256,7 +263,7 @@ def test_names_of_any_language_are_welcome(file: Path) -> None:
 def test_file_that_is_no_toml_is_refused(file: Path, content: bytes) -> None:
     """Bad syntax, bad UTF-8, endless numbers and endless nesting are one line each."""
     file.write_bytes(content)
-    with pytest.raises(UsageError, match="is not valid TOML: |cannot be read: |nested too deep") as caught:
+    with pytest.raises(UsageError, match=r"is not valid TOML: |cannot be read: |nested too deep") as caught:
         load_config(file)
     assert "\n" not in str(caught.value)
 
@@ -420,7 +427,16 @@ def test_schema_describes_every_key() -> None:
     source = schema["$defs"]["SourceConfig"]
     assert source["properties"]["type"]["anyOf"] == [{"enum": ["recording", "serial", "simulator"]}, {"type": "string"}]
     assert source["additionalProperties"] is True
+    assert source["allOf"][0]["then"]["required"] == ["files"]
     kinds = {case["if"]["properties"]["type"]["const"]: case["then"]["properties"] for case in source["allOf"]}
     assert set(kinds) == {"recording", "serial", "simulator"}
     assert all(facts["description"].endswith((".", "...", "}")) for keys in kinds.values() for facts in keys.values())
     assert kinds["recording"]["speed"]["default"] == 1.0
+
+
+def test_reference_is_what_the_models_say() -> None:
+    """docs/configuration.md lists every key with its default and meaning; `make docs` writes it."""
+    root = Path(__file__).parents[1]
+    written = runpy.run_path(str(root / "scripts" / "configuration_reference.py"))["reference"]()
+    assert (root / "docs" / "configuration.md").read_text(encoding="utf-8") == written
+    assert "| `no_data_s` | number |" in written

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import micro
 import numpy as np
@@ -15,11 +16,11 @@ import soundfile
 from onnx import numpy_helper
 
 from fisher_edge.encoder.bundle import load_bundle, sha256
-from fisher_edge.encoder.ort import EncoderSession
+from fisher_edge.encoder.ort import OrtEncoder
 from fisher_edge.errors import BadArtifactError, BadInputError, UsageError
 from fisher_export import pipeline
 from fisher_export.graph import build_graph
-from fisher_export.pipeline import Exported, Precision, Signal, export
+from fisher_export.pipeline import Exported, Precision, Signal, bundle_front_end, export
 from fisher_export.verify import cut_windows, neighbour_agreement
 from fisher_train.checkpoint import Checkpoint, load_checkpoint
 
@@ -35,9 +36,9 @@ def checkpoint_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return micro.save_micro(tmp_path_factory.mktemp("checkpoint") / "micro")
 
 
-def session_of(path: Path, out: Path, precision: Precision = "fp32") -> EncoderSession:
+def encoder_of(path: Path, out: Path, precision: Precision = "fp32") -> OrtEncoder:
     """Export a checkpoint and open the bundle."""
-    return EncoderSession(load_bundle(export(path, out, precision, micro.signals()).path))
+    return OrtEncoder(load_bundle(export(path, out, precision, micro.signals()).path))
 
 
 @pytest.mark.parametrize(
@@ -46,26 +47,26 @@ def session_of(path: Path, out: Path, precision: Precision = "fp32") -> EncoderS
 )
 def test_fp32_bundle_reproduces_the_reference(checkpoint: str, prefix: str, tmp_path: Path) -> None:
     """Official checkpoints of both token orders give the authors' embeddings, padded to 1024 frames or not."""
-    session = session_of(DATA / checkpoint, tmp_path / "out")
+    encoder = encoder_of(DATA / checkpoint, tmp_path / "out")
     case = np.load(DATA / "official_micro_case01.npz")
     for pad_frames, suffix in ((False, ""), (True, "_padded_1024")):
-        bands = session.bundle.front_end.sub_bands(case["wave"], int(case["rate_hz"]), pad_frames=pad_frames)
+        bands = encoder.bundle.front_end.sub_bands(case["wave"], int(case["rate_hz"]), pad_frames=pad_frames)
         expected = case[f"{prefix}_embedding{suffix}"]
-        np.testing.assert_allclose(session.embed(bands).ravel(), expected, atol=TOLERANCE, rtol=0)
+        np.testing.assert_allclose(encoder.embed([bands])[0].ravel(), expected, atol=TOLERANCE, rtol=0)
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the full reference vectors are not on this machine")
 @pytest.mark.parametrize("name", ["official_micro_band100", "official_micro_band50_time"])
 def test_fp32_bundle_reproduces_all_reference_cases(name: str, tmp_path: Path) -> None:
     """Six rates from 5 to 64 kHz, padded or not, give the authors' embeddings from the bundle."""
-    session = session_of(SHARED / f"{name}.pt", tmp_path / "out")
+    encoder = encoder_of(SHARED / f"{name}.pt", tmp_path / "out")
     vectors = np.load(SHARED / f"{name}.npz")
     for case in range(6):
         wave, rate_hz = vectors[f"case{case:02}_wave"], int(vectors[f"case{case:02}_rate_hz"])
         for pad_frames, suffix in ((False, ""), (True, "_padded_1024")):
-            bands = session.bundle.front_end.sub_bands(wave, rate_hz, pad_frames=pad_frames)
+            bands = encoder.bundle.front_end.sub_bands(wave, rate_hz, pad_frames=pad_frames)
             expected = vectors[f"case{case:02}_embedding{suffix}"]
-            np.testing.assert_allclose(session.embed(bands).ravel(), expected, atol=TOLERANCE, rtol=0)
+            np.testing.assert_allclose(encoder.embed([bands])[0].ravel(), expected, atol=TOLERANCE, rtol=0)
 
 
 @pytest.mark.skipif(not NANO.is_dir(), reason="the trained checkpoint is not in this checkout")
@@ -149,7 +150,7 @@ def test_force_writes_it_and_says_so(checkpoint_path: Path, tmp_path: Path, prec
     bundle = load_bundle(exported.path)
     assert bundle.manifest["parity"]["forced"] is True
     assert bundle.manifest["parity"]["cosine"] == exported.parity.cosine < 0.9999
-    slack = EncoderSession(bundle).self_test_cosine() - bundle.selftest.min_cosine
+    slack = OrtEncoder(bundle).self_test_cosine() - bundle.selftest.min_cosine
     assert 0 < slack < 0.03
 
 
@@ -264,7 +265,41 @@ def test_exported_checkpoint_keeps_its_front_end(tmp_path: Path) -> None:
     front_end = replace(micro.FRONT_END, top_band="drop", amplitude="raw", mean=-1.5)
     path = micro.save_micro(tmp_path / "micro", micro.micro_checkpoint(front_end=front_end))
     assert load_checkpoint(path).front_end == front_end
-    assert session_of(path, tmp_path / "out").bundle.front_end == front_end
+    assert encoder_of(path, tmp_path / "out").bundle.front_end == front_end
+
+
+@pytest.mark.parametrize("rule", ["spread", "grid"])
+def test_checkpoint_trained_on_pieces_runs_on_the_grid(tmp_path: Path, rule: Any) -> None:
+    """Checkpoints written before the grid existed have no other rule; whole windows stay whole."""
+    front_end = replace(micro.FRONT_END, piece_frames=48, piece_rule=rule)
+    path = micro.save_micro(tmp_path / "micro", micro.micro_checkpoint(front_end=front_end))
+    bundle = encoder_of(path, tmp_path / "out").bundle
+    assert bundle.front_end == replace(front_end, piece_rule="grid")
+    assert bundle.manifest["front_end"]["piece_rule"] == "grid"
+    assert bundle.selftest.bands.shape == (6, 48, 50)
+    assert bundle_front_end(micro.micro_checkpoint()).piece_rule == "spread"
+
+
+def test_export_on_the_grid_is_verified_on_its_pieces(tmp_path: Path) -> None:
+    """What is compared is what the gateway will embed: whole pieces, each standardised by itself."""
+    front_end = replace(micro.FRONT_END, piece_frames=48, piece_rule="grid")
+    signals = micro.signals((8000,), 6)
+    windows = cut_windows(signals, front_end)
+    assert {bands.shape for _, bands in windows} == {(2, 48, 50)}
+    assert len(windows) == 12
+    length = front_end.n_samples(48, 8000)
+    np.testing.assert_array_equal(windows[1][1], front_end.sub_bands(signals[0].wave[length : 2 * length], 8000))
+    path = micro.save_micro(tmp_path / "micro", micro.micro_checkpoint(front_end=front_end))
+    assert export(path, tmp_path / "out", "int8", signals).parity.windows == 12
+
+
+@pytest.mark.skipif(not NANO.is_dir(), reason="the trained checkpoint is not in this checkout")
+def test_shipped_bundle_is_the_checkpoints_export() -> None:
+    """The default bundle runs on the grid, and its model is the one that earlier baselines were enrolled with."""
+    bundle = load_bundle()
+    assert bundle.front_end.on_grid
+    assert bundle.sha256 == "8dcf681b75374187cbe15523f4b773bd7f1404b1824da471f6d4d390d9c45c6a"
+    assert bundle.front_end == bundle_front_end(load_checkpoint(NANO))
 
 
 def command(*arguments: str, before: str = "", cwd: Path) -> subprocess.CompletedProcess[str]:

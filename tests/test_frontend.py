@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from fisher_edge.dsp.blocks import FloatArray
 from fisher_edge.dsp.frontend import FrontEnd
 from fisher_edge.dsp.spectra import hann, short_time_spectra
-from fisher_edge.dsp.views import View, view_vector
+from fisher_edge.dsp.views import View
 from fisher_edge.errors import BadArtifactError, BadInputError
 
 DATA = Path(__file__).parent / "data"
@@ -129,10 +130,49 @@ def test_frames_and_samples_are_inverse(rate_hz: int) -> None:
     assert front_end.n_frames(0, rate_hz) == 0
 
 
-@pytest.mark.parametrize(("seconds", "frames"), [(10.24, 1024), (2.56, 256), (0.16, 16), (1e-9, 1)])
-def test_window_is_named_by_its_length(seconds: float, frames: int) -> None:
-    """10.24 s are 1024 frames."""
-    assert FrontEnd().frames_of(seconds) == frames
+@pytest.mark.parametrize(
+    ("seconds", "rate_hz", "frames"),
+    [
+        (10.24, 16_000, 1024),
+        (2.56, 1000, 256),
+        (0.16, 100, 16),
+        (1e-9, 8000, 1),
+        (10.24, 150, 1536),
+        (10.24, 250, 1280),
+        (10.24, 22_050, 1026),
+        (10.24, Fraction(15_625, 4), 1026),
+    ],
+)
+def test_window_is_named_by_its_length(seconds: float, rate_hz: int | Fraction, frames: int) -> None:
+    """10.24 s are 1024 hops of 10 ms, or more where a hop is rounded down to whole samples."""
+    front_end = FrontEnd()
+    assert front_end.frames_of(seconds, rate_hz) == frames
+    if frames > 1:
+        hop_s = front_end.hop(rate_hz) / float(rate_hz)
+        assert abs(front_end.seconds_of(frames, rate_hz) - seconds) <= hop_s / 2 + 1e-12
+
+
+@pytest.mark.parametrize("rate_hz", [Fraction(15_625, 4), Fraction(26_667, 2), Fraction(200_000, 3)])
+def test_rate_need_not_be_whole(rate_hz: Fraction) -> None:
+    """At a fraction of hertz frames, hops, bins and edges follow the rate itself, and the spectra are those of them."""
+    front_end = FrontEnd(band_width=50, top_band="pad")
+    assert front_end.n_fft(rate_hz) == int(rate_hz / 40)
+    assert front_end.hop(rate_hz) == int(rate_hz / 100)
+    wave = noise(front_end.n_samples(20, rate_hz))
+    assert front_end.n_frames(len(wave), rate_hz) == 20
+    found = front_end.sub_bands(wave, rate_hz)
+    spectra = short_time_spectra(wave - wave.mean(dtype=np.float64), int(rate_hz / 40), int(rate_hz / 100))
+    np.testing.assert_array_equal(found, front_end.bands_of(spectra.magnitude, 1.0, rate_hz))
+    edges = front_end.band_edges_hz(rate_hz)
+    assert len(edges) == len(found) == front_end.n_bands(rate_hz)
+    assert {type(value) for edge in edges for value in edge} == {float}
+    assert edges[0][1] == pytest.approx(min(50 * float(rate_hz) / int(rate_hz / 40), float(rate_hz) / 2))
+
+
+def test_rate_that_is_too_low_is_named_as_people_do() -> None:
+    """A fraction is told with its decimals."""
+    with pytest.raises(BadInputError, match=r"rate_hz=62\.5 is below 100 Hz"):
+        FrontEnd().check_rate(Fraction(125, 2))
 
 
 @pytest.mark.parametrize("frames", [1023, 1024, 1025, 1100])
@@ -259,6 +299,19 @@ def test_hann_touches_bins_0_and_1_only(n: int) -> None:
     np.testing.assert_allclose(hann(n), np.asarray(torch.hann_window(n, dtype=torch.float64)), atol=1e-15)
     assert spectrum[0].real == pytest.approx(n / 2)
     assert np.abs(spectrum[2:]).max(initial=0) < 1e-12 * n
+    assert not hann(n).flags.writeable
+
+
+@pytest.mark.parametrize("n_fft", [100, 700, 40_000])
+def test_frames_are_transformed_a_few_at_a_time(n_fft: int) -> None:
+    """However long a frame is and however many there are, each is transformed by itself."""
+    wave = noise(80 * 10 + n_fft)
+    found = short_time_spectra(wave, n_fft, 10)
+    assert found.magnitude.shape == (81, n_fft // 2 + 1)
+    for number in (0, 47, 64, 80):
+        spectrum = np.fft.rfft(wave[10 * number :][:n_fft] * hann(n_fft))
+        np.testing.assert_allclose(found.magnitude[number], np.abs(spectrum), rtol=1e-5)
+        np.testing.assert_allclose(found.low[number], spectrum[:2])
 
 
 @pytest.mark.parametrize("frequency_hz", [120.0, 760.0, 1400.0, 2360.0])
@@ -368,14 +421,16 @@ def test_views_that_cannot_be_are_refused(views: Any) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_view_vectors_are_those_of_the_views_in_order() -> None:
-    """Each view of the list is computed on the window as it is."""
-    front_end = FrontEnd(views=(View("slow", 200, 400), View("envelope")))
-    wave = noise(16_000)
-    slow, envelope = front_end.view_vectors(wave, 16_000)
-    np.testing.assert_array_equal(slow, view_vector(View("slow", 200, 400), wave, 16_000))
-    np.testing.assert_array_equal(envelope, view_vector(View("envelope"), wave, 16_000))
-    assert FrontEnd().view_vectors(wave, 16_000) == []
+@pytest.mark.parametrize(
+    ("piece_frames", "rule", "on_grid"), [(96, "grid", True), (96, "spread", False), (0, "grid", False)]
+)
+def test_grid_needs_pieces(piece_frames: int, rule: Any, on_grid: bool) -> None:
+    """Whole windows have no grid, whatever the rule says, and padding knows the difference."""
+    front_end = FrontEnd(piece_frames=piece_frames, piece_rule=rule)
+    assert front_end.on_grid == on_grid
+    assert FrontEnd.from_dict(json.loads(json.dumps(front_end.to_dict()))) == front_end
+    padded = front_end.sub_bands(noise(4000), 8000, pad_frames=True)
+    assert padded.shape[1] == (96 if on_grid else 1024)
 
 
 def test_unknown_field_is_refused() -> None:
@@ -384,7 +439,7 @@ def test_unknown_field_is_refused() -> None:
         FrontEnd.from_dict(FrontEnd().to_dict() | {"wavelets": 3})
 
 
-@pytest.mark.parametrize("name", sorted(FrontEnd().to_dict().keys() - {"views", "piece_frames"}))
+@pytest.mark.parametrize("name", sorted(FrontEnd().to_dict().keys() - {"views", "piece_frames", "piece_rule"}))
 def test_missing_field_is_refused(name: str) -> None:
     """A field that is lost is an error that names it, never a silent default."""
     values = FrontEnd().to_dict()
@@ -410,6 +465,10 @@ def test_missing_field_is_refused(name: str) -> None:
         {"top_band": "keep"},
         {"top_band": ["drop"]},
         {"amplitude": "log"},
+        {"piece_rule": "mosaic"},
+        {"piece_rule": None},
+        {"piece_frames": 1025},
+        {"piece_frames": -1},
     ],
 )
 def test_impossible_values_are_refused(values: dict[str, Any]) -> None:
@@ -443,8 +502,10 @@ def test_pieces_cover_the_window_evenly() -> None:
 def test_artifact_without_pieces_or_views_is_read_as_whole_windows() -> None:
     """A manifest written before these fields existed means none of them; a nonsense value is refused."""
     values = FrontEnd().to_dict()
-    old = {name: value for name, value in values.items() if name not in {"piece_frames", "views"}}
+    old = {name: value for name, value in values.items() if name not in {"piece_frames", "piece_rule", "views"}}
     assert FrontEnd.from_dict(old) == FrontEnd()
+    older = FrontEnd.from_dict(old | {"piece_frames": 96})
+    assert (older.piece_rule, older.on_grid) == ("spread", False)
     for nonsense in (-1, 1.5, 10**6, True):
         with pytest.raises(BadArtifactError, match="piece_frames"):
             FrontEnd.from_dict(values | {"piece_frames": nonsense})

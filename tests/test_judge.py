@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,10 +15,12 @@ from fisher_bench.judge.cli import main
 from fisher_bench.judge.corpus import MOST_WINDOWS, moments, read_dataset
 from fisher_bench.judge.judge import Result, evaluate
 from fisher_bench.judge.report import table
-from fisher_bench.judge.represent import CHEAP, viewed
+from fisher_bench.judge.represent import CHEAP, encoded, viewed
 from fisher_bench.judge.tasks import tasks_of
+from fisher_edge.dsp.blocks import FloatArray
 from fisher_edge.dsp.frontend import FrontEnd
-from fisher_edge.dsp.views import View
+from fisher_edge.dsp.grid import stretches
+from fisher_edge.dsp.views import MODULATION, View, view_vector
 from fisher_edge.errors import BadInputError, UsageError
 
 RATE_HZ = 2000
@@ -94,7 +97,9 @@ def test_no_unit_is_enrolled_and_asked(data_dir: Path) -> None:
 def test_fused_results_stand_beside_plain_ones(data_dir: Path) -> None:
     """With a view each accuracy is given twice; one specimen a class gives the view no say, so both agree."""
     mean = CHEAP["mean log-STFT"](FRONT_END)
-    results = list(evaluate(data_dir, {"mean": mean}, {"envelope": viewed(View("envelope"))}, datasets=("uestc",)))
+    results = list(
+        evaluate(data_dir, {"mean": mean}, {"envelope": viewed(View("envelope"), FRONT_END)}, datasets=("uestc",))
+    )
     accuracies = [result for result in results if result.kind == "accuracy"]
     assert sorted(result.fused for result in accuracies) == [False, False, True, True]
     assert {result.splits for result in accuracies if result.task == "uestc, unseen speed"} == {(100.0,) * 4}
@@ -125,6 +130,43 @@ def test_simultaneous_channels_share_one_deviation(tmp_path: Path) -> None:
     assert len({window.deviation for window in windows}) == 1
     assert np.std(windows[0].wave) == pytest.approx(3 * np.std(windows[1].wave), rel=1e-5)
     assert moments(windows) == [[0, 1]]
+
+
+def test_pieces_are_standardised_each_by_itself(tmp_path: Path) -> None:
+    """As in the gateway: a window whose level steps gives pieces of one level; channels of a moment stay related."""
+    rng = np.random.default_rng(1)
+    wave = rng.standard_normal(4 * RATE_HZ)
+    wave[: 2 * RATE_HZ] *= 20
+    for name, gain in (("loud", 3.0), ("soft", 1.0)):
+        np.save(tmp_path / f"{name}.npy", (gain * wave).astype(np.float32))
+    header = "file,recording,channel,class,split_unit,sample_rate_hz,scale\n"
+    rows = "".join(f"{name}.npy,r1,{name},normal,r1,{RATE_HZ},1\n" for name in ("loud", "soft"))
+    (tmp_path / "meta.csv").write_text(header + rows)
+    seen: list[list[FloatArray]] = []
+
+    def embed(pieces: Sequence[FloatArray]) -> FloatArray:
+        seen.append(list(pieces))
+        return pieces[0][:, 0]
+
+    front_end = FrontEnd(band_width=50, top_band="pad", amplitude="standardise", piece_frames=96, piece_rule="grid")
+    encoded(embed, front_end)(read_dataset(tmp_path, 4.0))
+    levels = [[float(np.exp(2 * front_end.std * piece[:, :, :26]).mean()) for piece in pieces] for pieces in seen]
+    assert [len(pieces) for pieces in seen] == [4, 4]
+    for loud, soft in zip(*levels, strict=True):
+        assert loud == pytest.approx(3 * soft, rel=0.01)
+    assert levels[1][0] == pytest.approx(levels[1][3], rel=0.1)
+
+
+def test_view_of_a_window_is_the_mean_of_that_of_its_pieces(tmp_path: Path) -> None:
+    """As the gateway joins them."""
+    np.save(tmp_path / "a.npy", np.random.default_rng(1).standard_normal(3 * RATE_HZ).astype(np.float32))
+    (tmp_path / "meta.csv").write_text(HEADER + f"a.npy,r,0,normal,u,{RATE_HZ},1\n")
+    (window,) = read_dataset(tmp_path, 3.0)
+    front_end = FrontEnd(piece_frames=96, piece_rule="grid")
+    parts = stretches(front_end, len(window.wave), RATE_HZ)
+    assert len(parts) == 3
+    by_hand = np.mean([view_vector(MODULATION, window.wave[part], RATE_HZ) for part in parts], axis=0)
+    np.testing.assert_allclose(viewed(MODULATION, front_end)([window])[0], by_hand, atol=1e-6)
 
 
 def test_folder_without_recordings_is_named(tmp_path: Path) -> None:

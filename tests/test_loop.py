@@ -1,7 +1,8 @@
 """The training loop: a checkpoint with its facts, a falling loss, repetition, accumulation, precision, time."""
 
+import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -201,21 +202,31 @@ def test_gradient_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
     assert [step for step, _ in checkpoints(tmp_path)] == [1]
 
 
-def test_time_drives_the_schedule(tmp_path: Path) -> None:
+def ticking(step_s: float) -> Callable[[], float]:
+    """Return a clock that moves on by `step_s` whenever it is read."""
+    ticks = itertools.count()
+    return lambda: step_s * next(ticks)
+
+
+def test_time_drives_the_schedule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run of so many minutes ends when they are over, at a learning rate near zero."""
-    train(Settings(minutes=0.03, warmup_steps=1), tmp_path, QUIET, plan=PLAN)
+    monkeypatch.setattr(batches, "loader", one_batch)
+    train(Settings(minutes=0.5, warmup_steps=1), tmp_path, QUIET, plan=PLAN, clock=ticking(1.0))
     lines = log_of(tmp_path)
-    assert len(lines) > 3
+    # A step reads the clock, and so does the line of the log after it: 1 s after the first step, 2 s more after each.
+    assert len(lines) == 16
     assert lines[0]["rate"] == pytest.approx(5e-4)
     assert lines[-1]["rate"] < 0.2e-3
+    rates = [line["rate"] for line in lines]
+    assert rates == sorted(rates, reverse=True)
     facts = load_checkpoint(tmp_path / "final").facts
-    assert facts["minutes"] == pytest.approx(0.03, abs=0.06)
-    assert "--minutes 0.03" in facts["command"]
+    assert facts["minutes"] == 0.5
+    assert "--minutes 0.5" in facts["command"]
 
 
 def test_timed_run_continues_its_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A timed run that was ended has only the rest of its time left."""
-    settings = Settings(minutes=0.03, warmup_steps=1)
+    settings = Settings(minutes=0.5, warmup_steps=1)
     execution = Execution(workers=0, log_every=1, tensorboard=False, save_every_min=0)
     monkeypatch.setattr(batches, "loader", one_batch)
 
@@ -229,12 +240,13 @@ def test_timed_run_continues_its_clock(tmp_path: Path, monkeypatch: pytest.Monke
     with monkeypatch.context() as patch:
         patch.setattr(Recorder, "after_step", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            train(settings, tmp_path, execution, plan=PLAN)
+            train(settings, tmp_path, execution, plan=PLAN, clock=ticking(1.0))
     rate = log_of(tmp_path)[-1]["rate"]
-    train(settings, tmp_path, execution, plan=PLAN)
+    train(settings, tmp_path, execution, plan=PLAN, clock=ticking(1.0))
     lines = log_of(tmp_path)
     assert lines[2]["step"] == 3
     assert 0 < lines[2]["rate"] < rate
+    assert load_checkpoint(tmp_path / "final").facts["minutes"] == 0.5
 
 
 def test_contrastive_batches_take_a_quarter_of_pairs_from_recordings(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from fisher_edge.decision.judgement import Judgement, Level, ModelName, Nearest,
 from fisher_edge.errors import BadInputError
 from fisher_edge.names import ChannelKey
 from fisher_edge.publish.message import (
+    Info,
+    InfoChannel,
     Topics,
     info_message,
     result_message,
@@ -212,12 +214,6 @@ def test_number_that_is_not_finite_is_named(bad: float) -> None:
         result_message(result(level=replace(Level(0.0, 0.0, 0.0, 1.0), z=bad)), **IDENTITY)
 
 
-def test_value_of_another_type_is_named() -> None:
-    """What JSON does not know is refused with the path to it."""
-    with pytest.raises(BadInputError, match=r"info\.channels\[0\] is a set"):
-        info_message({"channels": [{1}]}, gateway="line-3")
-
-
 def test_text_is_compact_utf8() -> None:
     """The wire form has no blanks and no escapes; a file name that is no Unicode is published all the same."""
     assert to_text({"asset": "Kühlpumpe", "n": [1, 2]}) == '{"asset":"Kühlpumpe","n":[1,2]}'.encode()
@@ -267,13 +263,16 @@ def test_row_that_cannot_be_a_message_is_an_error_of_its_own(damaged: Row) -> No
         wire(damaged, TOPICS, replay=False)
 
 
-def test_info_message_has_schema_and_gateway() -> None:
-    """The info names its schema and its gateway."""
-    assert info_message({"version": "1.0", "gateway": "x", "rate_hz": 1 / 3}, gateway="line-3") == {
+def test_info_message_names_the_gateway_what_it_runs_and_its_channels() -> None:
+    """The info has its schema, versions, provider, and of each channel what it is and what judges it."""
+    channel = InfoChannel(ChannelKey("pump-1", "vib-de"), "g", 10.56, 3)
+    assert info_message(Info("1.0", "nano", "ab", "cpu", (channel,)), gateway="line-3") == {
         "schema": "fisher-edge/info/1",
         "gateway": "line-3",
         "version": "1.0",
-        "rate_hz": 0.3333333,
+        "model": {"name": "nano", "sha256": "ab"},
+        "provider": "cpu",
+        "channels": [{"asset": "pump-1", "channel": "vib-de", "unit": "g", "window_s": 10.56, "baseline": 3}],
     }
 
 

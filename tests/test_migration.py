@@ -25,6 +25,7 @@ from fisher_edge.encoder.bundle import load_bundle
 from fisher_edge.errors import DiskFullError
 from fisher_edge.names import ChannelKey
 from fisher_edge.publish import BrokerAddress, Publisher, Topics
+from fisher_edge.publish.message import Info
 from fisher_edge.store.baselines import Baselines
 from fisher_edge.store.database import DATABASE_NAME, Database
 from fisher_edge.store.migration import VERSION
@@ -117,7 +118,15 @@ def test_what_waited_is_published_in_order_as_it_was_written(
         # seven that are owed; nothing is known of the state of the other channel
         assert (totals.waiting, totals.dropped_results, totals.dropped_events) == (7, 9, 1)
         address = BrokerAddress.parse(mosquitto.url)
-        with Publisher(state_dir, address, topics, records.boot, limits=AMPLE, channels={PUMP}, info={}):
+        with Publisher(
+            state_dir,
+            address,
+            topics,
+            records.boot,
+            limits=AMPLE,
+            channels={PUMP},
+            info=Info("1.2.3", "nano", "0" * 64, "cpu"),
+        ):
             wait_until(lambda: records.totals().waiting == 0, "an empty outbox")
             records.put(PUMP, result=result(), standing=standing())
             wait_until(lambda: records.totals().waiting == 0, "an empty outbox")

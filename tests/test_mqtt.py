@@ -27,6 +27,7 @@ from fisher_edge.errors import BrokerError, DiskFullError, StateError
 from fisher_edge.names import ChannelKey
 from fisher_edge.publish import BrokerAddress, Publisher, Timing, Topics
 from fisher_edge.publish.delivery import WINDOW
+from fisher_edge.publish.message import Info
 from fisher_edge.publish.session import CredentialsRefusedError, Session
 from fisher_edge.store.database import Database
 from fisher_edge.store.records import Limits, Records
@@ -64,7 +65,7 @@ class Gateway:
             self.records.boot,
             limits=limits,
             channels=channels,
-            info={"version": "1.2.3"},
+            info=Info("1.2.3", "nano", "0" * 64, "cpu"),
             timing=timing,
         )
         self.publishers.append(publisher)
@@ -136,10 +137,13 @@ def test_status_info_and_state_are_retained(mosquitto: Mosquitto, gateway: Gatew
             "schema": "fisher-edge/info/1",
             "gateway": "line-3",
             "version": "1.2.3",
+            "model": {"name": "nano", "sha256": "0" * 64},
+            "provider": "cpu",
+            "channels": [],
         }
         assert subscriber.seqs("state") == [3]
         assert all(message.retain for message in subscriber.messages)
-        publisher.set_info({"version": "1.2.4"})
+        publisher.set_info(Info("1.2.4", "nano", "0" * 64, "cpu"))
         wait_until(lambda: len(subscriber.of("info")) == 2, "the new info")
         assert subscriber.of("info")[1].fields["version"] == "1.2.4"
 
@@ -310,6 +314,7 @@ PUBLISHER = """
     from judgements import AMPLE, change, result, standing
     from fisher_edge.names import ChannelKey
     from fisher_edge.publish import BrokerAddress, Publisher, Topics
+    from fisher_edge.publish.message import Info
     from fisher_edge.store.database import Database
     from fisher_edge.store.records import Records
 
@@ -317,8 +322,8 @@ PUBLISHER = """
     with Database(Path(sys.argv[1])) as database:
         topics = Topics("fisher-edge", "line-3")
         records = Records(database, database.new_boot(), limits=AMPLE)
-        address = BrokerAddress.parse(sys.argv[2])
-        with Publisher(database.state_dir, address, topics, records.boot, limits=AMPLE, channels={key}, info={}):
+        address, info = BrokerAddress.parse(sys.argv[2]), Info("1.2.3", "nano", "0" * 64, "cpu")
+        with Publisher(database.state_dir, address, topics, records.boot, limits=AMPLE, channels={key}, info=info):
             number = 0
             while True:
                 number += 1
@@ -668,7 +673,14 @@ def test_ca_file_that_disappears_is_reported_without_opening_the_database_again(
     monkeypatch.setattr(Database, "__init__", counted)
     address = BrokerAddress(HOST, free_port(), tls=True, ca_file=gateway.folder / "missing.pem")
     publisher = Publisher(
-        gateway.folder, address, TOPICS, gateway.records.boot, limits=AMPLE, channels={KEY}, info={}, timing=QUICK
+        gateway.folder,
+        address,
+        TOPICS,
+        gateway.records.boot,
+        limits=AMPLE,
+        channels={KEY},
+        info=Info("1.2.3", "nano", "0" * 64, "cpu"),
+        timing=QUICK,
     )
     gateway.publishers.append(publisher)
     publisher.start()

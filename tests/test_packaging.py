@@ -1,8 +1,10 @@
 """The wheel as a stranger gets it: in an environment of its own, with nothing but what it asks for."""
 
+import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,18 @@ ROOT = Path(__file__).parents[1]
 OURS = {"fisher_edge", "fisher_train", "fisher_export", "fisher_bridge", "fisher_bench"}
 
 
-def run(*command: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a command and keep what it says."""
-    return subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True, check=False)
+def run(
+    *command: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command and keep what it prints."""
+    return subprocess.run(
+        [str(part) for part in command], cwd=cwd, env=env, capture_output=True, text=True, check=False
+    )
+
+
+def run_clean(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a program of the clean environment, which sees no folder but its own."""
+    return run(*command, cwd=cwd, env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"})
 
 
 @pytest.fixture(scope="module")
@@ -62,34 +73,34 @@ def test_emulator_builds_from_what_the_wheel_holds(wheel: Path, tmp_path: Path) 
 
 
 def test_clean_environment_runs_the_program(clean: Path, tmp_path: Path) -> None:
-    """Without any extra the program helps, enrols, scores and embeds."""
+    """Without any extra the program helps, enrolls, scores and embeds."""
     program = clean / "fisher-edge"
-    helped = run(program, "--help", cwd=tmp_path)
+    helped = run_clean(program, "--help", cwd=tmp_path)
     assert (helped.returncode, "enroll" in helped.stdout) == (0, True)
     files = sorted((ROOT / "examples" / "motor").glob("healthy-*.flac"))
     place: list[str | Path] = ["--asset", "motor", "--channel", "current", "--state-dir", tmp_path]
-    enrolled = run(program, "enroll", *files, *place, "--window-s", "0.48", cwd=tmp_path)
+    enrolled = run_clean(program, "enroll", *files, *place, "--window-s", "0.48", cwd=tmp_path)
     assert enrolled.returncode == 0, enrolled.stderr
-    scored = run(program, "score", ROOT / "examples" / "motor" / "short-40pct-1.flac", *place, cwd=tmp_path)
+    scored = run_clean(program, "score", ROOT / "examples" / "motor" / "short-40pct-1.flac", *place, cwd=tmp_path)
     assert scored.returncode == 0, scored.stderr
     assert "alarm" in scored.stdout
 
 
 def test_clean_environment_names_the_missing_extra(clean: Path, tmp_path: Path) -> None:
     """What needs torch says how to get it, in one line, with exit code 3."""
-    exported = run(clean / "fisher-edge", "export", "x.pt", "--out", "x", cwd=tmp_path)
+    exported = run_clean(clean / "fisher-edge", "export", "x.pt", "--out", "x", cwd=tmp_path)
     assert exported.returncode == 3
     assert exported.stderr == "error: torch is not installed; run: pip install 'fisher-edge[export]'\n"
 
 
 def test_clean_environment_has_the_commands_of_all_our_packages(clean: Path, tmp_path: Path) -> None:
     """Commands that join by an entry point are in the list, run where they can, and else name their extra."""
-    helped = run(clean / "fisher-edge", "--help", cwd=tmp_path)
+    helped = run_clean(clean / "fisher-edge", "--help", cwd=tmp_path)
     assert all(f" {name} " in helped.stdout for name in ("bridge", "rmis", "simulate", "train-data"))
     assert "Cannot be loaded" not in helped.stdout
-    assert run(clean / "fisher-edge", "rmis", "list", cwd=tmp_path).returncode == 0
+    assert run_clean(clean / "fisher-edge", "rmis", "list", cwd=tmp_path).returncode == 0
     for words, extra in ((("simulate", "--list"), "simulate"), (("bridge", "list"), "bridge")):
-        refused = run(clean / "fisher-edge", *words, cwd=tmp_path)
+        refused = run_clean(clean / "fisher-edge", *words, cwd=tmp_path)
         assert refused.returncode == 3
         assert refused.stderr.endswith(f" is not installed; run: pip install 'fisher-edge[{extra}]'\n")
 
@@ -97,7 +108,7 @@ def test_clean_environment_has_the_commands_of_all_our_packages(clean: Path, tmp
 def test_clean_environment_has_no_generic_names(clean: Path, tmp_path: Path) -> None:
     """`import train` and its like fail: the folders of the checkout are not packages."""
     for name in ("train", "export", "bench", "tests", "firmware_bridge", "scripts"):
-        assert "ModuleNotFoundError" in run(clean / "python", "-c", f"import {name}", cwd=tmp_path).stderr
+        assert "ModuleNotFoundError" in run_clean(clean / "python", "-c", f"import {name}", cwd=tmp_path).stderr
 
 
 def test_command_line_loads_no_heavy_package() -> None:
@@ -108,7 +119,7 @@ def test_command_line_loads_no_heavy_package() -> None:
     assert run(sys.executable, "-c", code).stdout == "[]\n"
 
 
-@pytest.mark.parametrize("module", ["daemon", "demo.play", "decision.monitor", "publish", "encoder.ort"])
+@pytest.mark.parametrize("module", ["gateway", "demo.play", "decision.judge", "publish", "encoder.ort"])
 def test_runtime_loads_no_training_package(module: str) -> None:
     """No part of the runtime loads torch or onnx, not even by way of another package."""
     code = f"import sys, fisher_edge.{module}; print([m for m in ('torch', 'onnx') if m in sys.modules])"

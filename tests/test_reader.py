@@ -1,14 +1,14 @@
 """The reader of a channel: pieces for the worker, and a reason whenever there are none."""
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pytest
 from plain_source import FakeClock, PlainSource, blocks_of
 
 from fisher_edge.decision.judgement import State
-from fisher_edge.dsp.blocks import Block
+from fisher_edge.dsp.blocks import Block, FloatArray
 from fisher_edge.dsp.frontend import FrontEnd
 from fisher_edge.errors import SensorError
 from fisher_edge.gateway.reader import Cutting, Reader
@@ -21,32 +21,40 @@ RATE_HZ = 1000
 FRONT_END = FrontEnd(piece_frames=32, piece_rule="grid", top_band="pad", amplitude="standardise")
 
 
-def noise(seconds: float) -> np.ndarray:
+def noise(seconds: float) -> FloatArray:
     """Return noise of so many seconds."""
     return np.random.default_rng(1).standard_normal(round(seconds * RATE_HZ)).astype(np.float32)
 
 
-def reader_of(source: PlainSource, clock: FakeClock, **cutting: object) -> Reader:
+def reader_of(
+    source: PlainSource, clock: FakeClock, *, rate_hz: int | None = None, refused: str | None = None
+) -> Reader:
     """Return a reader that was not started: `run` reads in the thread of the test."""
-    settings = {"window_s": 0.64, "hop_s": 0.32} | cutting
-    return Reader(
-        KEY,
-        source,
-        Cutting(FRONT_END, **settings),
-        WorkQueue([KEY]),
-        Counters(clock()),
-        monotonic=clock,  # type: ignore[arg-type]
-    )
+    cutting = Cutting(FRONT_END, 0.64, 0.32, rate_hz, refused)
+    return Reader(KEY, source, cutting, WorkQueue([KEY]), Counters(clock()), monotonic=clock)
 
 
 def work_of(reader: Reader) -> list[Work]:
     """Take all that the reader has put into the queue."""
     taken: list[Work] = []
-    while (item := reader._queue.get()) is not None and not reader._queue.done():
+    while not reader._queue.idle():
+        item = reader._queue.get()
+        assert item is not None
         taken.append(item)
-        if reader._queue.idle():
-            break
+        reader._queue.done()
     return taken
+
+
+def last_round(reader: Reader, blocks: list[Block]) -> None:
+    """Let the source yield blocks in the last round of the reader, which does not open it again."""
+
+    def script(stop: threading.Event) -> Iterator[Block]:
+        stop.set()
+        yield from blocks
+
+    source = reader._source
+    assert isinstance(source, PlainSource)
+    source.script = script
 
 
 def stopping(reader: Reader, blocks: Iterable[Block], rounds: int = 1) -> None:
@@ -108,23 +116,12 @@ def test_gaps_are_counted() -> None:
 def test_time_stamps_that_are_none_are_a_fault_of_the_sensor(time_s: float) -> None:
     """Milliseconds or NaN instead of seconds are named; nothing of it reaches the worker."""
     reader = reader_of(PlainSource(lambda _: ()), FakeClock())
-    stopping(reader, [Block(noise(0.5), RATE_HZ, 0, time_s)])
-    reader._source.script = _then_stop(reader, [Block(noise(0.5), RATE_HZ, 0, time_s)])  # type: ignore[attr-defined]
+    last_round(reader, [Block(noise(0.5), RATE_HZ, 0, time_s)])
     reader.run()
     (told,) = work_of(reader)
     assert isinstance(told, Interrupt)
     assert told.state is State.CHECK_FUNCTION
     assert "seconds since 1970" in told.reason
-
-
-def _then_stop(reader: Reader, blocks: list[Block]):  # type: ignore[no-untyped-def]  # noqa: ANN202 -- a script
-    """Return a script that asks the reader to stop before it yields: the failure is its last round."""
-
-    def script(stop: threading.Event) -> Iterable[Block]:
-        stop.set()
-        yield from blocks
-
-    return script
 
 
 @pytest.mark.parametrize(
@@ -171,7 +168,7 @@ def test_source_that_recovers_has_no_problem_any_more() -> None:
 def test_other_rate_than_enrolled_is_a_fault_of_the_sensor() -> None:
     """Samples at another rate than that of the baseline are never judged."""
     reader = reader_of(PlainSource(lambda _: ()), FakeClock(), rate_hz=2000)
-    reader._source.script = _then_stop(reader, list(blocks_of(noise(1.0), RATE_HZ)))  # type: ignore[attr-defined]
+    last_round(reader, list(blocks_of(noise(1.0), RATE_HZ)))
     reader.run()
     (told,) = work_of(reader)
     assert isinstance(told, Interrupt)
@@ -197,7 +194,7 @@ def test_rate_that_is_off_marks_the_pieces() -> None:
 
 
 def test_cutting_may_be_replaced_while_reading() -> None:
-    """After a new enrolment the stream begins anew with the windows of that."""
+    """After a new enrollment the stream begins anew with the windows of that."""
     source = PlainSource(lambda _: (), finite=True)
     reader = reader_of(source, FakeClock())
 
@@ -217,8 +214,34 @@ def test_cutting_may_be_replaced_while_reading() -> None:
 def test_channel_refused_by_its_plan_is_not_read() -> None:
     """A channel that does not fit its baseline says so instead of being judged."""
     reader = reader_of(PlainSource(lambda _: ()), FakeClock(), refused="windows of 2 s, enrolled with 1 s")
-    reader._source.script = _then_stop(reader, list(blocks_of(noise(1.0), RATE_HZ)))  # type: ignore[attr-defined]
+    last_round(reader, list(blocks_of(noise(1.0), RATE_HZ)))
     reader.run()
     (told,) = work_of(reader)
     assert isinstance(told, Interrupt)
     assert told.reason == "windows of 2 s, enrolled with 1 s"
+
+
+def test_pauses_grow_and_begin_again_after_a_source_has_worked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A source that fails at once waits longer each time; one that had worked for half a minute does not."""
+    monkeypatch.setattr("fisher_edge.gateway.reader.LONGEST_PAUSE_S", 60.0)
+    monkeypatch.setattr("random.uniform", lambda _, high: high)
+    clock, pauses = FakeClock(), []
+    source = PlainSource(lambda _: ())
+    reader = reader_of(source, clock)
+
+    def script(stop: threading.Event) -> Iterator[Block]:
+        if source.opened == 5:
+            clock.advance(31)
+        if source.opened == 8:
+            stop.set()
+        raise OSError("unplugged")
+        yield
+
+    def wait(seconds: float) -> bool:
+        pauses.append(seconds)
+        return reader._stop.is_set()
+
+    source.script = script
+    monkeypatch.setattr(reader._stop, "wait", wait)
+    reader.run()
+    assert pauses == [2, 4, 8, 16, 2, 4, 8, 16]

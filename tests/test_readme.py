@@ -1,12 +1,14 @@
 """What the README shows is run here, word for word, in a folder that looks like a checkout."""
 
 import re
+import shlex
 import shutil
 import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from command import COMMAND, run_here
 
 from fisher_edge.config import load_config
 
@@ -35,13 +37,18 @@ def commands() -> list[str]:
     return [line for block in blocks("sh") for line in block.splitlines() if line.startswith("fisher-edge")]
 
 
+def words(command: str, folder: Path) -> Iterator[str]:
+    """Yield the arguments of a command as a shell would give them."""
+    for word in shlex.split(command)[1:]:
+        yield from sorted(str(path) for path in folder.glob(word)) if "*" in word else [word]
+
+
 def test_readme_commands_run_in_their_order(checkout: Path) -> None:
     """Every command that ends by itself exits 0; the daemon is run by its own test below."""
     shown = [command for command in commands() if not command.startswith("fisher-edge run")]
     assert len(shown) >= 8
     for command in shown:
-        line = command.replace("fisher-edge", f"{sys.executable} -m fisher_edge.cli", 1)
-        done = subprocess.run(line, shell=True, cwd=checkout, capture_output=True, text=True, check=False)
+        done = run_here(*words(command, checkout), cwd=checkout)
         assert done.returncode == 0, f"{command}\n{done.stderr}"
         assert done.stdout, command
 
@@ -53,7 +60,7 @@ def test_readme_configuration_runs(checkout: Path) -> None:
     free = text.replace('url = "embedded"', 'url = "embedded"\nembedded_port = 0')
     (checkout / "free-port.toml").write_text(free, encoding="utf-8")
     process = subprocess.Popen(
-        [sys.executable, "-m", "fisher_edge.cli", "run", "free-port.toml"],
+        [*COMMAND, "run", "free-port.toml"],
         cwd=checkout,
         stderr=subprocess.PIPE,
         text=True,
@@ -88,5 +95,5 @@ def test_every_command_is_documented() -> None:
     """Each command of the README is one of the command reference."""
     reference = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
     for command in commands():
-        words = [word for word in command.split()[:3] if re.fullmatch(r"[a-z-]+", word)]
-        assert f"## {' '.join(words[:2])}" in reference, command
+        name = [word for word in command.split()[:3] if re.fullmatch(r"[a-z-]+", word)]
+        assert f"## {' '.join(name[:2])}" in reference, command

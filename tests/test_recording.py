@@ -3,6 +3,7 @@
 import re
 import threading
 import time
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import soundfile
 
 from fisher_edge.dsp.blocks import Block
 from fisher_edge.errors import BadInputError
+from fisher_edge.names import ChannelKey
 from fisher_edge.sources.recording import RecordingSource, read_recording
+from fisher_edge.sources.source import SourceContext
 
 RATE_HZ = 8000
 
@@ -34,6 +37,12 @@ def npy(path: Path, array: npt.NDArray[Any]) -> Path:
     """Write an array file and return its path."""
     np.save(path, array)
     return path
+
+
+def source_of(*files: Path, scale: float = 1.0, clock: float = 1000.0, **options: Any) -> RecordingSource:
+    """Return a source that plays files without waiting; its clock stands still."""
+    context = SourceContext(ChannelKey("pump", "vib"), scale=scale, clock=lambda: clock)
+    return RecordingSource(context, files, **{"speed": 0.0, **options})
 
 
 def refused(path: Path, **options: Any) -> str:
@@ -152,7 +161,7 @@ def test_samples_that_are_not_finite_are_refused_and_counted(tmp_path: Path, bad
     soundfile.write(tmp_path / "a.wav", samples, RATE_HZ, subtype="FLOAT")
     assert "3 samples that are not finite" in refused(tmp_path / "a.wav", channel=1)
     assert "3 samples that are not finite" in refused(npy(tmp_path / "a.npy", samples), channel=1, rate_hz=1000)
-    assert len(read_recording(tmp_path / "a.wav", channel=0).samples) == 500
+    assert read_recording(tmp_path / "a.wav", channel=0).length == 500
 
 
 @pytest.mark.parametrize(
@@ -192,6 +201,16 @@ def test_rate_is_needed_for_arrays_and_must_agree_otherwise(tmp_path: Path) -> N
     path = wav(tmp_path / "a.wav", noise(10))
     assert f"says {RATE_HZ} Hz but rate_hz=44100 was given" in refused(path, rate_hz=44_100)
     assert read_recording(path, rate_hz=RATE_HZ).rate_hz == RATE_HZ
+
+
+def test_rate_may_be_a_fraction(tmp_path: Path) -> None:
+    """An array has the rate it is given; a header holds whole Hz, which the caller may know more exactly."""
+    assert read_recording(npy(tmp_path / "a.npy", noise(10)), rate_hz="3906.25").rate_hz == Fraction(15_625, 4)
+    path = wav(tmp_path / "a.wav", noise(10), 3906)
+    assert read_recording(path, rate_hz=3906.25).rate_hz == Fraction(15_625, 4)
+    assert "says 3906 Hz but rate_hz=3907.25 was given" in refused(path, rate_hz=3907.25)
+    with pytest.raises(BadInputError, match="rate_hz=0 is not above 0"):
+        read_recording(path, rate_hz=0)
 
 
 class Explosive:
@@ -244,10 +263,11 @@ def replay(source: RecordingSource, count: int = 1_000_000) -> list[Block]:
     """Take the blocks of a source, so many at most."""
     blocks = []
     stop = threading.Event()
-    for block in source.blocks(stop):
-        blocks.append(block)
-        if len(blocks) >= count:
-            stop.set()
+    with source:
+        for block in source.blocks(stop):
+            blocks.append(block)
+            if len(blocks) >= count:
+                stop.set()
     return blocks
 
 
@@ -256,7 +276,9 @@ def test_source_reproduces_its_files_exactly(tmp_path: Path, block_s: float) -> 
     """The blocks of a file joined are the file; index and time advance with the samples, by one more between files."""
     first, second = noise(2500, seed=1), noise(1700, seed=2)
     files = (wav(tmp_path / "a.wav", first), wav(tmp_path / "b.wav", second))
-    blocks = replay(RecordingSource(files, speed=0, block_s=block_s, scale=2.0))
+    source = source_of(*files, block_s=block_s, scale=2.0)
+    assert source.finite
+    blocks = replay(source)
     joined = np.concatenate([block.samples for block in blocks])
     assert np.array_equal(joined, 2 * np.concatenate([first, second])[:, 0])
     ends = [block.index + len(block.samples) for block in blocks]
@@ -264,16 +286,16 @@ def test_source_reproduces_its_files_exactly(tmp_path: Path, block_s: float) -> 
     assert blocks[0].index == 0
     assert sorted(jumps) == [0] * (len(blocks) - 2) + [1]
     assert blocks[jumps.index(1) + 1].index == 2501
-    times = [block.time_s - blocks[0].time_s for block in blocks]
     played = np.cumsum([0, *(len(block.samples) for block in blocks[:-1])]) / RATE_HZ
-    np.testing.assert_allclose(times, played, atol=1e-6)
+    np.testing.assert_allclose([block.time_s - 1000 for block in blocks], played, atol=1e-6)
     assert {block.rate_hz for block in blocks} == {RATE_HZ}
 
 
 def test_source_loops_with_a_gap_each_time(tmp_path: Path) -> None:
-    """A loop begins the file anew, after a jump of the index: no window spans the seam."""
+    """A loop begins the file again, after a jump of the index: no window spans the seam. It never ends."""
     samples = noise(800)
-    source = RecordingSource((wav(tmp_path / "a.wav", samples),), speed=0, loop=True, block_s=0.05)
+    source = source_of(wav(tmp_path / "a.wav", samples), loop=True, block_s=0.05)
+    assert not source.finite
     blocks = replay(source, count=6)
     assert [block.index for block in blocks] == [0, 400, 801, 1201, 1602, 2002]
     for block, half in zip(blocks, [samples[:400], samples[400:]] * 3, strict=True):
@@ -283,45 +305,87 @@ def test_source_loops_with_a_gap_each_time(tmp_path: Path) -> None:
 def test_source_follows_a_change_of_rate(tmp_path: Path) -> None:
     """Each file keeps its own rate, and time goes on by its seconds."""
     files = (wav(tmp_path / "a.wav", noise(8000), 8000), wav(tmp_path / "b.wav", noise(8000), 16_000))
-    blocks = replay(RecordingSource(files, speed=0, block_s=0.5))
+    blocks = replay(source_of(*files, block_s=0.5))
     assert [block.rate_hz for block in blocks] == [8000, 8000, 16_000]
     assert blocks[2].time_s - blocks[0].time_s == pytest.approx(1.0, abs=1e-6)
 
 
+def test_source_of_a_fractional_rate(tmp_path: Path) -> None:
+    """Blocks carry 3906.25 Hz, and 15625 samples of it are four seconds."""
+    source = source_of(npy(tmp_path / "a.npy", noise(15_626)), rate_hz=Fraction(15_625, 4), block_s=4.0)
+    first, second = replay(source)
+    assert first.rate_hz == Fraction(15_625, 4)
+    assert len(first.samples) == 15_625
+    assert second.time_s - first.time_s == 4.0
+
+
+class Waited(threading.Event):
+    """Remembers how long it was waited for, and returns at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Do not wait."""
+        self.seconds.append(timeout or 0.0)
+        return self.is_set()
+
+
 def test_source_keeps_its_speed(tmp_path: Path) -> None:
-    """At speed 4 two seconds take half a second, at speed 0 next to nothing; only speed 0 can wait for its consumer."""
+    """A block comes when its last sample has been taken, at speed 4 in a quarter of the time, at speed 0 at once."""
     path = wav(tmp_path / "a.wav", noise(2 * RATE_HZ))
-    took = {}
-    for speed in (4.0, 0.0):
-        source = RecordingSource((path,), speed=speed)
+    for speed, expected in ((4.0, np.arange(1, 21) * 0.025), (0.0, np.zeros(20))):
+        source = source_of(path, speed=speed)
         assert source.patient == (speed == 0)
-        started = time.monotonic()
-        assert len(replay(source)) == 20
-        took[speed] = time.monotonic() - started
-    assert 0.45 < took[4.0] < 1.5
-    assert took[0.0] < 0.4
+        stop = Waited()
+        began = time.monotonic()
+        assert len(list(source.blocks(stop))) == 20
+        took = time.monotonic() - began
+        assert (np.array(stop.seconds) <= expected + 1e-9).all()
+        assert (np.array(stop.seconds) >= expected - took).all()
 
 
 def test_source_stops_promptly(tmp_path: Path) -> None:
-    """A source that waits for the next block, an hour away, ends as soon as it is asked to."""
-    source = RecordingSource((wav(tmp_path / "a.wav", noise(RATE_HZ)),), speed=1e-4, loop=True)
-    stop = threading.Event()
+    """A source that waits for a block that is due in an hour ends as soon as it is asked to."""
+    source = source_of(wav(tmp_path / "a.wav", noise(RATE_HZ)), speed=1e-5, loop=True)
+    waits, stop = threading.Event(), threading.Event()
+
+    class Asked(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.set()
+            return stop.wait(timeout)
+
     blocks: list[Block] = []
-    thread = threading.Thread(target=lambda: blocks.extend(source.blocks(stop)))
+    thread = threading.Thread(target=lambda: blocks.extend(source.blocks(Asked())))
     thread.start()
-    time.sleep(0.1)
-    asked = time.monotonic()
+    assert waits.wait(20)
     stop.set()
-    thread.join(5)
+    thread.join(20)
     assert not thread.is_alive()
-    assert time.monotonic() - asked < 0.5
-    assert len(blocks) == 1
+    assert blocks == []
+
+
+def test_source_closes_its_file(tmp_path: Path) -> None:
+    """Left in the middle of a file, the source has nothing open any more."""
+    path = wav(tmp_path / "a.wav", noise(RATE_HZ))
+    with source_of(path) as source:
+        blocks = source.blocks(threading.Event())
+        next(blocks)
+        assert path in open_files()
+    assert path not in open_files()
+    assert list(blocks) == []
+
+
+def open_files() -> set[Path]:
+    """Files that this process has open."""
+    return {link.readlink() for link in Path("/proc/self/fd").iterdir() if link.exists()}
 
 
 def test_source_reports_a_file_that_has_gone(tmp_path: Path) -> None:
     """A file that vanishes between two loops is an error with its name, which the daemon retries."""
     path = wav(tmp_path / "a.wav", noise(100))
-    blocks = RecordingSource((path,), speed=0, loop=True).blocks(threading.Event())
+    blocks = source_of(path, loop=True).blocks(threading.Event())
     next(blocks)
     path.unlink()
     with pytest.raises(BadInputError, match=re.escape(f"no file at {path}")):
@@ -331,12 +395,47 @@ def test_source_reports_a_file_that_has_gone(tmp_path: Path) -> None:
 def test_source_goes_on_with_the_file_that_failed(tmp_path: Path) -> None:
     """Started again after a file that could not be read, a source plays none twice and leaves none out."""
     first, second = noise(400, seed=1), noise(300, seed=2)
-    source = RecordingSource((wav(tmp_path / "a.wav", first), tmp_path / "b.wav"), speed=0)
+    source = source_of(wav(tmp_path / "a.wav", first), tmp_path / "b.wav")
     played: list[Block] = []
     for _ in range(2):
-        with pytest.raises(BadInputError, match=r"no file at .*b\.wav"):
+        with source, pytest.raises(BadInputError, match=r"no file at .*b\.wav"):
             played.extend(source.blocks(threading.Event()))
     wav(tmp_path / "b.wav", second)
-    played.extend(source.blocks(threading.Event()))
+    with source:
+        played.extend(source.blocks(threading.Event()))
     joined = np.concatenate([block.samples for block in played])
     assert np.array_equal(joined, np.concatenate([first, second])[:, 0])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
+def test_source_leaves_a_damaged_file_behind(tmp_path: Path, bad: float) -> None:
+    """Samples are checked while they are played; after a bad one the source goes on with the next file."""
+    damaged = noise(1600)
+    damaged[1000] = bad
+    soundfile.write(tmp_path / "a.wav", damaged, RATE_HZ, subtype="FLOAT")
+    source = source_of(tmp_path / "a.wav", wav(tmp_path / "b.wav", noise(800)))
+    played: list[Block] = []
+    with (
+        source,
+        pytest.raises(BadInputError, match=r"a\.wav holds samples that are not finite \(NaN or Inf\) or beyond"),
+    ):
+        played.extend(source.blocks(threading.Event()))
+    assert sum(len(block.samples) for block in played) == 800
+    with source:
+        (block,) = source.blocks(threading.Event())
+    assert np.array_equal(block.samples, noise(800)[:, 0])
+
+
+def test_source_reads_each_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Playing decodes every sample once: nothing is read only to be checked."""
+    decoded = []
+    read = soundfile.SoundFile.read
+
+    def counted(sound: soundfile.SoundFile, *arguments: Any, **options: Any) -> npt.NDArray[Any]:
+        samples: npt.NDArray[Any] = read(sound, *arguments, **options)
+        decoded.append(len(samples))
+        return samples
+
+    monkeypatch.setattr(soundfile.SoundFile, "read", counted)
+    replay(source_of(wav(tmp_path / "a.wav", noise(5000))))
+    assert sum(decoded) == 5000

@@ -1,17 +1,21 @@
 """Exact resumption: a killed run goes on as if nothing had happened, and several processes train as one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
 from training import SMALL, Run, log_of, make_recordings, train_here
 
 from fisher_edge.errors import UsageError
 from fisher_train.checkpoint import load_checkpoint
+from fisher_train.cli import main
 from fisher_train.loop import train
+from fisher_train.objectives.objective import Batch
+from fisher_train.run.recorder import Recorder
 from fisher_train.run.settings import Settings
 
 NANO = Path(__file__).parents[1] / "train" / "checkpoints" / "nano"
@@ -25,6 +29,29 @@ def recordings(tmp_path: Path) -> Path:
     return make_recordings(tmp_path / "recordings")
 
 
+@pytest.mark.parametrize("objective", ["contrastive", "distillation"])
+def test_interrupted_run_continues_exactly(
+    tmp_path: Path, recordings: Path, objective: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same command after an interruption gives the losses and weights of an unbroken run, bit by bit."""
+    command = [recordings, *SMALL, "--objective", objective, "--warmup-steps", "1", "--steps", 3, "--no-tensorboard"]
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    train_here(whole, *command)
+    after_step = Recorder.after_step
+
+    def interrupted(recorder: Recorder, batch: Batch, facts: Mapping[str, Tensor]) -> None:
+        after_step(recorder, batch, facts)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Recorder, "after_step", interrupted)
+        assert main([*map(str, command), "--out", str(broken)]) == 130
+    assert len(log_of(broken)) == 1
+    train_here(broken, *command)
+    assert_same_run(broken, whole)
+
+
+@pytest.mark.slow
 def test_killed_run_continues_exactly(tmp_path: Path, recordings: Path) -> None:
     """After SIGKILL and the same command again, losses and weights are those of an unbroken run, bit by bit."""
     command = [recordings, *BOTH, "--steps", 5]
@@ -43,6 +70,7 @@ def test_killed_run_continues_exactly(tmp_path: Path, recordings: Path) -> None:
     assert shown == [(line["step"], pytest.approx(line["loss"], rel=1e-6)) for line in log]
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_and_continue_exactly(tmp_path: Path, recordings: Path) -> None:
     """Two processes under torchrun have the losses of one with the same global batch, and go on after SIGKILL.
 

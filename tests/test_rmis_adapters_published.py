@@ -22,6 +22,8 @@ from fisher_bench.rmis.adapters.resample import resampled
 from fisher_edge.dsp.blocks import FloatArray
 from fisher_edge.errors import BadArtifactError, BadInputError, MissingExtraError
 
+pytestmark = pytest.mark.extras  # transformers, speechbrain, dasheng and torchaudio are installed by `make nightly`
+
 DIM, DEPTH, HEAD_DIM = 128, 2, 64
 MEAN, STD = -4.2677393, 4.5689974
 TOLERANCE = 2e-4

@@ -185,7 +185,7 @@ def test_several_processes_give_what_one_gives(tmp_path: Path) -> None:
     assert len(told) == 24
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_killed_run_loses_seconds_and_leaves_nobody_behind(workers: int, tmp_path: Path) -> None:
     """After SIGKILL the same command embeds only what is missing; worker processes end with their parent."""
     folder = _set(tmp_path / "set", 140)
@@ -221,6 +221,7 @@ def _kept(cache: Path) -> int:
     return 0
 
 
+@pytest.mark.extras
 def test_ray_gives_what_one_process_gives(tmp_path: Path) -> None:
     """A Ray cluster of this machine embeds the same numbers."""
     folder = _set(tmp_path / "set", 20)
@@ -299,7 +300,7 @@ def test_bad_input_of_the_command_is_one_line(tmp_path: Path) -> None:
     cases = [
         ((tmp_path, "--model", "default"), 4, "rmis prepare"),
         ((folder, "--model", "cheap:log-mell"), 2, "log-mel"),
-        ((folder, "--model", "beats:/nowhere.pt"), 5, "/nowhere.pt"),
+        ((folder, "--model", "/nowhere.pt"), 5, "/nowhere.pt"),
     ]
     for arguments, code, text in cases:
         done = run("rmis", "embed", *arguments, "--out", tmp_path / "out")

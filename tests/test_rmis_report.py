@@ -116,6 +116,7 @@ def _recordings(folder: Path, rates: tuple[int, int] = (4000, 4000)) -> None:
         csv.writer(handle).writerows([names, *rows])
 
 
+@pytest.mark.slow
 def test_mini_benchmark_runs_by_one_command(tmp_path: Path) -> None:
     """Diagnosis and detection on a small set, every encoder a row, marked as not the paper's sets."""
     _recordings(tmp_path / "data" / "mfpt")
@@ -141,7 +142,7 @@ def test_mini_benchmark_runs_by_one_command(tmp_path: Path) -> None:
     assert json.loads(again.stdout)["rows"] == rows
 
 
-def test_mini_seals_units_and_enrols_only_healthy_ones(tmp_path: Path) -> None:
+def test_mini_seals_units_and_enrolls_only_healthy_ones(tmp_path: Path) -> None:
     """Half of the healthy units are enrolled, all else is asked about; a doubled rate is brought down."""
     _recordings(tmp_path / "data" / "mfpt", rates=(4000, 8000))
     (diagnosis, folder), (detection, beside) = prepare_mini(tmp_path / "data", tmp_path / "sets", ["mfpt"])

@@ -113,7 +113,7 @@ def test_fit_recovers_a_heavy_tail() -> None:
 def test_false_alarms_a_day_are_those_asked_for(
     draw: Callable[[np.random.Generator, int], Samples], per_day: float
 ) -> None:
-    """Over many enrolments of 60 windows, a day of normal windows exceeds the threshold about as often as asked."""
+    """Over many enrollments of 60 windows, a day of normal windows exceeds the threshold about as often as asked."""
     random = np.random.default_rng(2)
     hop_s = 2.0
     windows = round(DAY_S / hop_s)
@@ -126,7 +126,7 @@ def test_false_alarms_a_day_are_those_asked_for(
 
 
 def test_rare_alarms_stay_rare() -> None:
-    """Asked for one false alarm in ten days, enrolments of 60 windows give few in forty days of normal windows."""
+    """Asked for one false alarm in ten days, enrollments of 60 windows give few in forty days of normal windows."""
     random = np.random.default_rng(3)
     windows = round(DAY_S / 2.0)
     alarms = [

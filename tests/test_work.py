@@ -25,7 +25,7 @@ def grid(window: int = 3, hop: int = 1) -> Grid:
 def work(key: ChannelKey, number: int, on: Grid) -> JudgePiece:
     """Return a piece that takes 4000 bytes."""
     bands, samples = np.zeros((1, 16, 50), np.float32), np.zeros(200, np.float32)
-    return JudgePiece(key, Piece(bands, samples, 1000, number, 160 * number, 0.16 * number), on)
+    return JudgePiece(key, Piece(bands, samples, 1000, number, 160 * number, 0.16 * number, 0.16), on)
 
 
 def numbers(queue: WorkQueue, key: ChannelKey) -> list[int]:
@@ -103,7 +103,7 @@ def test_patient_producer_waits_and_loses_nothing(stop: threading.Event) -> None
 
     producer = threading.Thread(target=produce)
     producer.start()
-    taken = []
+    taken: list[int] = []
     while len(taken) < 30:
         item = queue.get()
         if isinstance(item, JudgePiece):
@@ -147,5 +147,5 @@ def test_overload_is_logged_at_the_first_piece_and_at_every_doubling(
         queue.put(work(A, number, on), stop)
     texts = [record.getMessage() for record in caplog.records]
     assert queue.dropped(A) == 9
-    assert [text.split()[6] for text in texts] == ["1", "2", "4", "8"]
+    assert [text.split()[5] for text in texts] == ["1", "2", "4", "8"]
     assert all("pump/a" in text for text in texts)

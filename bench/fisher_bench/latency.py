@@ -1,72 +1,90 @@
-"""How long a window takes on this machine, part by part, and beside the official code path. See `measure`."""
+"""CPU time of a window, part by part and beside the official code path, and of a second of signal in a gateway.
+
+Start at `measure`.
+"""
 
 import resource
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fisher_edge.decision.bank import MemoryBank
-from fisher_edge.dsp.blocks import FloatArray
+from fisher_bench.gateway_cost import cost_per_second, noise_bank
+from fisher_edge.dsp.blocks import FloatArray, Rate
+from fisher_edge.dsp.grid import grid_of, pieces_of
 from fisher_edge.encoder.bundle import load_bundle
-from fisher_edge.encoder.ort import EncoderSession
+from fisher_edge.encoder.protocol import Encoder
+from fisher_edge.encoder.select import open_encoder
+from fisher_edge.encoder.windows import embed_window
 
 __all__ = ["Latency", "measure", "official_call"]
 
 REPEATS = 7
-BANK_WINDOWS = 1000
 MEGABYTE_KIB = 1024
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Median CPU milliseconds of one window on one thread, and the memory of the process (without PyTorch)."""
+    """Median CPU milliseconds on one thread, and the memory of the process (without PyTorch).
+
+    `front_end_ms` to `total_ms` are those of a window of `seconds` computed by itself. A gateway computes each piece
+    once: `cpu_ms_per_s` is what a second of signal costs it, by `parts_ms_per_s` as well.
+    """
 
     bundle: str
     provider: str
-    rate_hz: int
+    rate_hz: float
     seconds: float
     bands: int
     front_end_ms: float
     encoder_ms: float
     knn_ms: float
     total_ms: float
+    window_s: float
+    hop_s: float
+    cpu_ms_per_s: float
+    parts_ms_per_s: dict[str, float]
     peak_memory_mb: float
     official_ms: float | None = None
     ratio: float | None = None
-    """Official CPU time over ours, median of pairs run in turn."""
+    """Official CPU time of a window over ours, median of pairs run in turn."""
     official_difference: float | None = None
     """Largest absolute difference between the two embeddings, when both have the checkpoint's weights."""
 
 
 def measure(
-    bundle: str, rate_hz: int, seconds: float, *, against_official: bool = False, checkpoint: Path | None = None
+    bundle: str,
+    rate_hz: Rate,
+    seconds: float,
+    *,
+    hop_s: float | None = None,
+    provider: str = "auto",
+    against_official: bool = False,
+    checkpoint: Path | None = None,
 ) -> Latency:
-    """Time front-end, encoder and nearest-neighbour search (1000 windows) on noise of one rate.
+    """Time a window of noise, and a second of noise on its way through a gateway with this window and hop.
 
     With `against_official` the published code path runs in turn with ours, in this process, on one thread; it
     needs PyTorch. Without `checkpoint` it has random weights, which changes its embeddings, not its time.
     """
-    session = EncoderSession(load_bundle(bundle))
-    front_end = session.bundle.front_end
-    generator = np.random.default_rng(0)
-    wave = generator.standard_normal(round(rate_hz * seconds)).astype(np.float32)
-    bands = front_end.sub_bands(wave, rate_hz)
-    embedding = session.embed(bands)
-    vectors = generator.standard_normal((BANK_WINDOWS, *embedding.shape)).astype(np.float32)
-    bank = MemoryBank.of(vectors, ["normal"] * BANK_WINDOWS)
+    encoder = open_encoder(load_bundle(bundle), provider)
+    front_end = encoder.bundle.front_end
+    grid = grid_of(front_end, seconds, hop_s, rate_hz)
+    wave = np.random.default_rng(0).standard_normal(round(rate_hz * seconds)).astype(np.float32)
+    pieces = pieces_of(front_end, wave, rate_hz)
+    embedding = embed_window(encoder, front_end, pieces)
+    bank = noise_bank(*embedding.shape)
 
     def ours() -> FloatArray:
-        return session.embed(front_end.sub_bands(wave, rate_hz))
+        return embed_window(encoder, front_end, pieces_of(front_end, wave, rate_hz))
 
-    ours()
-    bank.nearest(embedding)
+    cost = cost_per_second(encoder, grid, rate_hz)
     peak_memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MEGABYTE_KIB
-    official = official_call(session, wave, rate_hz, checkpoint) if against_official else None
+    official = official_call(encoder, wave, rate_hz, checkpoint) if against_official else None
     pairs = [(_cpu_ms(ours), _cpu_ms(official) if official else None) for _ in range(REPEATS)]
     compared: dict[str, Any] = {}
     if official:
@@ -77,32 +95,35 @@ def measure(
             "official_difference": float(np.abs(official() - ours()).max()) if checkpoint else None,
         }
     return Latency(
-        bundle=session.bundle.name,
-        provider=session.provider,
-        rate_hz=rate_hz,
+        bundle=encoder.bundle.name,
+        provider=encoder.provider,
+        rate_hz=float(rate_hz) if rate_hz != int(rate_hz) else int(rate_hz),
         seconds=seconds,
-        bands=len(bands),
-        front_end_ms=_median_ms(lambda: front_end.sub_bands(wave, rate_hz)),
-        encoder_ms=_median_ms(lambda: session.embed(bands)),
+        bands=len(embedding),
+        front_end_ms=_median_ms(lambda: pieces_of(front_end, wave, rate_hz)),
+        encoder_ms=_median_ms(lambda: embed_window(encoder, front_end, pieces)),
         knn_ms=_median_ms(lambda: bank.nearest(embedding)),
         total_ms=statistics.median(our for our, _ in pairs),
+        window_s=grid.window_s,
+        hop_s=grid.hop_s,
+        cpu_ms_per_s=cost.whole,
+        parts_ms_per_s={name: value for name, value in asdict(cost).items() if name != "whole"},
         peak_memory_mb=peak_memory_mb,
         **compared,
     )
 
 
-def official_call(
-    session: EncoderSession, wave: FloatArray, rate_hz: int, checkpoint: Path | None
-) -> Callable[[], FloatArray]:
+def official_call(ours: Encoder, wave: FloatArray, rate_hz: Rate, checkpoint: Path | None) -> Callable[[], FloatArray]:
     """Return the official code path for this signal, on one thread, with an encoder of the bundle's shape."""
     import torch  # noqa: PLC0415 -- an extra
 
     from fisher_bench.official import embed_officially  # noqa: PLC0415 -- needs torch
     from fisher_train.checkpoint import build_encoder, load_checkpoint  # noqa: PLC0415 -- needs torch
-    from fisher_train.encoder import Encoder, EncoderConfig  # noqa: PLC0415 -- needs torch
+    from fisher_train.encoder import Encoder as TorchEncoder  # noqa: PLC0415 -- needs torch
+    from fisher_train.encoder import EncoderConfig  # noqa: PLC0415 -- needs torch
 
     torch.set_num_threads(1)
-    front_end, manifest = session.bundle.front_end, session.bundle.manifest
+    front_end, manifest = ours.bundle.front_end, ours.bundle.manifest
     if checkpoint is not None:
         encoder = build_encoder(load_checkpoint(checkpoint))
     else:
@@ -112,7 +133,7 @@ def official_call(
             num_heads=manifest["heads"],
             band_width=front_end.band_width,
         )
-        encoder = Encoder(shape).eval()
+        encoder = TorchEncoder(shape).eval()
     return lambda: embed_officially(encoder, front_end, wave, rate_hz)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fisher_edge.dsp.blocks import FloatArray
+from fisher_edge.dsp.blocks import FloatArray, Rate
 from fisher_edge.dsp.frontend import LOG_FLOOR, MIN_TOP_BINS, STANDARD_DEVIATION, FrontEnd
 from fisher_edge.dsp.grid import stretches
 from fisher_train.encoder import Encoder
@@ -17,7 +17,7 @@ __all__ = ["embed_officially"]
 
 
 @torch.inference_mode()
-def embed_officially(encoder: Encoder, front_end: FrontEnd, wave: FloatArray, rate_hz: int) -> FloatArray:
+def embed_officially(encoder: Encoder, front_end: FrontEnd, wave: FloatArray, rate_hz: Rate) -> FloatArray:
     """Embed a signal (n,): (bands, dim)."""
     signal = torch.from_numpy(wave)
     windows = [_sub_bands(signal[part], front_end, rate_hz) for part in stretches(front_end, len(wave), rate_hz)]
@@ -29,7 +29,7 @@ def embed_officially(encoder: Encoder, front_end: FrontEnd, wave: FloatArray, ra
     return embedding
 
 
-def _sub_bands(wave: Tensor, front_end: FrontEnd, rate_hz: int) -> Tensor:
+def _sub_bands(wave: Tensor, front_end: FrontEnd, rate_hz: Rate) -> Tensor:
     """Log-STFT, normalised and cut: (bands, frames, band_width)."""
     wave = wave - wave.mean()
     if front_end.amplitude == "standardise":

@@ -22,7 +22,6 @@ __all__ = ["OPSET", "build_graph"]
 OPSET = 17
 IR_VERSION = 8
 """The format version of that opset: old runtimes refuse newer ones."""
-END = np.iinfo(np.int64).max
 
 Array = npt.NDArray[Any]
 

@@ -5,7 +5,6 @@
 
 enum { DEVICE_BYTES = 36, STREAM_BYTES = 48, PONG_BYTES = 16, STATS_BYTES = 20, ERROR_BYTES = 56 };
 
-/* Replace this by a function of the same form to use a CRC unit: state in, state out, 0xFFFFFFFF first, inverted last. */
 #ifndef FISHER_CRC32
 #define FISHER_CRC32 crc32_update
 static uint32_t crc32_update(uint32_t crc, const uint8_t *bytes, size_t count) {
@@ -47,7 +46,7 @@ static void store_text(uint8_t *bytes, const char *text, size_t size) {
 /* Begin a group of COBS: its length is written when it is known. */
 static void open_group(struct fisher_writer *writer) {
     if (writer->used >= writer->size) {
-        writer->failed = true;
+        writer->failure = FISHER_TOO_LONG;
         return;
     }
     writer->group = writer->used++;
@@ -59,7 +58,7 @@ static void close_group(struct fisher_writer *writer) {
 
 /* Stuff bytes. A full group is closed only when a byte follows it: a message does not end with an empty group. */
 static void stuff(struct fisher_writer *writer, const uint8_t *bytes, size_t count) {
-    for (size_t i = 0; i < count && !writer->failed; i++) {
+    for (size_t i = 0; i < count && writer->failure == FISHER_NO_FAILURE; i++) {
         if (writer->used - writer->group == 255) {
             close_group(writer);
             open_group(writer);
@@ -70,7 +69,7 @@ static void stuff(struct fisher_writer *writer, const uint8_t *bytes, size_t cou
         } else if (writer->used < writer->size) {
             writer->buffer[writer->used++] = bytes[i];
         } else {
-            writer->failed = true;
+            writer->failure = FISHER_TOO_LONG;
         }
     }
 }
@@ -83,8 +82,13 @@ void fisher_begin(struct fisher_writer *writer, struct fisher_sender *sender, ui
     writer->buffer = buffer;
     writer->size = size;
     writer->crc = 0xFFFFFFFFu;
-    writer->failed = size < FISHER_FRAME_BYTES((size_t)FISHER_MIN_MESSAGE);
-    if (writer->failed) {
+    if (sender->open != NULL && sender->open != writer) {
+        writer->failure = FISHER_BUSY;
+        return;
+    }
+    sender->open = writer;
+    if (size < FISHER_FRAME_BYTES((size_t)FISHER_MIN_MESSAGE)) {
+        writer->failure = FISHER_TOO_LONG;
         return;
     }
     buffer[writer->used++] = 0;
@@ -93,25 +97,44 @@ void fisher_begin(struct fisher_writer *writer, struct fisher_sender *sender, ui
     fisher_put(writer, header, sizeof header);
 }
 
+/* Bytes of `count` samples of every channel, in 32 bits also where size_t has 16. */
+static uint32_t sample_bytes(uint8_t format, uint8_t channels, uint16_t count) {
+    return (uint32_t)fisher_value_bytes(format) * channels * count;
+}
+
 void fisher_begin_data(struct fisher_writer *writer, struct fisher_sender *sender, uint8_t *buffer, size_t size,
                        uint8_t stream, uint8_t run, const struct fisher_data *data) {
     uint8_t head[FISHER_DATA_BYTES] = {data->format, data->channels};
+    uint32_t announced;
     fisher_begin(writer, sender, buffer, size, FISHER_DATA, stream, run);
     store(head + 2, data->count, 2);
     store(head + 4, data->ticks, 4);
     store(head + 8, data->index, 8);
     fisher_put(writer, head, sizeof head);
+    if (writer->failure != FISHER_NO_FAILURE) {
+        return;
+    }
+    announced = sample_bytes(data->format, data->channels, data->count);
     writer->counted = true;
-    writer->missing = fisher_value_bytes(data->format) * data->channels * data->count;
-    writer->failed = writer->failed || writer->missing == 0;
+    if (announced == 0) {
+        writer->failure = FISHER_MISCOUNTED;
+    } else if (announced > FISHER_MAX_MESSAGE) {
+        writer->failure = FISHER_TOO_LONG;
+    } else {
+        writer->missing = (size_t)announced;
+    }
 }
 
 void fisher_put(struct fisher_writer *writer, const void *bytes, size_t count) {
-    size_t most = writer->counted ? writer->missing : FISHER_MAX_MESSAGE;
-    if (count > most || writer->message + count > FISHER_MAX_MESSAGE - FISHER_CRC_BYTES) {
-        writer->failed = true;
+    if (writer->failure != FISHER_NO_FAILURE) {
+        return;
     }
-    if (writer->failed) {
+    if (writer->counted && count > writer->missing) {
+        writer->failure = FISHER_MISCOUNTED;
+        return;
+    }
+    if (count > FISHER_MAX_MESSAGE - FISHER_CRC_BYTES - writer->message) {
+        writer->failure = FISHER_TOO_LONG;
         return;
     }
     writer->message += count;
@@ -163,19 +186,36 @@ void fisher_put_float32(struct fisher_writer *writer, const float *values, size_
 }
 
 size_t fisher_end(struct fisher_writer *writer) {
+    struct fisher_sender *sender = writer->sender;
     uint8_t crc[FISHER_CRC_BYTES];
-    if (writer->failed || writer->missing != 0) {
+    if (sender->open != writer) {
+        sender->failure = FISHER_BUSY;
         return 0;
+    }
+    if (writer->failure == FISHER_NO_FAILURE && writer->missing != 0) {
+        writer->failure = FISHER_MISCOUNTED;
     }
     store(crc, writer->crc ^ 0xFFFFFFFFu, sizeof crc);
     stuff(writer, crc, sizeof crc);
-    if (writer->failed || writer->used >= writer->size) {
+    if (writer->failure == FISHER_NO_FAILURE && writer->used >= writer->size) {
+        writer->failure = FISHER_TOO_LONG;
+    }
+    sender->open = NULL;
+    sender->failure = writer->failure;
+    if (writer->failure != FISHER_NO_FAILURE) {
         return 0;
     }
     close_group(writer);
     writer->buffer[writer->used++] = 0;
-    writer->sender->sequence++;
+    sender->sequence++;
     return writer->used;
+}
+
+void fisher_cancel(struct fisher_writer *writer) {
+    if (writer->sender->open == writer) {
+        writer->sender->open = NULL;
+    }
+    writer->failure = FISHER_BUSY;
 }
 
 size_t fisher_write_hello(struct fisher_sender *sender, uint8_t *buffer, size_t size, const struct fisher_hello *hello) {
@@ -349,12 +389,8 @@ static bool hello_is_valid(const uint8_t *body, size_t count) {
 }
 
 static bool data_is_valid(const uint8_t *body, size_t count) {
-    size_t samples;
-    if (count <= FISHER_DATA_BYTES) {
-        return false;
-    }
-    samples = fisher_value_bytes(body[0]) * body[1] * (size_t)load(body + 2, 2);
-    return count == FISHER_DATA_BYTES + samples;
+    return count > FISHER_DATA_BYTES &&
+           count == FISHER_DATA_BYTES + sample_bytes(body[0], body[1], (uint16_t)load(body + 2, 2));
 }
 
 bool fisher_body_is_valid(const struct fisher_message *message) {

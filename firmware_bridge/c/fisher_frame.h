@@ -2,9 +2,23 @@
  *
  * A device keeps one fisher_sender, writes each frame into a buffer of its own with a fisher_writer, and reads commands
  * with a fisher_decoder. The library allocates nothing, keeps no state of its own and needs only <string.h>.
+ *
+ * Interrupts. Every object belongs to one context, the main loop or one interrupt, with one exception: an interrupt may
+ * put samples into a frame that the main loop has begun, if the main loop leaves that writer alone meanwhile.
+ * fisher_begin..., fisher_end, fisher_cancel and fisher_write_... change the sender: where two contexts share it, the
+ * lower one masks the interrupt around these calls. One frame of a sender is open at a time, since frames leave in the
+ * order of their numbers: a second one is refused with FISHER_BUSY. What is to be said while a DATA is filled piece by
+ * piece (a PONG) is noted and written after fisher_end.
+ *
+ * FISHER_CONFIG_H, if it is defined, names a header to include first, as -DFISHER_CONFIG_H='"board.h"'. FISHER_CRC32, if
+ * it is defined there or for the compiler, names a function that takes the place of the table of the CRC.
  */
 #ifndef FISHER_FRAME_H
 #define FISHER_FRAME_H
+
+#ifdef FISHER_CONFIG_H
+#include FISHER_CONFIG_H
+#endif
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -63,9 +77,19 @@ enum fisher_error_code {
     FISHER_SENSOR_FAULT = 5
 };
 
-/* Numbers the frames of one device. Set `sequence` to 0 at boot; every finished frame takes the next number. */
+/* Why fisher_end returned 0. */
+enum fisher_failure {
+    FISHER_NO_FAILURE = 0,
+    FISHER_TOO_LONG = 1, /* the frame does not fit the buffer, or the message is longer than 2048 bytes */
+    FISHER_MISCOUNTED = 2, /* a DATA announced no samples, or got others than it announced */
+    FISHER_BUSY = 3 /* another frame of the sender was open at fisher_begin, or this one was not begun */
+};
+
+/* Numbers the frames of one device: zero at boot. Every finished frame takes the next number. */
 struct fisher_sender {
-    uint32_t sequence;
+    uint32_t sequence; /* of the next frame */
+    const struct fisher_writer *open; /* the frame under way; the library's */
+    uint8_t failure; /* enum fisher_failure of the last fisher_end */
 };
 
 /* A frame under way. Its fields belong to the library. */
@@ -79,7 +103,7 @@ struct fisher_writer {
     size_t missing; /* bytes of samples that a DATA announced and that have not come */
     uint32_t crc;
     bool counted; /* what is put from now on was announced */
-    bool failed;
+    uint8_t failure; /* enum fisher_failure */
 };
 
 /* A message found: `body` lies in the decoder's buffer and is valid until the next call. */
@@ -151,7 +175,15 @@ struct fisher_stats {
     uint32_t bad_frames; /* from the host: `damaged` of the decoder */
 };
 
-/* Begin the frame of any message in `buffer` of `size` bytes. Nothing fails before fisher_end. */
+#ifdef FISHER_CRC32
+/* The CRC-32 of zlib over `count` more bytes, without its inversions: `crc` is the state before (0xFFFFFFFF at the start),
+ * the result the state after. Bytes and result are reflected. A unit has to take up `crc`: a message comes in pieces, and
+ * the decoder uses the same function between them. */
+uint32_t FISHER_CRC32(uint32_t crc, const uint8_t *bytes, size_t count);
+#endif
+
+/* Begin the frame of any message in `buffer` of `size` bytes. Nothing fails before fisher_end. A writer whose frame is
+ * open begins again; while the frame of another writer is open, this one is refused (FISHER_BUSY). */
 void fisher_begin(struct fisher_writer *writer, struct fisher_sender *sender, uint8_t *buffer, size_t size, uint8_t type,
                   uint8_t stream, uint8_t run);
 
@@ -168,9 +200,12 @@ void fisher_put_int24(struct fisher_writer *writer, const int32_t *values, size_
 void fisher_put_int32(struct fisher_writer *writer, const int32_t *values, size_t count);
 void fisher_put_float32(struct fisher_writer *writer, const float *values, size_t count);
 
-/* Finish the frame: its length in bytes, both delimiters included; 0 when it did not fit the buffer or the message is
- * longer than 2048 bytes, or when a DATA got other than the samples it announced. A failed frame takes no number. */
+/* Finish the frame: its length in bytes, both delimiters included. 0 when it failed: `failure` of the sender says why. A
+ * failed frame takes no number, and is no longer open. */
 size_t fisher_end(struct fisher_writer *writer);
+
+/* Give up a frame that was begun: the next one takes its number. */
+void fisher_cancel(struct fisher_writer *writer);
 
 /* Write one frame of a device at once; returns as fisher_end. */
 size_t fisher_write_hello(struct fisher_sender *sender, uint8_t *buffer, size_t size, const struct fisher_hello *hello);

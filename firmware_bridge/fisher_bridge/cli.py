@@ -181,10 +181,15 @@ def _stopped_by_signals() -> Iterator[threading.Event]:
 
 def _print_recorded(files: "list[Recorded]", as_json: bool) -> None:
     """Print the files written so far, also when the recording ended early."""
-    from fisher_edge.dsp.blocks import rfc3339
+    from fisher_bridge.record import time_text
 
     for file in files:
-        facts = {"file": str(file.path), "samples": file.samples, "rate_hz": file.rate_hz, "time": rfc3339(file.time_s)}
+        facts = {
+            "file": str(file.path),
+            "samples": file.samples,
+            "rate_hz": file.rate_hz,
+            "time": time_text(file.time_s),
+        }
         print_json(facts) if as_json else print(f"{file.path}: {file.samples} samples from {facts['time']}", flush=True)
 
 

@@ -6,7 +6,7 @@ pings, `RateMeter` measures how many samples a second a stream really has. Times
 
 import math
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -79,6 +79,10 @@ class ClockFit:
     def host_s(self, ticks: int) -> float:
         """Return when the host's clock showed the moment of a tick."""
         return self.reference_s + (ticks - self.reference_ticks) / (self.tick_hz * (1 + self.drift_ppm.value * 1e-6))
+
+    def unconfirmed(self) -> "ClockFit":
+        """Return the same clock without fresh pings: it may drift as much by now as any that was never measured."""
+        return replace(self, drift_ppm=Measured(self.drift_ppm.value, math.hypot(self.drift_ppm.error, PRIOR_PPM)))
 
 
 class ClockMap:

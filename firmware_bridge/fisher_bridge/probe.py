@@ -42,6 +42,8 @@ class Probe:
     device_overruns: int
     baud: int | None
     """None where the line has no baud rate of its own: USB, a pty."""
+    pings_unanswered: bool = False
+    """Whether the device stopped answering pings: its clock and rates are uncertain."""
 
     @property
     def needed_bytes_per_s(self) -> float:
@@ -51,7 +53,8 @@ class Probe:
     @property
     def troubles(self) -> list[str]:
         """What is wrong, each with what to do; nothing, when the link carries the streams."""
-        return [*self._line_troubles(), *self._rate_troubles()]
+        silent = ["it has stopped answering pings, so that its clock is uncertain: check its firmware"]
+        return [*self._line_troubles(), *self._rate_troubles(), *(silent if self.pings_unanswered else [])]
 
     def _line_troubles(self) -> list[str]:
         """What the line cannot carry, loses or what the device cannot send."""
@@ -122,6 +125,7 @@ def probe(settings: PortSettings, seconds: float, stop: threading.Event) -> Prob
             device_dropped=stats.dropped if stats else 0,
             device_overruns=stats.overruns if stats else 0,
             baud=settings.baud if _has_baud(settings.path) else None,
+            pings_unanswered=session.pings_unanswered,
         )
 
 

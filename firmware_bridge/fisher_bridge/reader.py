@@ -2,19 +2,19 @@
 
 import logging
 import os
-import select
+import selectors
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 import serial
 
 from fisher_bridge.continuity import Samples
 from fisher_bridge.port import PortSettings, open_port
-from fisher_bridge.session import CLOCK_S, Session
+from fisher_bridge.session import CLOCK_S, RATE_ATTEMPTS, Session
 from fisher_edge.errors import BadInputError, FisherEdgeError, SensorError, UsageError
+from fisher_edge.sources.shared import Devices, Feed
 
 __all__ = ["PortReader", "Subscription", "shared_reader"]
 
@@ -37,40 +37,12 @@ REPORT_S = 60.0
 log = logging.getLogger(__name__)
 
 
-class Subscription:
+class Subscription(Feed[Samples]):
     """The samples of one stream for one consumer, in order; `dropped` counts what it did not take in time."""
 
     def __init__(self, stream: int) -> None:
+        super().__init__(LONGEST_QUEUE, lambda samples: len(samples.raw))
         self.stream = stream
-        self.dropped = 0
-        self._waiting: deque[Samples] = deque()
-        self._ready = threading.Condition()
-        self._failure: Exception | None = None
-
-    def put(self, samples: Samples) -> None:
-        """Add samples; the oldest leave when the consumer is far behind, and are missing from the index."""
-        with self._ready:
-            if len(self._waiting) >= LONGEST_QUEUE:
-                self.dropped += len(self._waiting.popleft().raw)
-            self._waiting.append(samples)
-            self._ready.notify()
-
-    def fail(self, failure: Exception) -> None:
-        """End the subscription with an error, after what waits has been taken."""
-        with self._ready:
-            self._failure = failure
-            self._ready.notify()
-
-    def take(self, timeout_s: float) -> list[Samples]:
-        """Return what waits, after at most `timeout_s`; raises the error that ended the reading."""
-        with self._ready:
-            if not self._waiting and self._failure is None:
-                self._ready.wait(timeout_s)
-            taken = list(self._waiting)
-            self._waiting.clear()
-            if not taken and self._failure is not None:
-                raise self._failure
-            return taken
 
 
 class PortReader:
@@ -82,9 +54,14 @@ class PortReader:
         self.failure: Exception | None = None
         self.received_bytes = 0
         self._port = open_port(settings)
+        self._selector = selectors.PollSelector()  # select() fails for descriptors over 1023
+        self._selector.register(self._port.fileno(), selectors.EVENT_READ)
         self._heard_s = self._delivered_s = time.monotonic()
         self._reported = (0, 0, 0)
         self._report_s = self._heard_s
+        self._told_rates: dict[int, float] = {}
+        self._told_unsupported: set[int] = set()
+        self._told_unanswered = False
         self._lock = threading.Lock()
         self._subscriptions: list[Subscription] = []
         self._stop = threading.Event()
@@ -103,10 +80,11 @@ class PortReader:
     def subscribe(self, stream: int, rate_hz: float | None = None) -> Iterator[Subscription]:
         """Give the samples of a stream, which runs as long as somebody wants it.
 
-        Raises UsageError when others want it at another rate.
+        Raises UsageError when others want it at another rate, and what ended the reading if anything has.
         """
         subscription = Subscription(stream)
         with self._lock:
+            self.raise_failure()
             if self.session.wanted.get(stream, rate_hz) != rate_hz:
                 raise UsageError(
                     f"stream {stream} of {self.settings.path} is asked for at {self.session.wanted[stream]} and at "
@@ -129,19 +107,20 @@ class PortReader:
             raise self.failure
 
     def _run(self) -> None:
-        """Serve the port; whatever ends that is handed to everybody who waits."""
+        """Serve the port; whatever ends that is handed to everybody who waits, once the port can be opened again."""
+        failure: Exception | None = None
         try:
             while not self._stop.is_set():
                 self._serve()
         except Exception as error:  # noqa: BLE001 -- handed on to every consumer
             failure = error if isinstance(error, FisherEdgeError) else self._gone(error)
-            with self._lock:
-                self.failure = failure
-                for subscription in self._subscriptions:
-                    subscription.fail(failure)
-        finally:
+        with self._lock:
             with suppress(OSError):  # a device that is gone cannot be closed politely
                 self._port.close()
+            self.failure = failure
+            if failure is not None:
+                for subscription in self._subscriptions:
+                    subscription.fail(failure)
 
     def _serve(self) -> None:
         """Send what is due, wait for bytes, take them."""
@@ -149,7 +128,7 @@ class PortReader:
         with self._lock:
             self._write(self.session.due(now_s))
             wait_s = min(TICK_S, max(0.0, self.session.next_due_s() - now_s))
-        if select.select([self._port.fileno()], [], [], wait_s)[0]:
+        if self._selector.select(wait_s):
             data = os.read(self._port.fileno(), READ_BYTES)
             if not data:
                 raise BadInputError(f"{self.settings.path} is gone; plug the device in again")
@@ -171,6 +150,7 @@ class PortReader:
                         subscription.put(samples)
             self._check(self._delivered_s)
             self._report(self._delivered_s)
+            self._tell()
 
     def _report(self, now_s: float) -> None:
         """Log what has been lost since the last time, so that nothing is lost unnoticed."""
@@ -189,6 +169,25 @@ class PortReader:
             )
             self._reported, self._report_s = lost, now_s + REPORT_S
 
+    def _tell(self) -> None:
+        """Log what the device does otherwise than it was asked, once for each change."""
+        session, path = self.session, self.settings.path
+        for stream, rate_hz in session.achieved.items():
+            if self._told_rates.get(stream) != rate_hz:
+                asked_hz = session.wanted.get(stream) or rate_hz
+                log.info("port %s: stream %d runs at %.9g Hz, asked for %.9g Hz", path, stream, rate_hz, asked_hz)
+        self._told_rates = dict(session.achieved)
+        for command in session.unsupported - self._told_unsupported:
+            log.info("port %s: the device does not know the optional command %d", path, command)
+        self._told_unsupported = set(session.unsupported)
+        if session.pings_unanswered and not self._told_unanswered:
+            log.warning(
+                "port %s: the device has stopped answering pings; times are extrapolated and rates not checked", path
+            )
+        elif self._told_unanswered and not session.pings_unanswered:
+            log.warning("port %s: the device answers pings again", path)
+        self._told_unanswered = session.pings_unanswered
+
     def _check(self, now_s: float) -> None:
         """Raise BadInputError when there is no device, it is not what was asked for, or it refuses."""
         session, path = self.session, self.settings.path
@@ -202,6 +201,12 @@ class PortReader:
             if session.hello.stream(stream) is None:
                 there = ", ".join(str(info.number) for info in session.hello.streams)
                 raise BadInputError(f"{path} has no stream {stream}; it has {there}")
+        if session.missed_rate is not None:
+            missed, asked_hz = session.missed_rate, session.wanted[session.missed_rate.number]
+            raise BadInputError(
+                f"{path}: stream {missed.number} was asked {RATE_ATTEMPTS} times for {asked_hz:.9g} Hz and stays at "
+                f"{missed.rate_hz:.9g} Hz; set rate_hz to a rate that the device has"
+            )
         if session.clock is None and now_s - session.met_s > CLOCK_S:
             raise BadInputError(f"{path} answers no pings, so that its clock is not known; check its firmware")
         if session.refusal is not None and session.refusal.code == SENSOR_FAULT:
@@ -237,35 +242,19 @@ class PortReader:
         return BadInputError(f"{self.settings.path} is gone ({reason}); plug the device in again")
 
 
-_readers: dict[str, tuple[PortReader, int]] = {}
-_readers_lock = threading.Lock()
+_ports: Devices[PortReader] = Devices()
 
 
-@contextmanager
-def shared_reader(settings: PortSettings) -> Iterator[PortReader]:
+def shared_reader(settings: PortSettings) -> AbstractContextManager[PortReader]:
     """Give the reader of a port, the same to everybody while it works: a port can be opened only once.
 
     Raises BadInputError when the port cannot be opened, UsageError when it is open with other settings.
     """
-    key = os.path.realpath(settings.path)
-    with _readers_lock:
-        reader, users = _readers.get(key, (None, 0))
-        if reader is None or reader.failure is not None:
-            reader, users = PortReader(settings), 0
-            reader.start()
-        elif (reader.settings.baud, reader.settings.rtscts) != (settings.baud, settings.rtscts):
-            raise UsageError(
-                f"{settings.path} is asked for with two settings; give all its channels one baud and rtscts"
-            )
-        _readers[key] = reader, users + 1
-    try:
-        yield reader
-    finally:
-        with _readers_lock:
-            known, users = _readers.get(key, (None, 0))
-            if known is reader and users > 1:
-                _readers[key] = reader, users - 1
-            else:
-                if known is reader:
-                    del _readers[key]
-                reader.close()
+
+    def opened() -> PortReader:
+        reader = PortReader(settings)
+        reader.start()
+        return reader
+
+    how = f"{settings.baud} baud{' and RTS/CTS' if settings.rtscts else ''}"
+    return _ports.use(os.path.realpath(settings.path), opened, how)

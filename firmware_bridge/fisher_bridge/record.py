@@ -18,7 +18,7 @@ from fisher_bridge.port import PortSettings
 from fisher_bridge.reader import shared_reader
 from fisher_edge.errors import BadInputError, UsageError
 
-__all__ = ["Recorded", "record"]
+__all__ = ["Recorded", "record", "time_text"]
 
 SUBTYPES = {Format.INT16: "PCM_16", Format.INT24: "PCM_24", Format.INT32: "PCM_32", Format.FLOAT32: "FLOAT"}
 FLAC_FORMATS = {Format.INT16, Format.INT24}
@@ -116,7 +116,7 @@ class _Writer:
 def _check_name(path: Path) -> None:
     """Refuse a name that is taken, or that is of no kind of file we write."""
     if path.suffix.lower() not in {".flac", ".wav"}:
-        raise UsageError(f"{path} is neither .flac nor .wav; name it so")
+        raise UsageError(f"{path} has another ending than .flac or .wav; choose a name that ends in one of them")
     if path.exists():
         raise UsageError(f"{path} is there already; choose another name, or remove it")
 
@@ -135,15 +135,19 @@ def _numbered(out: Path, number: int) -> Path:
     return out if number == 1 else out.with_name(f"{out.stem}-{number}{out.suffix}")
 
 
+def time_text(time_s: float) -> str:
+    """Write seconds since 1970 UTC as RFC 3339 with milliseconds: 2026-01-31T09:30:00.250Z."""
+    return datetime.fromtimestamp(time_s, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def _comment(info: StreamInfo, time_s: float) -> str:
     """Say in the file what its header cannot: 1.0 of full scale is `full_scale` in `unit`, when, and the exact rate."""
     full_scale = info.scale * (1 if info.format == Format.FLOAT32 else 2 ** (8 * SAMPLE_BYTES[info.format] - 1))
-    time_text = datetime.fromtimestamp(time_s, timezone.utc).isoformat(timespec="milliseconds")
     facts = {
         "full_scale": full_scale,
         "unit": info.unit,
         "sensor": info.sensor,
-        "time": time_text.replace("+00:00", "Z"),
+        "time": time_text(time_s),
         "rate_hz": info.rate_hz,
     }
     return json.dumps({"fisher-edge": facts})

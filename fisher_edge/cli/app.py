@@ -1,4 +1,4 @@
-"""The application all commands belong to, and the one place where errors become a line and an exit code.
+"""The application of all commands, and the one place where an error becomes a line and an exit code.
 
 The runtime's commands are registered here; `plugins` adds those of other packages.
 """
@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from fisher_edge import __version__
-from fisher_edge.cli import baseline, bench, config, demo, embed, enroll, export, run
+from fisher_edge.cli import baseline, bench, config, demo, embed, enroll, export, outbox, run
 from fisher_edge.cli.plugins import Commands
 from fisher_edge.errors import FisherEdgeError
 
@@ -48,14 +48,14 @@ def _options(
     """Options of every command."""
 
 
-for group in (demo, run, enroll, baseline, embed, export, bench, config):
+for group in (demo, run, enroll, baseline, outbox, embed, export, bench, config):
     group.register(app)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and leave; an expected error is one line on stderr and its exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # our products are small, and the cores belong to others too
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # small matrix products gain nothing from more threads
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     debug = DEBUG in arguments
     try:
@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr)
         sys.exit(error.exit_code)
     except BrokenPipeError:
-        sys.stderr.close()  # whoever read our output has had enough
+        sys.stderr.close()  # the reader of our output has closed it
         sys.exit(0)
 
 

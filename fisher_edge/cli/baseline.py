@@ -1,4 +1,4 @@
-"""Commands about what is enrolled: list, go back to an earlier version, embed with another model, remove."""
+"""Commands on baselines: list them, activate an earlier version, embed them with another model, remove them."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 baseline = typer.Typer(
-    help="Look at what is enrolled, go back to an earlier version, or remove it.", no_args_is_help=True
+    help="List baselines, activate an earlier version, embed with another model, or remove.", no_args_is_help=True
 )
 
 Label = Annotated[str | None, typer.Option("--label", help="Fault the baseline shows; none: normal.")]
@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
 
 @baseline.command("list")
 def list_baselines(state_dir: StateDir = Path("state"), as_json: AsJson = False) -> None:
-    """List every baseline with its versions and specimens, and by what faults are named.
+    """List every baseline with its versions and specimens, and what the names of faults are based on.
 
     Example: fisher-edge baseline list --state-dir /var/lib/fisher-edge
     """
@@ -54,7 +54,7 @@ def list_baselines(state_dir: StateDir = Path("state"), as_json: AsJson = False)
 
 
 def _facts(row: "BaselineFacts") -> dict[str, Any]:
-    """What is shown of a baseline."""
+    """Facts of a baseline as JSON."""
     from fisher_edge.publish.message import rfc3339
 
     return {
@@ -79,9 +79,10 @@ def _line(row: dict[str, Any]) -> str:
     specimens = sorted({name for name in row["specimens"] if name})
     count = len(row["recordings"])
     of_what = f"specimen {', '.join(specimens)}" if specimens else f"{count} recording{'s' * (count > 1)}"
+    why = f"  {row['reason']}" if row["reason"] else ""
     return (
         f"{row['asset']}/{row['channel']}  {row['label'] or 'normal'}  version {row['version']} ({state})  "
-        f"{row['windows']} windows at {row['rate_hz']:g} Hz  {of_what}  {row['model']}  {row['created']}"
+        f"{row['windows']} windows at {row['rate_hz']:g} Hz  {of_what}  {row['model']}  {row['created']}{why}"
     )
 
 
@@ -93,7 +94,7 @@ def activate(
     label: Label = None,
     state_dir: StateDir = Path("state"),
 ) -> None:
-    """Go back to an earlier version of a baseline; a running gateway uses it from its next window on.
+    """Activate an earlier version of a baseline; a running gateway uses it within a few seconds.
 
     Example: fisher-edge baseline activate --asset pump-1 --channel vib-de --version 1
     """
@@ -116,7 +117,9 @@ def reembed(
     state_dir: StateDir = Path("state"),
     as_json: AsJson = False,
 ) -> None:
-    """Embed the kept recordings of a baseline with another model, as its newest version.
+    """Embed the kept recordings of a baseline with another model, as a new version.
+
+    The normal state and each labelled fault are separate baselines: run it for each.
 
     Example: fisher-edge baseline reembed --asset pump-1 --channel vib-de --model nano-int8
     """

@@ -22,10 +22,10 @@ def check(
     file: Annotated[Path, typer.Argument(help="TOML file.")],
     as_json: AsJson = False,
 ) -> None:
-    """Check a configuration file against its model, its recordings and what is enrolled.
+    """Check a configuration file against its model, its recordings and the enrolled baselines.
 
-    What keeps a channel from being judged is a note: the gateway starts all the same, and that channel says why. With
-    --json the configuration is shown, defaults filled in, secrets left out.
+    A note says what keeps a channel from being judged. The gateway still starts; the channel publishes the reason.
+    --json prints the configuration with defaults and without secrets.
 
     Example: fisher-edge config check gateway.toml
     """

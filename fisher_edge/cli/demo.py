@@ -1,4 +1,4 @@
-"""The command that shows everything on recordings that ship with the package."""
+"""The command that demonstrates the gateway on the example recordings."""
 
 import tempfile
 from pathlib import Path
@@ -31,9 +31,9 @@ def demo(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Replay three real sensors, healthy and then faulty, and watch them judged.
+    """Replay recordings of three real sensors, healthy and then faulty, and show how they are judged.
 
-    Recordings are short, so windows are too, and each is replayed at the speed that fills the time.
+    The recordings are short, so the windows are short. Each is replayed at the speed that fills the time.
 
     Example: fisher-edge demo --seconds 20
     """
@@ -41,7 +41,7 @@ def demo(
 
     from fisher_edge.demo.play import Demonstration
 
-    logging.getLogger().setLevel(logging.WARNING)  # the screen says it all
+    logging.getLogger().setLevel(logging.WARNING)  # the screen shows the states
     with tempfile.TemporaryDirectory(prefix="fisher-edge-demo-") as folder:
         demonstration = Demonstration(Path(folder), seconds, window_s)
         if as_json:

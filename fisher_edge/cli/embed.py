@@ -22,11 +22,12 @@ def embed(
     rate_hz: RateHz = None,
     channel: Annotated[int | None, typer.Option("--channel", help="Channel within a file of several, from 0.")] = None,
     pad_frames: Annotated[
-        bool, typer.Option("--pad-frames/--no-pad-frames", help="Fill segments up to 1024 frames with zeros.")
+        bool,
+        typer.Option("--pad-frames/--no-pad-frames", help="Fill what is shorter than a piece of the model with zeros."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Embed recordings in segments of 10.24 s: (segments, bands * dim) float32.
+    """Embed recordings in segments of 10.24 s; the result is (segments, bands * dim) float32.
 
     Example: fisher-edge embed noise.wav --out noise.npy
     """

@@ -1,7 +1,8 @@
-"""The commands that enrol recordings and judge them."""
+"""The commands that enroll recordings and judge them: `enroll` and `score`."""
 
 from collections import Counter
 from dataclasses import asdict
+from math import exp
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Annotated
@@ -47,11 +48,17 @@ def enroll(
     add: Annotated[
         bool, typer.Option("--add", help="Keep the examples of this fault that are enrolled already.")
     ] = False,
-    reason: Annotated[str, typer.Option("--reason", help="Why it is enrolled, kept with the version.")] = "",
+    reason: Annotated[
+        str, typer.Option("--reason", help="Why the recordings are enrolled; stored with the version.")
+    ] = "",
     keep_mb: Annotated[
-        float,
-        typer.Option("--keep-mb", min=0, help="Megabytes of recordings to keep, for embedding them with a new model."),
-    ] = 256.0,
+        int,
+        typer.Option(
+            "--keep-mb",
+            min=0,
+            help="Megabytes that kept recordings of all channels may take, for `baseline reembed`; 0 keeps none.",
+        ),
+    ] = 256,
     model: Model = "default",
     state_dir: StateDir = Path("state"),
     window_s: WindowS = 10.24,
@@ -60,7 +67,7 @@ def enroll(
     input_channel: InputChannel = None,
     as_json: AsJson = False,
 ) -> None:
-    """Learn the normal state of a machine, or an example of a fault, from recordings.
+    """Enroll recordings of the normal state of a machine, or of a fault.
 
     Example: fisher-edge enroll healthy-*.flac --asset pump-1 --channel vib-de
     """
@@ -83,7 +90,7 @@ def enroll(
             extend=add,
             window_s=window_s,
             hop_s=hop_s,
-            audio_bytes=int(keep_mb * 1e6),
+            audio_bytes=keep_mb << 20,
             reason=reason,
         )
     print_json(asdict(enrolled)) if as_json else print_enrolled(enrolled)
@@ -100,7 +107,7 @@ def score(
     input_channel: InputChannel = None,
     as_json: AsJson = False,
 ) -> None:
-    """Judge a recording against what is enrolled, window by window.
+    """Judge a recording against the enrolled baseline, window by window.
 
     Example: fisher-edge score today.flac --asset pump-1 --channel vib-de --json
     """
@@ -130,22 +137,25 @@ def score(
 def print_enrolled(enrolled: "Enrolled") -> None:
     """Say what was learnt and what it means."""
     what = f"examples of {enrolled.label!r}" if enrolled.label else "normal"
-    beside = f" beside the {enrolled.windows_before} there were" if enrolled.windows_before else ""
+    added = f", added to {enrolled.windows_before} earlier ones" if enrolled.windows_before else ""
     print(
         f"{enrolled.asset}/{enrolled.channel}: {enrolled.windows} windows of {enrolled.window_s:g} s enrolled as "
-        f"{what}{beside}, version {enrolled.version}"
+        f"{what}{added}, version {enrolled.version}"
     )
     if enrolled.thresholds:
         often, seldom = enrolled.thresholds.values()
-        print(f"  a normal window is typically {enrolled.spread:.3g} away from the others")
+        print(f"  the median distance of a normal window from the others is {enrolled.spread:.3g}")
         print(f"  warning above {often:.3g}: about one false window a day; alarm above {seldom:.3g}: one in ten days")
-        print(f"  (extrapolated from {enrolled.windows} windows: the longer you enrol, the better this is known)")
+        print(f"  (extrapolated from {enrolled.windows} windows: longer recordings make this more certain)")
+    for name, level in zip(enrolled.states, enrolled.level_thresholds, strict=False):
+        which = f" in operating state {name}" if len(enrolled.states) > 1 else ""
+        print(f"  level{which}: alarm when the RMS is more than {exp(level['0.1']):.2f} times as large or as small")
     if len(enrolled.states) > 1:
         print(
             f"  {len(enrolled.states)} operating states were found, each with a level of its own: {_states(enrolled)}"
         )
     for name in enrolled.alone:
-        print(f"  {name} is unlike all other recordings: record that operating state once more, or leave it out")
+        print(f"  {name} is unlike all other recordings: record its operating state a second time, or leave it out")
     if enrolled.fusion:
         print(f"  {fusion_in_words(enrolled.fusion)}")
 
@@ -157,7 +167,7 @@ def _states(enrolled: "Enrolled") -> str:
 
 
 def fusion_in_words(fusion: "Fusion") -> str:
-    """Say by what faults are named, and how often rightly."""
+    """Say what the names of faults are based on, and their accuracy."""
     used = [f" and {view.name} (weight {view.weight:g})" for view in fusion.views if view.weight]
     start = f"faults are named by the signal{''.join(used)}"
     if not fusion.may_learn:
@@ -167,7 +177,7 @@ def fusion_in_words(fusion: "Fusion") -> str:
         )
     alone = f", {fusion.accuracy:.0%} by the signal alone" if used else ""
     rest = "; further views add nothing" if fusion.views and not used else ""
-    return f"{start}: {fusion.fused_accuracy:.0%} right on a specimen or recording left out{alone}{rest}"
+    return f"{start}: accuracy on specimens or recordings left out: {fusion.fused_accuracy:.0%}{alone}{rest}"
 
 
 HEAD = "     end  state           shape   level        p  largest share of the distance"

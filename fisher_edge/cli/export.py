@@ -29,7 +29,9 @@ def export(
         list[Path] | None, typer.Option("--calibration", help="Recordings to verify on (default: the examples).")
     ] = None,
     rate_hz: RateHz = None,
-    force: Annotated[bool, typer.Option("--force", help="Write the bundle even below the gate.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write the bundle even if it is not faithful to the checkpoint.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Export a checkpoint as a bundle, verified against it on real recordings.
@@ -51,7 +53,7 @@ def export(
     print_json(asdict(exported) | {"path": str(exported.path)}) if as_json else _print_exported(exported)
 
 
-def _recordings(files: list[Path] | None, rate_hz: int | None) -> "list[Recording]":
+def _recordings(files: list[Path] | None, rate_hz: str | None) -> "list[Recording]":
     """Read the recordings to verify on."""
     from fisher_edge.example_files import example_files
     from fisher_edge.sources.recording import read_recording

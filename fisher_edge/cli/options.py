@@ -27,11 +27,22 @@ ChannelName = Annotated[str, typer.Option("--channel", help="Sensor of the machi
 Model = Annotated[str, typer.Option("--model", help='Bundle folder, or "default".')]
 StateDir = Annotated[Path, typer.Option("--state-dir", help="Folder of the gateway's database.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-RateHz = Annotated[int | None, typer.Option("--rate-hz", help="Sampling rate; needed for .npy files only.")]
+RateHz = Annotated[
+    str | None,
+    typer.Option("--rate-hz", help="Sampling rate in Hz, such as 16000 or 3906.25; only .npy files need it."),
+]
 InputChannel = Annotated[int | None, typer.Option("--input-channel", help="Channel within a file of several, from 0.")]
-WindowS = Annotated[float, typer.Option("--window-s", help="Length of a window in seconds, 10.24 at most.")]
+WindowS = Annotated[
+    float,
+    typer.Option(
+        "--window-s",
+        help="Length of a window in seconds, rounded to whole pieces of the model (default model: 0.96 s); a shorter "
+        "window is one piece of its own length.",
+    ),
+]
 HopS = Annotated[
-    float | None, typer.Option("--hop-s", help="Seconds from window to window (default: a quarter of it, 2 at most).")
+    float | None,
+    typer.Option("--hop-s", help="Seconds from one window to the next (default: a quarter of the window, 2 at most)."),
 ]
 
 

@@ -17,9 +17,9 @@ def register(app: typer.Typer) -> None:
 def run(
     file: Annotated[Path, typer.Argument(metavar="CONFIG", help="TOML file.")],
 ) -> None:
-    """Monitor the channels of a configuration until stopped (SIGTERM, SIGHUP or Ctrl-C).
+    """Monitor the channels of a configuration until SIGTERM, SIGHUP or Ctrl-C.
 
-    Recordings that do not loop end it as well, once every result is delivered.
+    When all sources are recordings that do not loop, the gateway also stops after it has delivered every result.
 
     Example: fisher-edge run gateway.toml
     """

@@ -28,14 +28,15 @@ TEXTS = {
     "list_type": "must be a list, [ ... ]",
     "literal_error": "must be one of {expected}",
     "path_type": "must be a path in quotes",
-    "string_too_long": "must have {max_length} characters or fewer",
-    "string_too_short": "must have {min_length} characters or more",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_too_short": "must have at least {min_length} characters",
     "string_type": "must be text in quotes",
-    "too_long": "must have {max_length} entries or fewer",
-    "too_short": "must have {min_length} entries or more",
+    "too_long": "must have at most {max_length} entries",
+    "too_short": "must have at least {min_length} entries",
     "tuple_type": "must be a list, [ ... ]",
 }
 NUMBERS = {"float_type", "int_type"}
+EMPTY = {"string_too_short", "too_short"}
 TABLES = {"dict_type", "model_type", "model_attributes_type"}
 # Where what belongs into the URL of the broker is often written instead.
 IN_URL = {
@@ -48,9 +49,10 @@ HINTS = {"mqtt": {key: hint for hint, keys in IN_URL.items() for key in keys}}
 
 
 def joined(mistakes: list[str]) -> str:
-    """Put several mistakes into one line."""
+    """Put several mistakes into one line, whatever the keys and texts of others hold."""
     more = len(mistakes) - MOST_LISTED
-    return "; ".join(mistakes[:MOST_LISTED]) + (f"; and {more} more" if more > 0 else "")
+    text = "; ".join(mistakes[:MOST_LISTED]) + (f"; and {more} more" if more > 0 else "")
+    return " ".join(text.splitlines())
 
 
 def phrases(error: ValidationError, keys: Mapping[str, Collection[str]], inside: Location = ()) -> list[str]:
@@ -79,7 +81,7 @@ def place(location: Location) -> str:
 
 def _phrase(mistake: Any, location: Location, keys: Mapping[str, Collection[str]]) -> str:
     """Say what is wrong at one place."""
-    kind, value, where = mistake["type"], mistake["input"], place(location)
+    kind, where = mistake["type"], place(location)
     if kind == "extra_forbidden":
         return _unknown_key(location, keys)
     if location == ("channel",):
@@ -87,19 +89,25 @@ def _phrase(mistake: Any, location: Location, keys: Mapping[str, Collection[str]
     if kind == "missing":
         return f"{where} is missing; add it"
     if kind in TABLES:
-        return f"{where} must be one table with its keys, not {_kind(value)}"
+        return f"{where} must be one table with its keys, not {_kind(mistake['input'])}"
     if kind == "json_invalid":  # the one way in which what was TOML is no JSON
         return f"{where or 'the file'} has lists and tables nested too deep; write fewer levels"
+    return _wrong_value(mistake, where, _key(location))
+
+
+def _wrong_value(mistake: Any, where: str, key: str) -> str:
+    """Say what a value must be."""
+    kind, value, context = mistake["type"], mistake["input"], mistake.get("ctx", {})
     if kind == "value_error":
         text = mistake["msg"].removeprefix("Value error, ")
         return f"{where}: {text}" if where else text
-    limits = {
-        name: f"{limit:g}" if isinstance(limit, float) else limit for name, limit in mistake.get("ctx", {}).items()
-    }
+    limits = {name: f"{limit:g}" if isinstance(limit, float) else limit for name, limit in context.items()}
     text = TEXTS[kind].format(**limits) if kind in TEXTS else mistake["msg"].lower()
+    if kind in EMPTY and limits.get("min_length") == 1:
+        text = "must not be empty"
     if kind in NUMBERS and isinstance(value, str):
         text += ", without quotes"
-    return f"{where} = {_shown(value, _key(location))}: {text}"
+    return f"{where} = {_shown(value, key)}: {text}"
 
 
 def _unknown_key(location: Location, keys: Mapping[str, Collection[str]]) -> str:

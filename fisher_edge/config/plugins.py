@@ -73,12 +73,13 @@ def checked_keys(function: Callable[..., Any], options: Mapping[str, Any]) -> di
 
 
 def keys_schema(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return the JSON schemas of the keys of a source, by key."""
-    properties: dict[str, Any] = _adapter(function).json_schema().get("properties", {})
+    """Return the JSON schema of the keys of a source: their properties, and which are required."""
+    schema = _adapter(function).json_schema()
+    properties: dict[str, Any] = schema.get("properties", {})
     for name, parameter in _parameters(function, inspect.Parameter.KEYWORD_ONLY).items():
         if isinstance(parameter.default, str | int | float):
             properties[name]["default"] = parameter.default
-    return properties
+    return {"properties": properties, "required": schema.get("required", [])}
 
 
 def _adapter(function: Callable[..., Any]) -> TypeAdapter[Any]:

@@ -155,7 +155,11 @@ class ModelConfig(_Table):
         description='What runs the model: "auto" (the best there is), "cpu", or another provider of this build. One '
         "that this build does not have is refused at the start.",
     )
-    window_s: Positive = Field(default=10.24, description="Seconds of signal that are judged together.")
+    window_s: Positive = Field(
+        default=10.24,
+        description="Seconds of signal that are judged together, as enrolled: rounded to whole pieces of the model, "
+        "0.96 s each for the default one. A shorter window is one piece of its own length.",
+    )
     hop_s: Positive | None = Field(
         default=None,
         description="Seconds from one window to the next. Default: a quarter of the window, at most 2 seconds.",
@@ -213,8 +217,8 @@ class AlarmConfig(_Table):
             raise ValueError(f"needed = {self.needed} is more than of = {self.of}; lower needed or raise of")
         if self.warning_per_day < self.alarm_per_day:
             raise ValueError(
-                f"warning_per_day = {self.warning_per_day:g} is below alarm_per_day = {self.alarm_per_day:g}, so that "
-                "alarms would come before warnings; exchange them"
+                f"warning_per_day = {self.warning_per_day:g} is below alarm_per_day = {self.alarm_per_day:g}: alarms "
+                "would come before warnings; raise warning_per_day or lower alarm_per_day"
             )
         return self
 
@@ -239,9 +243,9 @@ class HistoryConfig(_Table):
 class AudioConfig(_Table):
     """`[audio]`: recordings kept on disk."""
 
-    enrolment_mb: Annotated[float, Field(ge=0)] = Field(
+    enrollment_mb: Annotated[float, Field(ge=0)] = Field(
         default=256,
-        description="Megabytes of recordings of enrolments that are kept, so that a new model can learn from them; 0 "
+        description="Megabytes of recordings of enrollments that are kept, so that a new model can learn from them; 0 "
         "keeps none.",
     )
 
@@ -254,7 +258,7 @@ def _describe_types(schema: dict[str, Any]) -> None:
             keys = keys_schema(source_function(name))
         except FisherEdgeError:  # its packages are not installed: editors know its name, not its keys
             continue
-        cases.append({"if": {"properties": {"type": {"const": name}}}, "then": {"properties": keys}})
+        cases.append({"if": {"properties": {"type": {"const": name}}}, "then": keys})
     schema["properties"]["type"]["anyOf"] = [{"enum": list(types)}, {"type": "string"}]
     schema["allOf"] = cases
 
@@ -298,8 +302,8 @@ class ChannelConfig(_Table):
     hop_s: Positive | None = Field(default=None, description="Overrides hop_s of [model].")
     no_data_s: Positive | None = Field(
         default=None,
-        description="Seconds without a window after which the state is no_data. Default: three windows and a hop, at "
-        "least 30 seconds.",
+        description="Seconds without a judged window after which the state is no_data. Default: three windows and a "
+        "hop, at least 30 seconds.",
     )
     alarm: ChannelAlarmConfig = Field(
         default=ChannelAlarmConfig(), description="Alarm settings of this channel; what is left out is that of [alarm]."
@@ -343,12 +347,18 @@ class Config(_Table):
 
     @model_validator(mode="after")
     def _channels_fit(self) -> "Config":
-        """Refuse two channels of one name, and alarm settings that contradict those they are added to."""
+        """Refuse two channels of one name, and settings that contradict those they are added to."""
         seen = set()
         for number, channel in enumerate(self.channel, 1):
             if channel.key in seen:
                 raise ValueError(f"channel {channel.key} is there twice; rename one")
             seen.add(channel.key)
+            window_s, hop_s = channel.window_s or self.model.window_s, channel.hop_s or self.model.hop_s
+            if hop_s is not None and hop_s > window_s:
+                raise ValueError(
+                    f"channel {channel.key}: hop_s = {hop_s:g} is above window_s = {window_s:g}, so that part of the "
+                    "signal is never looked at; choose hop_s up to window_s"
+                )
             try:
                 self.alarm_of(channel)
             except ValidationError as error:

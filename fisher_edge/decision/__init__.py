@@ -1,1 +1,1 @@
-"""From embeddings to verdicts: memory bank, threshold, alarm logic, enrolment."""
+"""From embeddings to verdicts: memory bank, threshold, alarm logic, enrollment."""

@@ -125,7 +125,7 @@ class AlarmMachine:
         self.state, self.reason, self.since_s = change.after, change.reason, change.time_s
 
     def forget(self) -> None:
-        """Begin anew after an enrolment: what was judged against another baseline says nothing about this one."""
+        """Begin anew after an enrollment: what was judged against another baseline says nothing about this one."""
         self._shape, self._level = Quantity(self._rule), Quantity(self._rule)
 
     def _judge_level(self, judgement: Judgement) -> float:

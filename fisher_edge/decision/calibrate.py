@@ -4,7 +4,7 @@ Every enrolled window is judged as if its recording had not been enrolled. Recor
 each state has its own held-out distances and its own level.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -59,7 +59,7 @@ def calibrate(
 ) -> Calibration:
     """Calibrate a normal state; of each window: recording `take` (n,), `end_s` (n,) in it, log RMS, share of hum."""
     held_out = held_out_distances(bank, take, end_s, window_s)
-    state_of_take = _operating_states(bank, take, level)
+    state_of_take = _operating_states(bank, take, end_s, window_s, level)
     of_window = np.array(state_of_take, np.int64)[take]
     states = []
     for number in range(max(state_of_take) + 1):
@@ -89,9 +89,7 @@ def held_out_distances(bank: MemoryBank, take: Integers, end_s: Doubles, window_
     takes = np.unique(take)
     own_of = {int(number): np.flatnonzero(take == number) for number in takes}
     outside = {n: _nearest(rows, own, partial(_elsewhere, others=take != n)) for n, own in own_of.items()}
-    inside = {
-        n: _nearest(rows, own, partial(_apart, own=own, end_s=end_s, window_s=window_s)) for n, own in own_of.items()
-    }
+    inside = {n: _inside(rows, own, end_s, window_s) for n, own in own_of.items()}
     alone = [n for n in own_of if _stands_alone(outside[n][0], inside[n][0])]
     if len(alone) > len(takes) / 2:
         alone = []
@@ -110,23 +108,34 @@ def _stands_alone(outside: Doubles, inside: Doubles) -> bool:
     return bool(np.median(outside) > ALONE_RATIO * max(float(np.median(inside)), SMALLEST_DISTANCE))
 
 
-def _operating_states(bank: MemoryBank, take: Integers, level: Doubles) -> tuple[int, ...]:
+def _operating_states(
+    bank: MemoryBank, take: Integers, end_s: Doubles, window_s: float, level: Doubles
+) -> tuple[int, ...]:
     """Number of the operating state of each recording: those near each other in shape and level are linked."""
     rows = bank.vectors.reshape(len(bank), -1)
-    takes = np.unique(take)
-    levels = [float(np.median(level[take == number])) for number in takes]
-    between = np.zeros((len(takes), len(takes)))
-    for left, first in enumerate(takes):
-        for right, second in enumerate(takes):
-            cosines = rows[take == first] @ rows[take == second].T
-            if first == second:
-                np.fill_diagonal(cosines, -np.inf)
-            between[left, right] = float(np.median(1.0 - cosines.max(axis=1))) if cosines.shape[1] > 1 else 0.0
-    within = np.maximum(np.diag(between), SMALLEST_DISTANCE)
+    own_of = [np.flatnonzero(take == number) for number in np.unique(take)]
+    levels = [float(np.median(level[own])) for own in own_of]
+    between = np.array([[_between(rows[first], rows[second]) for second in own_of] for first in own_of])
+    between = np.minimum(between, between.T)
+    within = _within([_inside(rows, own, end_s, window_s)[0] for own in own_of], between)
     typical = np.maximum(within[:, None], within[None, :])
-    near = np.minimum(between, between.T) <= SAME_STATE_RATIO * np.maximum(typical, np.median(within))
+    near = between <= SAME_STATE_RATIO * np.maximum(typical, np.median(within))
     near &= np.abs(np.subtract.outer(levels, levels)) <= SAME_STATE_LEVEL
     return _linked(near)
+
+
+def _between(first: FloatArray, second: FloatArray) -> float:
+    """Median distance of the windows of one recording to the nearest of another."""
+    return float(np.median(1.0 - (first @ second.T).max(axis=1)))
+
+
+def _within(inside: Sequence[Doubles], between: Doubles) -> Doubles:
+    """Median distance within each recording (takes,); where one is too short to tell, that which is usual."""
+    within = np.array([np.median(distances) if len(distances) else np.nan for distances in inside])
+    if np.isnan(within).all():
+        others = between + np.diag(np.full(len(between), np.inf))
+        within = others.min(axis=1) if len(others) > 1 else np.zeros(1)
+    return np.maximum(np.where(np.isnan(within), np.nanmedian(within), within), SMALLEST_DISTANCE)
 
 
 def _linked(near: npt.NDArray[np.bool_]) -> tuple[int, ...]:
@@ -166,6 +175,11 @@ def _nearest(
     found = np.concatenate(nearest)
     there = np.isfinite(found)
     return found[there], own[there]
+
+
+def _inside(rows: FloatArray, own: Integers, end_s: Doubles, window_s: float) -> tuple[Doubles, Integers]:
+    """Distance of each window of a recording to the nearest in another quarter of it, and whose window it is."""
+    return _nearest(rows, own, partial(_apart, own=own, end_s=end_s, window_s=window_s))
 
 
 def _elsewhere(chunk: Integers, others: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

@@ -1,8 +1,9 @@
-"""Enrolment: windows of a normal state, or of a fault, become a baseline with its own calibration. See `enroll`.
+"""Enrollment: windows of a normal state, or of a fault, become a baseline with its own calibration. See `enroll`.
 
 It takes windows, not files: they may come from recordings or from a running sensor.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -13,7 +14,7 @@ from fisher_edge.decision.calibrate import Calibration, calibrate, held_out_dist
 from fisher_edge.decision.evidence import Fusion
 from fisher_edge.decision.judgement import ModelName
 from fisher_edge.decision.naming import NORMAL, learn, made_alike, views_of
-from fisher_edge.decision.threshold import fit_tail
+from fisher_edge.decision.threshold import fit_tail, level_threshold
 from fisher_edge.dsp.blocks import FloatArray, Rate, rate_text
 from fisher_edge.dsp.frontend import FrontEnd
 from fisher_edge.dsp.grid import Grid
@@ -50,10 +51,11 @@ class EnrolledTake:
 
 @dataclass(frozen=True)
 class Enrolled:
-    """What an enrolment has stored.
+    """What an enrollment has stored.
 
     `windows_before` were enrolled earlier and kept; `spread` is the median held-out distance of a normal window,
-    `thresholds` are distances by expected false alarms a day; `states` are the operating states found and
+    `thresholds` are distances by expected false alarms a day, `level_thresholds` the same for the level (deviation of
+    the natural log of the RMS) in each operating state; `states` are the operating states found and
     `state_of_take` says which one each recording belongs to; `alone` names recordings unlike all others.
     """
 
@@ -67,6 +69,7 @@ class Enrolled:
     hop_s: float
     spread: float
     thresholds: dict[str, float]
+    level_thresholds: tuple[dict[str, float], ...]
     states: tuple[str, ...]
     state_of_take: tuple[str, ...]
     alone: tuple[str, ...]
@@ -126,7 +129,7 @@ def check_target(
     key.check()
     if extend and label is None:
         raise UsageError(
-            "--add is for examples of a fault; a normal state is calibrated as a whole: enrol all of its recordings "
+            "--add is for examples of a fault; a normal state is calibrated as a whole: enroll all of its recordings "
             "together"
         )
     if label is None:
@@ -137,7 +140,7 @@ def check_target(
         )
     normal = baselines.get(key, None)
     if normal is None:
-        raise BadInputError(f"the normal state of {key} is not enrolled yet; enrol it first, then examples of faults")
+        raise BadInputError(f"the normal state of {key} is not enrolled yet; enroll it first, then examples of faults")
     if normal.rate_hz != made.rate_hz:
         raise BadInputError(
             f"these recordings have {rate_text(made.rate_hz)} Hz, the normal state of {key} was enrolled at "
@@ -166,15 +169,15 @@ def remove(baselines: Baselines, key: ChannelKey, label: str | None) -> int:
 
 
 def joined(first: Baseline, second: Baseline) -> Baseline:
-    """Return the windows of two enrolments of one fault as one baseline, later recordings after earlier ones.
+    """Return the windows of two enrollments of one fault as one baseline, later recordings after earlier ones.
 
     Raises BadInputError when they were made in different ways, or when both hold the same window.
     """
     label = second.label or NORMAL
-    same_grid = replace(first.grid, hop_pieces=1, hop_s=0) == replace(second.grid, hop_pieces=1, hop_s=0)
-    if not (made_alike(first, second) and same_grid and views_of(first) == views_of(second)):
+    same_windows = _window_of(first.grid) == _window_of(second.grid)
+    if not (made_alike(first, second) and same_windows and views_of(first) == views_of(second)):
         raise BadInputError(
-            f"the examples of {label!r} that are enrolled were made with another model, rate or window; enrol all of "
+            f"the examples of {label!r} that are enrolled were made with another model, rate or window; enroll all of "
             "them again, without --add"
         )
     if {row.tobytes() for row in first.vectors} & {row.tobytes() for row in second.vectors}:
@@ -191,8 +194,25 @@ def joined(first: Baseline, second: Baseline) -> Baseline:
         offset_s=np.concatenate([first.offset_s, second.offset_s]),
         level=np.concatenate([first.level, second.level]),
         takes=first.takes + second.takes,
+        states=(_joined_state(first, second),),
         views=views,
     )
+
+
+def _window_of(grid: Grid) -> tuple[int, int, int]:
+    """Frames and pieces of a window, whatever the time to the next one: pieces matter only where there are several."""
+    return grid.piece_frames, grid.window_pieces, grid.piece_hop_frames if grid.window_pieces > 1 else 0
+
+
+def _joined_state(first: Baseline, second: Baseline) -> OperatingState:
+    """Level and hum of two enrollments of one fault together."""
+    one, other = first.states[0], second.states[0]
+    share = len(first) / (len(first) + len(second))
+    mean = share * one.level_mean + (1 - share) * other.level_mean
+    variance = share * (one.level_std**2 + (one.level_mean - mean) ** 2)
+    variance += (1 - share) * (other.level_std**2 + (other.level_mean - mean) ** 2)
+    hum_share = max(one.hum_share, other.hum_share)
+    return replace(other, level_mean=mean, level_std=math.sqrt(variance), hum_share=hum_share)
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,7 +240,7 @@ class _Columns:
                 windows.append((window.embedding, window.views))
                 rows.append((number, window.end_time_s, window.measures.log_rms, window.hum_share))
         if not windows:
-            raise BadInputError("the recordings hold no window; enrol longer ones, or choose a shorter --window-s")
+            raise BadInputError("the recordings hold no window; enroll longer ones, or choose a shorter --window-s")
         owner, end_s, level, hum_share = (np.array(column) for column in zip(*rows, strict=True))
         vectors = np.stack([embedding for embedding, _ in windows])
         if not np.isfinite(vectors).all():
@@ -236,7 +256,7 @@ def _calibration(columns: _Columns, grid: Grid) -> Calibration:
     if len(calibration.held_out) < MIN_HELD_OUT:
         raise BadInputError(
             f"{len(columns.take)} windows leave {len(calibration.held_out)} that can be held out to calibrate a "
-            f"threshold, {MIN_HELD_OUT} are needed; enrol several recordings, longer ones, or a shorter --window-s"
+            f"threshold, {MIN_HELD_OUT} are needed; enroll several recordings, longer ones, or a shorter --window-s"
         )
     return calibration
 
@@ -293,6 +313,11 @@ def _enrolled(
         hop_s=grid.hop_s,
         spread=float(np.median(held_out)) if len(held_out) else 0.0,
         thresholds={f"{rate:g}": tail.threshold(rate, grid.hop_s) for rate in (1.0, 0.1)} if tail else {},
+        level_thresholds=tuple(
+            {f"{rate:g}": level_threshold(state.level_held_out, rate, grid.hop_s) for rate in (1.0, 0.1)}
+            for state in calibration.states
+            if tail
+        ),
         states=tuple(state.name for state in calibration.states),
         state_of_take=tuple(calibration.states[number].name for number in calibration.state_of_take),
         alone=tuple(baseline.takes[number].name for number in calibration.alone),

@@ -1,4 +1,4 @@
-"""Fusion by evidence: how much a view counts beside the signal is learnt from the enrolled windows. Start at `weigh`.
+"""Fusion by evidence: enrolled windows decide how much a view counts relative to the signal. Start at `weigh`.
 
 Pure functions on vectors and similarity matrices. A view gets a weight only where it names the faults of specimens
 that were left out better than the signal alone does, by more than chance.

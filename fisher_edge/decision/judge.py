@@ -7,7 +7,6 @@ the operating state the window is nearest to. Each has thresholds of its own, ca
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 
@@ -24,7 +23,7 @@ from fisher_edge.decision.judgement import (
     ViewScore,
 )
 from fisher_edge.decision.naming import comparable, examples_of, normal_of, view_vectors
-from fisher_edge.decision.threshold import Tail, fit_tail, probability
+from fisher_edge.decision.threshold import MIN_LEVEL_STD, fit_tail, level_threshold
 from fisher_edge.dsp.blocks import FloatArray
 from fisher_edge.dsp.frontend import FrontEnd
 from fisher_edge.dsp.views import View
@@ -34,8 +33,6 @@ from fisher_edge.store.baselines import Baseline, OperatingState, ViewCalibratio
 
 __all__ = ["Judge", "Rates", "Unenrolled", "WindowJudge", "distrusted"]
 
-# Smallest spread of the level (1 %) that is believed: steadier enrolments say little about tomorrow.
-MIN_LEVEL_STD = 0.01
 # An open cable: at least this share of the power at mains frequency and its harmonics, ...
 OPEN_CABLE = 0.95
 # ... where no enrolled window of the operating state had more than this.
@@ -80,7 +77,7 @@ class Judge:
     ) -> None:
         normal = normal_of(enrolled)
         if normal is None:
-            raise BadInputError("no normal state is enrolled; enrol recordings of it")
+            raise BadInputError("no normal state is enrolled; enroll recordings of it")
         self.normal = normal
         self.model = ModelName(normal.model_name, normal.model_sha256)
         self.views = tuple(each.view for each in normal.view_calibrations if each.view in front_end.views)
@@ -105,8 +102,8 @@ class Judge:
         baseline = BaselineName(self.normal.version, len(self._bank))
         if window.fault:
             return distrusted(window, self.model, window.fault, baseline)
-        match = self._bank.nearest(window.embedding)
-        if not math.isfinite(match.distance):
+        match = self._bank.nearest(window.embedding) if _is_finite(window) else None
+        if match is None or not math.isfinite(match.distance):
             return distrusted(window, self.model, "the encoder gives no finite numbers for these samples", baseline)
         number = int(self._state_of_window[match.index])
         state = self.normal.states[number]
@@ -195,6 +192,11 @@ def distrusted(
     )
 
 
+def _is_finite(window: EmbeddedWindow) -> bool:
+    """Whether embedding and views of a window are numbers."""
+    return all(bool(np.isfinite(vector).all()) for vector in (window.embedding, *window.views))
+
+
 @dataclass(frozen=True, eq=False)
 class _ViewScorer:
     """One view of the normal windows, and how far held-out normal windows are from the nearest of the others."""
@@ -237,12 +239,6 @@ def _plain(window: EmbeddedWindow) -> PlainMeasures:
 
 
 def _level_thresholds(state: OperatingState, rates: Rates, hop_s: float) -> Thresholds:
-    """Deviations of the level to warn and to alarm at, never tighter than a spread of 1 % asks for."""
-    tail = fit_tail(state.level_held_out)
-    return Thresholds(*(_level_threshold(tail, rate, hop_s) for rate in (rates.warning_per_day, rates.alarm_per_day)))
-
-
-def _level_threshold(tail: Tail, per_day: float, hop_s: float) -> float:
-    """Deviation that normal windows exceed so many times a day."""
-    deviations = NormalDist().inv_cdf(1 - probability(per_day, hop_s) / 2)
-    return max(tail.threshold(per_day, hop_s), deviations * MIN_LEVEL_STD)
+    """Deviations of the level to warn and to alarm at."""
+    both = (rates.warning_per_day, rates.alarm_per_day)
+    return Thresholds(*(level_threshold(state.level_held_out, rate, hop_s) for rate in both))

@@ -51,8 +51,8 @@ class Examples:
     def vote(self, embedding: FloatArray, views: Mapping[str, FloatArray], threshold: float) -> FaultVote:
         """Let the most similar windows vote; `views` holds the views of the window by name.
 
-        Similar means by the signal and the views together, weighted as learnt at enrolment. `threshold` is the distance
-        of an alarm.
+        Similarity counts the signal and the views, weighted as learnt at enrollment. `threshold` is the distance of an
+        alarm.
         """
         distances = self.signal.distances(embedding)
         similarities = [1 - distances]
@@ -109,7 +109,7 @@ def comparable(enrolled: Sequence[Baseline], normal: Baseline) -> list[Baseline]
         else:
             log.warning(
                 "the examples of %r for %s have no vote: they were enrolled with another model or rate than the normal "
-                "state; enrol them again",
+                "state; enroll them again",
                 baseline.label,
                 baseline.key,
             )

@@ -6,11 +6,12 @@ distribution, fitted to the upper part by probability-weighted moments (Hosking 
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Tail", "fit_tail", "probability"]
+__all__ = ["MIN_LEVEL_STD", "Tail", "fit_tail", "level_threshold", "probability"]
 
 TAIL_SHARE = 0.25
 MIN_TAIL = 5
@@ -19,6 +20,8 @@ MIN_SHAPE_COUNT = 20
 MAX_SHAPE = 0.5
 SMALLEST_P = 1e-9
 """No sample of this size supports a smaller probability."""
+# Smallest spread of the level (1 %) that is believed: steadier enrollments say little about tomorrow.
+MIN_LEVEL_STD = 0.01
 DAY_S = 86_400
 SMALLEST_SCALE = 1e-5
 """About the distance between two int8 embeddings of one window."""
@@ -73,6 +76,15 @@ class Tail:
 def probability(false_alarms_per_day: float, hop_s: float) -> float:
     """Return the share of windows, one every `hop_s`, that so many a day are, within what can be asked for."""
     return min(0.5, max(SMALLEST_P, false_alarms_per_day * hop_s / DAY_S))
+
+
+def level_threshold(held_out: npt.ArrayLike, per_day: float, hop_s: float) -> float:
+    """Return the deviation of the level (log RMS) that normal windows, one every `hop_s`, exceed so many times a day.
+
+    `held_out` (n,) are deviations of windows that were held out. It is never tighter than a spread of 1 % asks for.
+    """
+    deviations = NormalDist().inv_cdf(1 - probability(per_day, hop_s) / 2)
+    return max(fit_tail(held_out).threshold(per_day, hop_s), deviations * MIN_LEVEL_STD)
 
 
 def fit_tail(distances: npt.ArrayLike) -> Tail:

@@ -9,7 +9,7 @@ __all__ = ["SENSORS", "Sensor"]
 class Sensor:
     """One sensor of the demonstration: where its recordings are and how its signal is cut.
 
-    The three tuples name files within `folder`: enrolled, healthy but kept out of the enrolment, faulty.
+    The three tuples name files within `folder`: enrolled, healthy but kept out of the enrollment, faulty.
     """
 
     asset: str

@@ -1,4 +1,4 @@
-"""Runs the demonstration: enrol, start broker and gateway, listen to what arrives. Start at `Demonstration.play`."""
+"""Runs the demonstration: enroll, start broker and gateway, listen to what arrives. Start at `Demonstration.play`."""
 
 import json
 import threading
@@ -92,7 +92,7 @@ class Demonstration:
         self._folder = find_examples()
 
     def enroll(self, begin: Callable[[Sensor], None]) -> None:
-        """Enrol the healthy recordings of every sensor; `begin` is called before each."""
+        """Enroll the healthy recordings of every sensor; `begin` is called before each."""
         encoder = open_encoder(load_bundle())
         with Database(self.state_dir) as database:
             for sensor in SENSORS:

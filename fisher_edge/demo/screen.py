@@ -45,21 +45,28 @@ def line(demo: Demonstration) -> str:
 
 
 def summary(demo: Demonstration) -> str:
-    """Sum up in one paragraph, and say how to go on."""
-    told = []
-    for track in demo.tracks.values():
-        kept = f"{len(track.healthy)} healthy windows, {track.false_alarms} of them not normal"
-        caught = f"{track.sensor.fault}: {'ALARM' if track.caught else 'NOT CAUGHT'}"
-        told.append(f"{track.sensor.asset} ({track.sensor.what}): {kept}; {caught} ({_worst(track):.1f} x threshold)")
-    verdict = "as expected" if all(track.as_expected for track in demo.tracks.values()) else "NOT as expected"
+    """Sum up every sensor, and say how to continue."""
+    tracks = list(demo.tracks.values())
+    verdict = "as expected" if all(track.as_expected for track in tracks) else "NOT as expected"
     return (
         f"In {demo.elapsed_s:.0f} s one encoder that has never seen these machines judged three sensors against "
-        f"healthy recordings alone, {verdict}. {'. '.join(told)}. {demo.messages} messages went over MQTT.\n\n"
-        "Go on with your own machine:\n"
-        "  learn its normal state  fisher-edge enroll ok*.wav --asset A --channel C\n"
-        "  judge a recording       fisher-edge score today.wav --asset A --channel C\n"
-        "  monitor, over MQTT      fisher-edge run gateway.toml\n"
+        f"healthy recordings alone, {verdict}:\n"
+        + "".join(_outcome(track) for track in tracks)
+        + f"{demo.messages} messages went over MQTT.\n\n"
+        "Continue with your own machine:\n"
+        "  enroll its normal state  fisher-edge enroll ok*.wav --asset A --channel C\n"
+        "  judge a recording        fisher-edge score today.wav --asset A --channel C\n"
+        "  monitor, over MQTT       fisher-edge run gateway.toml\n"
         "The README shows the configuration file and the topics."
+    )
+
+
+def _outcome(track: Track) -> str:
+    """What was found at one sensor, in two lines."""
+    outcome = "ALARM" if track.caught else "NO ALARM"
+    return (
+        f"  {track.sensor.asset:<9}{len(track.healthy)} healthy windows, {track.false_alarms} of them not normal\n"
+        f"  {'':<9}{track.sensor.fault}: {outcome}, {_worst(track):.1f} x threshold\n"
     )
 
 

@@ -46,7 +46,7 @@ def as_rate(value: float | str | Fraction) -> Rate:
     except (ValueError, ZeroDivisionError, OverflowError) as error:
         raise BadInputError(f"rate_hz={value!r:.60} is not a number; give samples per second, e.g. 3906.25") from error
     if rate <= 0:
-        raise BadInputError(f"rate_hz={value!r:.60} is not above 0; give samples per second, e.g. 3906.25")
+        raise BadInputError(f"rate_hz={rate_text(rate)} is not above 0; give samples per second, e.g. 3906.25")
     return rate.numerator if rate.denominator == 1 else rate
 
 

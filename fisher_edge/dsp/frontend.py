@@ -26,8 +26,10 @@ MIN_TOP_BINS = 8
 """Bins (half a patch) an incomplete top band must hold to be worth a pass through the encoder."""
 SPARE_FRAMES = 15
 """Frames (one short of a patch) by which a window may exceed a piece and still be one."""
+# Of the normalisation: beyond it single precision overflows.
+LARGEST_SHIFT = 1000.0
 LARGEST_COUNT = 4096
-"""Of bins, frames and milliseconds: an artifact cannot make a window take all memory."""
+"""Upper limit of bins, frames and milliseconds, so that no artifact makes a window take all memory."""
 MAX_VIEWS = 8
 
 
@@ -53,7 +55,7 @@ class FrontEnd:
     """How windows become pieces. `grid`: pieces lie on one fixed grid in the stream, each standardised by itself and
     embedded once (see grid.py). `spread`: a window is standardised whole, its pieces are spread evenly over it."""
     views: tuple[View, ...] = ()
-    """What else a window is turned into beside the signal; official checkpoints have none."""
+    """Further views of a window; official checkpoints have none."""
 
     def __post_init__(self) -> None:
         """Refuse values that no front-end can have."""
@@ -69,7 +71,7 @@ class FrontEnd:
                 f"front-end has piece_frames={self.piece_frames!r}, not a whole number from 0 to {LARGEST_COUNT}; use "
                 "a bundle from this project"
             )
-        if not (math.isfinite(self.mean) and math.isfinite(self.std) and self.std > 0):
+        if not (abs(self.mean) <= LARGEST_SHIFT and 1 / LARGEST_SHIFT <= self.std <= LARGEST_SHIFT):
             raise BadArtifactError(
                 f"front-end has mean={self.mean}, std={self.std}, which normalise nothing; use another bundle"
             )

@@ -71,11 +71,9 @@ class Measures:
 def _of_chunk(samples: FloatArray) -> Measures:
     """Measure so few samples that several passes cost no memory traffic."""
     low, high = float(samples.min()), float(samples.max())
-    if low == high:
-        return Measures(len(samples), low, low=low, high=high)
     deviation = samples.astype(np.float64)
     mean = float(deviation.mean())
-    deviation -= mean
+    deviation -= mean  # exactly 0 for a flat line: so few float32 numbers add up without rounding
     square = deviation * deviation
     return Measures(
         len(samples), mean, float(square.sum()), float(square @ deviation), float(square @ square), low, high

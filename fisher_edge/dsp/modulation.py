@@ -17,7 +17,7 @@ BANDS = 12
 FRAMES_PER_S = 100
 FRAME_MS = 25
 QUIETEST = 1e-4
-"""Of the root mean square amplitude of all bins: what is fainter counts as this."""
+"""Lower bound of an amplitude, as a share of the RMS amplitude of all bins."""
 
 
 def modulation_spectrum(wave: FloatArray, rate_hz: Rate, top_hz: int, window_ms: int, hop_ms: int) -> FloatArray:
@@ -32,16 +32,20 @@ def modulation_spectrum(wave: FloatArray, rate_hz: Rate, top_hz: int, window_ms:
     spectrum = np.zeros((BANDS, columns), np.float32)
     if hop < 1 or n_fft < 2 or len(wave) < n_fft:
         return spectrum
-    magnitude = short_time_spectra(wave, n_fft, hop).magnitude
-    floor = np.float32(QUIETEST * np.sqrt(np.mean(magnitude.astype(np.float64) ** 2)))
-    log = np.log(np.maximum(magnitude, floor))
+    log = _floored_log(short_time_spectra(wave, n_fft, hop).magnitude)
     length = max(2, window_ms * FRAMES_PER_S // 1000)
     stride = max(1, hop_ms * FRAMES_PER_S // 1000)
-    for band, bins in enumerate(_half_octaves(magnitude.shape[1])):
-        if bins.stop > bins.start:
-            level = log[:, bins].mean(axis=1)
-            spectrum[band] = _averaged(level, length, stride)[1 : columns + 1]
+    bands = {band: bins for band, bins in enumerate(_half_octaves(log.shape[1])) if bins.stop > bins.start}
+    levels = np.stack([log[:, bins].mean(axis=1) for bins in bands.values()])
+    spectrum[list(bands)] = _averaged(levels, length, stride)[:, 1 : columns + 1]
     return spectrum
+
+
+def _floored_log(magnitude: FloatArray) -> FloatArray:
+    """Log of amplitudes (frames, bins), in their place, bounded from below."""
+    power = np.einsum("fb,fb->f", magnitude, magnitude).mean(dtype=np.float64) / magnitude.shape[1]
+    np.maximum(magnitude, np.float32(QUIETEST * np.sqrt(power)), out=magnitude)
+    return np.log(magnitude, out=magnitude)
 
 
 def _half_octaves(bins: int) -> list[slice]:
@@ -50,10 +54,10 @@ def _half_octaves(bins: int) -> list[slice]:
     return [slice(low, high) for high, low in pairwise(edges)]
 
 
-def _averaged(level: FloatArray, length: int, stride: int) -> FloatArray:
-    """Mean amplitude spectrum of stretches of a level (frames,), each without its mean."""
-    stretch = min(length, len(level))
-    parts = np.lib.stride_tricks.sliding_window_view(level, stretch)[::stride]
-    centred = (parts - parts.mean(axis=1, keepdims=True)) * hann(stretch).astype(np.float32)
-    mean: FloatArray = np.abs(np.fft.rfft(centred, length)).mean(axis=0).astype(np.float32)
+def _averaged(levels: FloatArray, length: int, stride: int) -> FloatArray:
+    """Mean amplitude spectra (bands, bins) of stretches of levels (bands, frames), each without its mean."""
+    stretch = min(length, levels.shape[1])
+    parts = np.lib.stride_tricks.sliding_window_view(levels, stretch, axis=1)[:, ::stride]
+    centred = (parts - parts.mean(axis=2, keepdims=True)) * hann(stretch).astype(np.float32)
+    mean: FloatArray = np.abs(np.fft.rfft(centred, length)).mean(axis=1).astype(np.float32)
     return mean

@@ -10,7 +10,9 @@ from fisher_edge.dsp.blocks import FloatArray
 
 __all__ = ["Spectra", "hann", "short_time_spectra"]
 
-CHUNK_FRAMES = 64
+# Samples transformed at a time, in whole frames: they fit the cache, and the memory is reused.
+CHUNK_SAMPLES = 32_768
+MOST_FRAMES = 64
 
 Complex = npt.NDArray[np.complex128]
 
@@ -52,8 +54,9 @@ def short_time_spectra(wave: npt.NDArray[np.floating], n_fft: int, hop: int) -> 
     window = hann(n_fft)
     magnitude = np.empty((len(frames), n_fft // 2 + 1), np.float32)
     low = np.zeros((len(frames), 2), np.complex128)
-    for start in range(0, len(frames), CHUNK_FRAMES):
-        part = slice(start, start + CHUNK_FRAMES)
+    chunk = min(MOST_FRAMES, max(1, CHUNK_SAMPLES // n_fft))
+    for start in range(0, len(frames), chunk):
+        part = slice(start, start + chunk)
         spectrum = np.fft.rfft(frames[part] * window)
         magnitude[part] = np.abs(spectrum)
         low[part, : spectrum.shape[1]] = spectrum[:, :2]

@@ -20,7 +20,7 @@ __all__ = ["Piece", "PieceStream"]
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """What is embedded at a time: its sub-bands, its samples and where it lies in the stream.
+    """The unit of embedding: its sub-bands, its samples and where it lies in the stream.
 
     `bands` has shape (bands, frames, band_width), `samples` (n,). `number` counts the pieces of an unbroken run; a
     gap skips one at least. `start` is the index of the first sample, `end_time_s` the time just after the last, in

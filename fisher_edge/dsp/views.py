@@ -24,16 +24,16 @@ __all__ = ["ENVELOPE", "MODULATION", "View", "view_vector"]
 OVERSAMPLING = 10 / 3
 """Rate that a view is decimated to, over its top frequency: 2 kHz for 600 Hz."""
 LOWEST_CARRIER = 1 / 8
-"""Of the rate: the envelope is that of the upper three quarters of the band."""
+"""Lowest frequency of the envelope as a share of the rate: it covers the upper three quarters of the band."""
 UNIT_DEVIATION = 0.05
 """Standard deviation a view's signal is brought to before the logarithm."""
 LOG_FLOOR = 1e-10
 FAINTEST = 1e-6
-"""A modulation this small beside its carrier, or a signal beside its offset, is rounding and has no view."""
+"""Smallest modulation relative to its carrier, and smallest signal relative to its offset: below it is rounding."""
 LARGEST_MS, LARGEST_HZ = 20_000, 100_000
 MIN_BINS, MAX_BINS = 8, 4096
 POINTS_PER_OCTAVE = 24
-"""Of a logarithmic frequency axis: 3 % apart."""
+"""Points per octave of the logarithmic frequency axis: 3 % apart."""
 
 
 @dataclass(frozen=True)

@@ -172,6 +172,8 @@ def _selftest(path: Path, data: bytes, widths: tuple[int, int], min_cosine: floa
             f"{path} holds shapes {bands.shape} and {embeddings.shape}, which do not fit bands of {widths[0]} bins and "
             f"embeddings of {widths[1]} numbers; export the bundle again"
         )
+    if not -1 <= min_cosine <= 1:
+        raise BadArtifactError(f"{path}: min_cosine={min_cosine:g} is no cosine; export the bundle again")
     return SelfTest(bands, embeddings, min_cosine)
 
 

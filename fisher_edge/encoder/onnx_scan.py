@@ -28,7 +28,7 @@ MAX_DEPTH = 32
 
 
 def has_external_data(model: bytes) -> bool:
-    """Tell whether any tensor of a serialised ONNX model refers to a file beside it.
+    """Return whether any tensor of a serialised ONNX model refers to another file.
 
     Raises BadArtifactError when the bytes are not a well-formed model.
     """

@@ -14,12 +14,12 @@ class Encoder(Protocol):
 
     @property
     def bundle(self) -> Bundle:
-        """What is run."""
+        """The bundle of the encoder."""
         ...
 
     @property
     def provider(self) -> str:
-        """Library and device in use, as told to users."""
+        """Library and device in use, as shown to users."""
         ...
 
     @property

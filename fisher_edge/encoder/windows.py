@@ -100,7 +100,6 @@ class WindowJoiner:
     def push(self, reading: Reading) -> EmbeddedWindow | None:
         """Take the next reading and return the window that it completes, if it does."""
         if self._readings and reading.number != self._readings[-1].number + 1:
-            self._readings.clear()
             self.missing = self._grid.window_pieces
         self._readings.append(reading)
         self.missing -= 1

@@ -1,13 +1,14 @@
 """What a configuration means for the store it will run on: checked before the gateway is started. See `findings`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from fisher_edge.config import ChannelConfig, Config
-from fisher_edge.dsp.blocks import rate_text
-from fisher_edge.dsp.grid import Grid, grid_of
+from fisher_edge.dsp.blocks import Rate, rate_text
+from fisher_edge.dsp.grid import grid_of
 from fisher_edge.errors import BadInputError, UsageError
 from fisher_edge.gateway.wiring import Encoders, Planner
+from fisher_edge.names import ChannelKey
 from fisher_edge.publish.address import BrokerAddress
 from fisher_edge.sources.open import open_source
 from fisher_edge.sources.recording import read_recording
@@ -33,34 +34,39 @@ def findings(config: Config) -> list[str]:
         open_source(channel, config.base_dir)
         _check_lengths(config, channel, encoders)
     if not (config.gateway.state_dir / DATABASE_NAME).exists():
-        return [f"{channel.key}: nothing is enrolled in {config.gateway.state_dir}" for channel in config.channel]
+        unknown = [f"{channel.key}: nothing is enrolled in {config.gateway.state_dir}" for channel in config.channel]
+        return [*unknown, *_recordings(config, {})]
     with Database(config.gateway.state_dir, set_aside=False, create=False) as database:
         planner = Planner(config, Baselines(database), encoders)
-        return [*_unfit(planner), *_unused(planner), *_recordings(planner)]
+        enrolled = {channel.key: planner.baselines.get(channel.key, None) for channel in config.channel}
+        rates = {key: baseline.rate_hz for key, baseline in enrolled.items() if baseline is not None}
+        return [*_unfit(planner), *_unused(planner), *_recordings(config, rates)]
 
 
-def _check_lengths(config: Config, channel: ChannelConfig, encoders: Encoders) -> Grid:
-    """Refuse windows that the model cannot see, and hops that leave out part of the signal."""
+def _check_lengths(config: Config, channel: ChannelConfig, encoders: Encoders) -> None:
+    """Refuse windows that the model cannot see."""
     window_s, hop_s = channel.window_s or config.model.window_s, channel.hop_s or config.model.hop_s
     try:
-        grid = grid_of(encoders.default.bundle.front_end, window_s, hop_s, ANY_RATE_HZ)
+        grid_of(encoders.default.bundle.front_end, window_s, hop_s, ANY_RATE_HZ)
     except BadInputError as error:
         raise UsageError(f"channel {channel.key}: {error}") from error
-    if hop_s is not None and hop_s > window_s:
-        raise UsageError(
-            f"channel {channel.key}: hop_s = {hop_s:g} is above window_s = {window_s:g}, so that part of the signal is "
-            "never looked at; choose hop_s up to window_s"
-        )
-    return grid
 
 
 def _unfit(planner: Planner) -> Iterator[str]:
-    """Say which channels will not be judged, and why."""
+    """Say which channels will not be judged, and why, and which are judged by an earlier model."""
+    default = planner.encoders.default.bundle
     for channel in planner.config.channel:
         plan = planner.plan(channel)
         reason = plan.reason or getattr(plan.judge, "reason", None)
+        bundle = plan.encoder.bundle
         if reason:
             yield f"{channel.key}: {reason}"
+        elif bundle.sha256 != default.sha256:
+            yield (
+                f"{channel.key}: judged by the model it was enrolled with, {bundle.name} ({bundle.sha256[:8]}), not "
+                f"{default.name} ({default.sha256[:8]}); to change that run: fisher-edge baseline reembed "
+                f"--asset {channel.asset} --channel {channel.name}"
+            )
 
 
 def _unused(planner: Planner) -> Iterator[str]:
@@ -71,22 +77,28 @@ def _unused(planner: Planner) -> Iterator[str]:
             yield f"{key}: enrolled, but no [[channel]] has this asset and name"
 
 
-def _recordings(planner: Planner) -> Iterator[str]:
-    """Say which recordings are missing or do not have the enrolled rate."""
-    for channel in planner.config.channel:
+def _recordings(config: Config, rates: Mapping[ChannelKey, Rate]) -> Iterator[str]:
+    """Say which recordings are missing, cannot be read, or do not have the enrolled rate."""
+    for channel in config.channel:
         if channel.source.type != "recording":
             continue
-        baseline = planner.baselines.get(channel.key, None)
         for name in channel.source.options.get("files", ()):
-            path = planner.config.base_dir / Path(name)
-            if not path.is_file():
-                yield f"{channel.key}: no data until there is a file at {path}"
-                continue
-            rate_hz = read_recording(
-                path, rate_hz=channel.source.options.get("rate_hz"), channel=channel.source.options.get("channel")
-            ).rate_hz
-            if baseline is not None and rate_hz != baseline.rate_hz:
-                yield (
-                    f"{channel.key}: {path} has {rate_text(rate_hz)} Hz, the baseline was enrolled at "
-                    f"{rate_text(baseline.rate_hz)} Hz"
-                )
+            note = _recording(channel, config.base_dir / Path(name), rates.get(channel.key))
+            if note is not None:
+                yield f"{channel.key}: {note}"
+
+
+def _recording(channel: ChannelConfig, path: Path, enrolled_hz: Rate | None) -> str | None:
+    """Say what is wrong with one recording."""
+    if not path.is_file():
+        return f"no data until there is a file at {path}"
+    options = channel.source.options
+    try:
+        rate_hz = read_recording(
+            path, rate_hz=options.get("rate_hz"), channel=options.get("channel"), scale=channel.scale
+        ).rate_hz
+    except BadInputError as error:
+        return f"no data: {error}"
+    if enrolled_hz is None or rate_hz == enrolled_hz:
+        return None
+    return f"{path} has {rate_text(rate_hz)} Hz, the baseline was enrolled at {rate_text(enrolled_hz)} Hz"

@@ -5,17 +5,18 @@ judges windows and writes the results into the records, where the publisher find
 """
 
 import logging
+import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from pathlib import Path
 
 from fisher_edge import __version__
 from fisher_edge.config import ChannelConfig, Config
 from fisher_edge.decision.alarm import AlarmMachine, Interruption
 from fisher_edge.decision.judgement import State
-from fisher_edge.errors import DamagedStateError
+from fisher_edge.errors import DamagedStateError, StateError
 from fisher_edge.gateway.reader import Reader
 from fisher_edge.gateway.status import ChannelStatus, Counters, GatewayStatus, clock_is_synchronised
 from fisher_edge.gateway.wiring import Encoders, Planner, rule_of
@@ -24,11 +25,12 @@ from fisher_edge.gateway.worker import Monitored, Plan, Worker
 from fisher_edge.names import ChannelKey
 from fisher_edge.publish.address import BrokerAddress
 from fisher_edge.publish.broker import EmbeddedBroker
-from fisher_edge.publish.message import Topics
+from fisher_edge.publish.message import Info, InfoChannel, Topics
 from fisher_edge.publish.mqtt import Publisher
 from fisher_edge.sources.open import open_source
 from fisher_edge.sources.source import Source
 from fisher_edge.store import bundles
+from fisher_edge.store.audio import AudioArchive
 from fisher_edge.store.baselines import Baselines
 from fisher_edge.store.database import Database, free_bytes, only_daemon
 from fisher_edge.store.records import Limits, Records
@@ -36,7 +38,8 @@ from fisher_edge.store.records import Limits, Records
 __all__ = ["Gateway"]
 
 TICK_S = 0.2
-RELOAD_S = 2.0
+# How often a snapshot is taken, and the store is looked at for new baselines.
+LOOK_S = 1.0
 # How long the window under way may take when the gateway stops, and the sources to close.
 FINISH_S = 1.5
 # How long the publisher may then take to deliver what waits.
@@ -99,6 +102,7 @@ class Gateway:
             records = Records(database, boot, limits=self._limits(), clock=self._clock)
             planner = Planner(self.config, Baselines(database), encoders)
             self._keep_bundle(planner)
+            AudioArchive(state_dir, int(self.config.audio.enrollment_mb * MEGABYTE)).trim()
             for channel in self.config.channel:
                 self._add(channel, planner.plan(channel), records)
             publisher = stack.enter_context(self._publisher(boot, encoders))
@@ -137,9 +141,9 @@ class Gateway:
     def _resume(self, machine: AlarmMachine, key: ChannelKey, records: Records) -> None:
         """Carry an alarm on over a restart, unless the baseline was activated later: compared by order of writing."""
         normal = Baselines(records.database).get(key, None)
-        last = records.last_change(key, judged=True, after_id=normal.after_record if normal else 0)
-        if last is not None:
-            machine.resume(last)
+        last = records.last_change(key, judged=True)
+        if last is not None and normal is not None and last.id > normal.after_record:
+            machine.resume(last.value)
 
     def _keep_bundle(self, planner: Planner) -> None:
         """Keep the model beside the baselines made with it, so that the next release can judge by it."""
@@ -154,15 +158,21 @@ class Gateway:
     ) -> None:
         """Watch over the threads until there is a reason to stop."""
         baselines = Baselines(records.database)
-        known, looked_s = baselines.generation(), self._monotonic()
+        known, announced, looked_s = baselines.generation(), self._info(encoders), -math.inf
         while True:
-            self._status = self._snapshot(publisher, encoders, boot, records)
+            if self._monotonic() - looked_s >= LOOK_S:
+                looked_s = self._monotonic()
+                _check_there(records.database.path)
+                self._status = self._snapshot(publisher, encoders, boot, records)
+                known = self._reload_changed(known, baselines.generation())
+                info = self._info(encoders)
+                if info != announced:
+                    publisher.set_info(info)
+                    announced = info
             if self._stop.wait(TICK_S):
                 return
             for key in self.channels:
                 self.check_silence(key)
-            if self._monotonic() - looked_s > RELOAD_S:
-                known, looked_s = self._reload_changed(known, baselines.generation()), self._monotonic()
             if not worker.is_alive():
                 log.error("the worker has ended; stopping")
                 return
@@ -230,17 +240,16 @@ class Gateway:
 
     def _window_s(self, key: ChannelKey) -> float:
         """Length of the windows of a channel as they are cut, or as configured before anything has come."""
-        last = self.channels[key].last
-        return last.window_s if last is not None else self._configs[key].window_s or self.config.model.window_s
+        grid = self.channels[key].grid
+        return grid.window_s if grid else self._configs[key].window_s or self.config.model.window_s
 
     def _reload_changed(
         self, known: tuple[tuple[str, str, int], ...], now: tuple[tuple[str, str, int], ...]
     ) -> tuple[tuple[str, str, int], ...]:
         """Tell the worker which channels have other baselines than before."""
-        for asset, channel, _ in set(known) ^ set(now):
-            key = ChannelKey(asset, channel)
-            if key in self.channels:
-                self.queue.put(Reload(key), self._stop)
+        changed = {ChannelKey(asset, channel) for asset, channel, _ in set(known) ^ set(now)}
+        for key in changed & self.channels.keys():
+            self.queue.put(Reload(key), self._stop)
         return now
 
     def _work(self, boot: int, encoders: Encoders) -> None:
@@ -287,7 +296,13 @@ class Gateway:
             address = BrokerAddress.parse(url, password_file=mqtt.password_file, ca_file=mqtt.ca_file)
             state_dir = self.config.gateway.state_dir
             publisher = Publisher(
-                state_dir, address, self.topics, boot, info=self._info(encoders), channels=list(self._configs)
+                state_dir,
+                address,
+                self.topics,
+                boot,
+                limits=self._limits(),
+                channels=list(self._configs),
+                info=self._info(encoders),
             )
             publisher.start()
             try:
@@ -295,18 +310,19 @@ class Gateway:
             finally:
                 publisher.stop(FLUSH_S)
 
-    def _info(self, encoders: Encoders) -> Mapping[str, Any]:
-        """Facts of this gateway for the retained `info` message."""
+    def _info(self, encoders: Encoders) -> Info:
+        """What this gateway is and runs, for its retained message."""
         bundle = encoders.default.bundle
-        return {
-            "version": __version__,
-            "model": {"name": bundle.name, "sha256": bundle.sha256},
-            "provider": encoders.default.provider,
-            "channels": [
-                {"asset": key.asset, "channel": key.channel, "unit": channel.unit, "window_s": self._window_s(key)}
+        return Info(
+            version=__version__,
+            model_name=bundle.name,
+            model_sha256=bundle.sha256,
+            provider=encoders.default.provider,
+            channels=tuple(
+                InfoChannel(key, channel.unit, self._window_s(key), channel.plan.baseline_version)
                 for key, channel in self.channels.items()
-            ],
-        }
+            ),
+        )
 
     def _limits(self) -> Limits:
         """How much may wait and how much is kept."""
@@ -354,7 +370,13 @@ class Gateway:
             real_rate_hz=counters.real_rate_hz,
             latency_ms=counters.latency_ms,
             window_s=self._window_s(channel.key),
-            hop_s=channel.last.window_s if channel.last else self._window_s(channel.key),
+            hop_s=channel.grid.hop_s if channel.grid else None,
             baseline_version=channel.plan.baseline_version,
             model_sha256=channel.plan.judge.model.sha256,
         )
+
+
+def _check_there(database: Path) -> None:
+    """Raise StateError when the database was deleted: what is written into it would be lost."""
+    if not database.exists():
+        raise StateError(f"the database {database} was deleted while the gateway ran; start it again and enroll")

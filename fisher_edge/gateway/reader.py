@@ -49,7 +49,7 @@ class Cutting:
         if self.rate_hz is not None and rate_hz != self.rate_hz:
             raise SensorError(
                 f"samples come at {rate_text(rate_hz)} Hz, the baseline was enrolled at {rate_text(self.rate_hz)} Hz; "
-                "correct the rate or enrol again"
+                "correct the rate or enroll again"
             )
         return grid_of(self.front_end, self.window_s, self.hop_s, rate_hz)
 

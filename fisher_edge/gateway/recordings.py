@@ -1,6 +1,7 @@
-"""Recordings instead of a running sensor: enrol them, and judge them. Start at `enroll_recordings`."""
+"""Recordings instead of a running sensor: enroll them, and judge them. Start at `enroll_recordings`."""
 
 import hashlib
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -31,6 +32,8 @@ __all__ = ["enroll_recordings", "reembed", "score_recording", "windows_of"]
 
 # Recordings are cut a stretch at a time, so that only the pieces under way are in memory.
 STRETCH_S = 1.0
+
+log = logging.getLogger(__name__)
 
 
 def enroll_recordings(
@@ -71,12 +74,18 @@ def enroll_recordings(
     enrolled = enroll(baselines, key, cuts, made, label=label, extend=extend, reason=reason)
     if not extend:
         kept = [KeptTake(recording.blocks(), recording.rate_hz, recording.length) for recording in recordings]
-        AudioArchive(database.state_dir, audio_bytes).keep(key, label, enrolled.version, kept)
+        if not AudioArchive(database.state_dir, audio_bytes).keep(key, label, enrolled.version, kept) and audio_bytes:
+            log.warning(
+                "%s: these recordings are larger than the %d MB that may be kept: they cannot be embedded again with "
+                "another model",
+                key,
+                audio_bytes >> 20,
+            )
     return enrolled
 
 
 def reembed(database: Database, encoder: Encoder, key: ChannelKey, label: str | None = None) -> Enrolled:
-    """Enrol the kept recordings of a baseline again with another model, as its newest version.
+    """Enroll the kept recordings of a baseline again with another model, as its newest version.
 
     Raises BadInputError when nothing is enrolled or the recordings were not kept.
     """
@@ -86,7 +95,7 @@ def reembed(database: Database, encoder: Encoder, key: ChannelKey, label: str | 
     files = AudioArchive(database.state_dir).files(key, label, baseline.version)
     if len(files) != len(baseline.takes):
         raise BadInputError(
-            f"the recordings of {key} version {baseline.version} were not kept, or not all of them; enrol again from "
+            f"the recordings of {key} version {baseline.version} were not kept, or not all of them; enroll again from "
             "your own files"
         )
     return enroll_recordings(
@@ -124,13 +133,13 @@ def score_recording(
         other = encoders.default.bundle
         raise BadInputError(
             f"the baseline of {key} was enrolled with model {normal.model_name} ({normal.model_sha256[:8]}), not "
-            f"{other.name} ({other.sha256[:8]}): their embeddings cannot be compared; enrol again or give the same "
+            f"{other.name} ({other.sha256[:8]}): their embeddings cannot be compared; enroll again or give the same "
             "--model"
         )
     if recording.rate_hz != normal.rate_hz:
         raise BadInputError(
             f"{recording.path} has {rate_text(recording.rate_hz)} Hz, the baseline of {key} was enrolled at "
-            f"{rate_text(normal.rate_hz)} Hz; enrol recordings of this rate"
+            f"{rate_text(normal.rate_hz)} Hz; enroll recordings of this rate"
         )
     grid = grid_of(front_end, normal.grid.window_s, normal.grid.hop_s if hop_s is None else hop_s, normal.rate_hz)
     weights = baselines.fusion(key)
@@ -208,13 +217,13 @@ def _specimens(specimens: Sequence[str], recordings: int) -> list[str | None]:
 
 
 def _check_rates(recordings: Sequence[Recording]) -> None:
-    """Refuse an empty enrolment and one of mixed rates."""
+    """Refuse an empty enrollment and one of mixed rates."""
     if not recordings:
-        raise BadInputError("no recordings to enrol; give at least one file")
+        raise BadInputError("no recordings to enroll; give at least one file")
     rates = sorted({recording.rate_hz for recording in recordings})
     if len(rates) > 1:
         raise BadInputError(
-            f"recordings at {', '.join(map(rate_text, rates))} Hz cannot share a baseline; enrol one rate"
+            f"recordings at {', '.join(map(rate_text, rates))} Hz cannot share a baseline; enroll one rate"
         )
 
 

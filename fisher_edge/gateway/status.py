@@ -46,7 +46,10 @@ class Counters:
 
 @dataclass(frozen=True)
 class ChannelStatus:
-    """One channel: its state since when and why, its last judgement, and what was counted since the start."""
+    """One channel: its state since when and why, its last judgement, and what was counted since the start.
+
+    `hop_s` is None before any signal has come: it depends on the rate.
+    """
 
     key: ChannelKey
     unit: str
@@ -60,7 +63,7 @@ class ChannelStatus:
     real_rate_hz: float | None
     latency_ms: float | None
     window_s: float
-    hop_s: float
+    hop_s: float | None
     baseline_version: int | None
     model_sha256: str
 

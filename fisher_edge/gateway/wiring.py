@@ -91,7 +91,7 @@ class Planner:
         """Return the encoder and the front-end a baseline was made with; BadArtifactError when one is gone."""
         name = f"the model {normal.model_name} ({normal.model_sha256[:8]}) the channel was enrolled with"
         which = f"--asset {normal.key.asset} --channel {normal.key.channel}"
-        advice = f"run: fisher-edge baseline reembed {which}, or enrol again"
+        advice = f"run: fisher-edge baseline reembed {which}, or enroll again"
         encoder = self.encoders.find(normal.model_sha256)
         if encoder is None:
             raise BadArtifactError(f"{name} is not there any more; {advice}")
@@ -142,5 +142,5 @@ def _check_window(normal: Baseline, grid: Grid, window_s: float) -> None:
         enrolled_s = normal.grid.window_s
         raise BadInputError(
             f"the channel is enrolled with windows of {enrolled_s:g} s, the configuration says {window_s:g} s; set "
-            f"window_s = {enrolled_s:g} in its [[channel]] or enrol again"
+            f"window_s = {enrolled_s:g} in its [[channel]] or enroll again"
         )

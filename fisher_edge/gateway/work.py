@@ -98,8 +98,8 @@ class WorkQueue:
     command is never dropped. A window and one piece more always fit.
     """
 
-    def __init__(self, keys: Sequence[ChannelKey], capacity_bytes: int = CAPACITY_BYTES) -> None:
-        self._share_bytes = capacity_bytes // max(1, len(keys))
+    def __init__(self, keys: Sequence[ChannelKey], capacity_bytes: int | None = None) -> None:
+        self._share_bytes = (CAPACITY_BYTES if capacity_bytes is None else capacity_bytes) // max(1, len(keys))
         self._lines = {key: _Line() for key in keys}
         self._turn: deque[ChannelKey] = deque(keys)
         self._under_way = 0

@@ -50,8 +50,8 @@ class Monitored:
     machine: AlarmMachine
     counters: Counters
     last: Judgement | None = None
+    grid: Grid | None = None
     _joiner: WindowJoiner | None = None
-    _grid: Grid | None = None
     _last_number: int | None = None
     _dropped: int = 0
     _failed: bool = False
@@ -69,8 +69,8 @@ class Monitored:
 
     def join(self, work: JudgePiece, reading: Reading) -> EmbeddedWindow | None:
         """Put a reading into the window under way; return the window when it is complete."""
-        if self._joiner is None or work.grid is not self._grid:
-            self._joiner, self._grid, self._last_number = WindowJoiner(work.grid), work.grid, None
+        if self._joiner is None or work.grid is not self.grid:
+            self._joiner, self.grid, self._last_number = WindowJoiner(work.grid), work.grid, None
         return self._joiner.push(reading)
 
     def judge(self, window: EmbeddedWindow) -> Judgement:

@@ -1,5 +1,7 @@
 """Checks of the samples of one piece: can they come from a healthy sensor? Start at `signal_fault`."""
 
+from functools import lru_cache
+
 import numpy as np
 import numpy.typing as npt
 
@@ -29,7 +31,7 @@ def signal_fault(samples: FloatArray, rate_hz: Rate) -> str | None:
     """Say in one line why the samples of a piece (n,) cannot come from a healthy sensor; None when they can."""
     finite = np.isfinite(samples)
     if not finite.all():
-        return f"{np.count_nonzero(~finite)} of {len(samples)} samples are not finite (NaN or Inf)"
+        return f"{np.count_nonzero(~finite)} samples are not finite (NaN or Inf)"
     low, high = float(samples.min()), float(samples.max())
     if low == high:
         return f"flat line: every sample is {low:g}"
@@ -46,12 +48,11 @@ def hum_share(samples: FloatArray, rate_hz: Rate) -> float:
     open cable picks up little else; a motor's current is hum by nature, so that only a baseline can tell.
     """
     power = _power_spectrum(samples)
-    total = float(power[1:].sum())
+    total = float(power.sum())
     if not total > 0:
         return 0.0
     bin_hz = float(rate_hz) / (2 * (len(power) - 1))
-    frequency = np.arange(len(power), dtype=np.float64) * bin_hz
-    return max(float(power[_on_lines(frequency, mains_hz, LINE_BINS * bin_hz)].sum()) / total for mains_hz in MAINS_HZ)
+    return max(float(power[_on_lines(len(power), bin_hz, mains_hz)].sum()) / total for mains_hz in MAINS_HZ)
 
 
 def _few_values(samples: FloatArray) -> str | None:
@@ -103,7 +104,9 @@ def _power_spectrum(samples: FloatArray) -> npt.NDArray[np.float32]:
     return power
 
 
-def _on_lines(frequency: npt.NDArray[np.float64], mains_hz: int, width_hz: float) -> npt.NDArray[np.bool_]:
-    """Bins (n,) within `width_hz` of a harmonic of the mains, the fundamental included, zero excluded."""
+@lru_cache(maxsize=64)
+def _on_lines(bins: int, bin_hz: float, mains_hz: int) -> npt.NDArray[np.int64]:
+    """Bins on a harmonic of the mains, the fundamental included, zero excluded."""
+    frequency = np.arange(bins) * bin_hz
     harmonic = np.maximum(np.rint(frequency / mains_hz), 1)
-    return np.asarray(np.abs(frequency - harmonic * mains_hz) <= width_hz)
+    return np.flatnonzero(np.abs(frequency - harmonic * mains_hz) <= LINE_BINS * bin_hz)

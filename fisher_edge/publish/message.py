@@ -5,7 +5,7 @@ documented in docs/mqtt.md.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -20,6 +20,8 @@ from fisher_edge.store.schema import MESSAGE
 __all__ = [
     "OFFLINE",
     "ONLINE",
+    "Info",
+    "InfoChannel",
     "Topics",
     "Wire",
     "event_fields",
@@ -77,6 +79,27 @@ class Wire:
     retain: bool
 
 
+@dataclass(frozen=True)
+class InfoChannel:
+    """A channel in the info of its gateway; `baseline_version` None: nothing that it can be judged by."""
+
+    key: ChannelKey
+    unit: str
+    window_s: float
+    baseline_version: int | None
+
+
+@dataclass(frozen=True)
+class Info:
+    """What a gateway is and runs."""
+
+    version: str
+    model_name: str
+    model_sha256: str
+    provider: str
+    channels: tuple[InfoChannel, ...] = ()
+
+
 def wire(row: Row, topics: Topics, *, replay: bool) -> Wire:
     """Return the message of a row; DamagedRowError when its body cannot be decoded.
 
@@ -90,9 +113,12 @@ def wire(row: Row, topics: Topics, *, replay: bool) -> Wire:
 
 
 def result_message(
-    result: Result, *, gateway: str, key: ChannelKey, boot: int, seq: int, replay: bool
+    result: Result, *, gateway: str | None, key: ChannelKey, boot: int | None, seq: int, replay: bool
 ) -> dict[str, Any]:
-    """Return the message of one window; a number that is not finite is a BadInputError that names the field."""
+    """Return the message of one window; a number that is not finite is a BadInputError that names the field.
+
+    Without gateway and boot it is that of a recording which is scored.
+    """
     fields = plain(result_fields(result), "result")
     return {**_header("result", gateway, key, boot, seq), **fields, "replay": replay}
 
@@ -148,10 +174,24 @@ def state_fields(standing: Standing) -> dict[str, Any]:
     }
 
 
-def info_message(fields: Mapping[str, Any], *, gateway: str) -> dict[str, Any]:
+def info_message(info: Info, *, gateway: str) -> dict[str, Any]:
     """Return the message that says what the gateway is and runs."""
-    header = {"schema": "fisher-edge/info/1", "gateway": gateway}
-    return {**header, **plain({name: fields[name] for name in fields if name not in header}, "info")}
+    fields = {
+        "version": info.version,
+        "model": {"name": info.model_name, "sha256": info.model_sha256},
+        "provider": info.provider,
+        "channels": [
+            {
+                "asset": channel.key.asset,
+                "channel": channel.key.channel,
+                "unit": channel.unit,
+                "window_s": channel.window_s,
+                "baseline": channel.baseline_version,
+            }
+            for channel in info.channels
+        ],
+    }
+    return {"schema": "fisher-edge/info/1", "gateway": gateway, **plain(fields, "info")}
 
 
 def rfc3339(time_s: float) -> str:
@@ -180,7 +220,7 @@ def _payload(row: Row, topics: Topics, *, replay: bool) -> bytes:
     return to_text({**_header(row.kind, topics.gateway, row.key, row.boot, row.seq), **fields, "replay": replay})
 
 
-def _header(kind: Kind, gateway: str, key: ChannelKey, boot: int, seq: int | None) -> dict[str, Any]:
+def _header(kind: Kind, gateway: str | None, key: ChannelKey, boot: int | None, seq: int | None) -> dict[str, Any]:
     """Return the identity that every message of a channel begins with."""
     return {
         "schema": f"fisher-edge/{kind}/1",

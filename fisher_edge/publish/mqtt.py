@@ -4,17 +4,16 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from fisher_edge.errors import BrokerError, DamagedStateError, FisherEdgeError, StateError, UsageError
 from fisher_edge.names import ChannelKey
 from fisher_edge.publish.address import BrokerAddress
 from fisher_edge.publish.delivery import Delivery, Settled
-from fisher_edge.publish.message import OFFLINE, ONLINE, Topics, info_message
+from fisher_edge.publish.message import OFFLINE, ONLINE, Info, Topics, info_message
 from fisher_edge.publish.refusals import REFUSED_AFTER, Refusals
 from fisher_edge.publish.session import ConnectionClosedError, CredentialsRefusedError, Session
 from fisher_edge.store.body import to_text
@@ -106,7 +105,7 @@ class Publisher:
         *,
         limits: Limits,
         channels: Collection[ChannelKey],
-        info: Mapping[str, Any],
+        info: Info,
         timing: Timing | None = None,
     ) -> None:
         self.address = address
@@ -159,11 +158,11 @@ class Publisher:
         """Whether the thread runs: until stopped, or until the database turns out to be damaged."""
         return self._thread.is_alive()
 
-    def set_info(self, info: Mapping[str, Any]) -> None:
+    def set_info(self, info: Info) -> None:
         """Replace what `…/info` says; callable from any thread."""
         self._info = self._encoded_info(info)
 
-    def _encoded_info(self, info: Mapping[str, Any]) -> bytes:
+    def _encoded_info(self, info: Info) -> bytes:
         return to_text(info_message(info, gateway=self.topics.gateway))
 
     def _live(self) -> None:

@@ -279,8 +279,9 @@ def _rate(path: Path, header_hz: int, facts: dict[str, Any], given: Rate | None)
 
     A comment that does not fit the header is that of a file that was resampled, and does not count.
     """
+    stated = facts.get("rate_hz")
     try:
-        own = as_rate(facts.get("rate_hz", header_hz))
+        own = as_rate(stated) if isinstance(stated, int | float | str) else header_hz
     except BadInputError:
         own = header_hz
     if abs(float(own) - header_hz) > 0.5:

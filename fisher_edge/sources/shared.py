@@ -7,8 +7,8 @@ device for drivers that are a plain loop: it reads on a thread of its own, and g
 import logging
 import threading
 from collections import defaultdict, deque
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Hashable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
@@ -137,7 +137,7 @@ class DeviceThread(Generic[T]):
     raises or ends, every feed ends with that error.
     """
 
-    def __init__(self, name: str, read: Callable[[threading.Event], Iterator[tuple[int, T]]]) -> None:
+    def __init__(self, name: str, read: Callable[[threading.Event], Generator[tuple[int, T], None, None]]) -> None:
         self.name = name
         self.failure: Exception | None = None
         self._read = read
@@ -180,10 +180,11 @@ class DeviceThread(Generic[T]):
                     feed.fail(error)
 
     def _hand_on(self) -> None:
-        for channel, item in self._read(self._stop):
-            with self._lock:
-                for wanted, feed in self._feeds:
-                    if wanted == channel:
-                        feed.put(item)
-            if self._stop.is_set():
-                return
+        with closing(self._read(self._stop)) as items:
+            for channel, item in items:
+                with self._lock:
+                    for wanted, feed in self._feeds:
+                        if wanted == channel:
+                            feed.put(item)
+                if self._stop.is_set():
+                    return

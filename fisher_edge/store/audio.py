@@ -1,4 +1,4 @@
-"""Recordings of enrolments, kept so that they can be embedded again with a new model. Start at `AudioArchive`.
+"""Recordings of enrollments, kept so that they can be embedded again with a new model. Start at `AudioArchive`.
 
 One folder a baseline version: `audio/<asset>/<channel>/<label>/<version>`; one file a recording, 32-bit float WAV or,
 where WAV cannot hold the rate, NumPy. The folders together stay below a number of bytes: the oldest go first.
@@ -23,6 +23,8 @@ __all__ = ["DEFAULT_BYTES", "AudioArchive", "KeptTake"]
 FOLDER = "audio"
 NORMAL = "_normal"
 DEFAULT_BYTES = 256 << 20
+# Most that a file takes beside its samples.
+HEADER_BYTES = 128
 
 log = logging.getLogger(__name__)
 
@@ -45,18 +47,24 @@ class AudioArchive:
 
     def keep(self, key: ChannelKey, label: str | None, version: int, takes: Sequence[KeptTake]) -> bool:
         """Keep the recordings of a baseline; tell whether they fit. Raises StateError when they cannot be written."""
-        needed = sum(4 * take.samples for take in takes)
+        needed = sum(4 * take.samples + HEADER_BYTES for take in takes)
         if needed > self.max_bytes:
             return False
-        self._make_room(needed)
         folder = self._of(key, label, version)
-        make_private(folder)
+        partial = folder.with_name(f"{version}.partial")
+        for stale in (partial, folder):
+            shutil.rmtree(stale, ignore_errors=True)
+        make_private(partial)
         try:
             for number, take in enumerate(takes):
-                _write(folder / f"{number:04d}", take)
+                _write(partial / f"{number:04d}", take)
+            # Only now: the recordings may be those of an earlier version, which is read until here.
+            self._make_room(needed, partial)
+            partial.rename(folder)
         except (OSError, soundfile.SoundFileError) as error:
-            shutil.rmtree(folder, ignore_errors=True)
             raise StateError(f"cannot keep the recordings in {folder}: {error}; make room on the disk") from error
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
         return True
 
     def files(self, key: ChannelKey, label: str | None, version: int) -> list[Path]:
@@ -68,18 +76,19 @@ class AudioArchive:
         """Delete the recordings of all versions of a baseline."""
         shutil.rmtree(self._of(key, label, 0).parent, ignore_errors=True)
 
-    def _of(self, key: ChannelKey, label: str | None, version: int) -> Path:
-        return (
-            self.folder
-            / key.asset
-            / key.channel
-            / (NORMAL if label is None else f"fault-{_safe(label)}")
-            / str(version)
-        )
+    def trim(self) -> None:
+        """Delete the oldest recordings until all of them fit."""
+        self._make_room(0, self.folder)
 
-    def _make_room(self, needed: int) -> None:
-        """Delete the oldest versions until so many bytes fit."""
-        versions = sorted(self._versions(), key=lambda folder: folder.stat().st_mtime)
+    def _of(self, key: ChannelKey, label: str | None, version: int) -> Path:
+        kind = NORMAL if label is None else f"fault-{_safe(label)}"
+        return self.folder / _safe(key.asset) / _safe(key.channel) / kind / str(version)
+
+    def _make_room(self, needed: int, written: Path) -> None:
+        """Delete the oldest versions until so many bytes fit beside them, which are in the folder `written`."""
+        versions = sorted(
+            (folder for folder in self._versions() if folder != written), key=lambda folder: folder.stat().st_mtime
+        )
         sizes = {folder: sum(file.stat().st_size for file in folder.iterdir()) for folder in versions}
         total = sum(sizes.values())
         for folder in versions:
@@ -87,7 +96,7 @@ class AudioArchive:
                 return
             shutil.rmtree(folder)
             total -= sizes[folder]
-            log.info("the recordings in %s were deleted: those of enrolments may take %d bytes", folder, self.max_bytes)
+            log.info("the recordings in %s were deleted: kept recordings may take %d bytes", folder, self.max_bytes)
 
     def _versions(self) -> Iterator[Path]:
         """Folders of all versions."""
@@ -105,6 +114,6 @@ def _write(path: Path, take: KeptTake) -> None:
     np.save(path.with_suffix(".npy"), np.concatenate(list(take.blocks)))
 
 
-def _safe(label: str) -> str:
-    """Return a label as the name of a folder: letters and digits as they are, all else as its code."""
-    return "".join(each if each.isalnum() or each in "-_" else f"%{ord(each):x}" for each in label)
+def _safe(name: str) -> str:
+    """Return a name as that of a folder, another for every name: letters and digits as they are, else their codes."""
+    return "".join(each if each.isalnum() or each in "-_" else f"%{ord(each):x};" for each in name)

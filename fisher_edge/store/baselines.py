@@ -1,6 +1,6 @@
 """Baselines: the enrolled windows of a channel with everything they were made with. Start at `Baselines`.
 
-A baseline is one enrolment of one label (None: the normal state) in one version; the tables `baseline*` and `fusion`
+A baseline is one enrollment of one label (None: the normal state) in one version; the tables `baseline*` and `fusion`
 are read and written here alone.
 """
 
@@ -31,7 +31,7 @@ SAME = "asset = ? AND channel = ? AND label IS ?"
 
 @dataclass(frozen=True)
 class Take:
-    """One recording of an enrolment: its name, what was recorded, when (s UTC, None: not known), its state's number."""
+    """One enrolled recording: its name, what was recorded, when (s UTC, None: not known), its state's number."""
 
     name: str
     specimen: str | None = None
@@ -217,22 +217,19 @@ class Baselines:
                 active=bool(active),
                 created_s=created_s,
                 reason=reason,
-                model_name=model,
+                model_name=model_name,
                 model_sha256=sha256,
                 rate_hz=as_rate(Fraction(rate)),
-                windows=windows,
+                windows=count,
                 takes=self._takes(row),
             )
-            for row, asset, channel, label, version, active, created_s, reason, model, sha256, rate, windows in rows
+            for row, asset, channel, label, version, active, created_s, reason, model_name, sha256, rate, count in rows
         ]
 
     def generation(self) -> tuple[tuple[str, str, int], ...]:
-        """Return something that changes for a channel whenever another set of its baselines becomes active."""
-        rows = self.database.query(
-            "SELECT asset, channel, sum(id * (1 + after_record)) FROM baseline WHERE active = 1"
-            " GROUP BY asset, channel ORDER BY asset, channel"
-        )
-        return tuple((asset, channel, total) for asset, channel, total in rows)
+        """Return asset, channel and row of every active baseline: other ones whenever another set becomes active."""
+        rows = self.database.query("SELECT asset, channel, id FROM baseline WHERE active = 1 ORDER BY id")
+        return tuple((asset, channel, row) for asset, channel, row in rows)
 
     def models(self) -> set[str]:
         """Return the SHA-256 of every model that a baseline was made with."""
@@ -312,14 +309,15 @@ class Baselines:
         """Rebuild a baseline from its row and its parts."""
         known = FrontEnd.from_dict(json.loads(front_end)) if front_end else None
         rate_hz = as_rate(Fraction(rate))
-        frame_s = float((known or FrontEnd()).hop(rate_hz) / rate_hz)
+        seconds_of = (known or FrontEnd()).seconds_of
+        window_frames = piece_frames if window_pieces == 1 else window_pieces * piece_hop_frames
         grid = Grid(
             piece_frames=piece_frames,
             piece_hop_frames=piece_hop_frames,
             window_pieces=window_pieces,
             hop_pieces=hop_pieces,
-            window_s=(piece_frames if window_pieces == 1 else window_pieces * piece_hop_frames) * frame_s,
-            hop_s=hop_pieces * piece_hop_frames * frame_s,
+            window_s=seconds_of(window_frames, rate_hz),
+            hop_s=seconds_of(hop_pieces * piece_hop_frames, rate_hz),
         )
         return Baseline(
             key=ChannelKey(asset, channel),

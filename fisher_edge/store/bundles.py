@@ -1,4 +1,4 @@
-"""Bundles kept beside the baselines that need them, so that a new default model does not end monitoring.
+"""Bundles kept with the baselines that need them, so that a new default model does not end monitoring.
 
 A bundle lies in `bundles/<SHA-256 of its model>` of the state directory. Start at `keep` and `find`.
 """

@@ -172,7 +172,7 @@ def only_daemon(state_dir: Path) -> Iterator[bool]:
     """Keep a second daemon off the state directory; yield whether the last one ended without closing it.
 
     Both would send the same messages, as the same client. The lock goes with the process, however it ends; commands
-    that enrol or score do not need it.
+    that enroll or score do not need it.
     """
     make_private(state_dir)
     try:
@@ -201,7 +201,8 @@ def only_daemon(state_dir: Path) -> Iterator[bool]:
         except DamagedStateError:
             raise  # the marker stays: the next start checks the whole file
         except BaseException:
-            marker.unlink(missing_ok=True)
+            if not unclean:  # else nobody knows whether the file has been checked yet
+                marker.unlink(missing_ok=True)
             raise
         marker.unlink(missing_ok=True)
 
@@ -218,13 +219,21 @@ def make_private(folder: Path) -> None:
 
 def free_bytes(folder: Path) -> int:
     """Room that is left on the disk of a folder."""
-    room = os.statvfs(folder)
+    room = _disk_of(folder)
     return room.f_bavail * room.f_frsize
+
+
+def _disk_of(folder: Path) -> os.statvfs_result:
+    """What is known about the disk of a folder."""
+    try:
+        return os.statvfs(folder)
+    except OSError as error:
+        raise StateError(f"the state directory {folder} was deleted while it was used ({error.strerror})") from error
 
 
 def _log_bytes(state_dir: Path) -> int:
     """Size at which the log is emptied, less on a small disk."""
-    disk = os.statvfs(state_dir)
+    disk = _disk_of(state_dir)
     return min(LOG_BYTES, disk.f_blocks * disk.f_frsize // LOG_SHARE)
 
 
@@ -249,11 +258,11 @@ def _open(state_dir: Path, path: Path, *, set_aside: bool, check: bool) -> sqlit
                 if not set_aside:
                     raise DamagedStateError(
                         f"database {path} is damaged ({error}); nothing was changed: fisher-edge run sets it aside "
-                        "when it starts, or move it away and enrol again"
+                        "when it starts, or move it away and enroll again"
                     ) from error
                 aside = _set_aside(path)
                 log.error(  # noqa: TRY400 -- one line, no traceback
-                    "%s is damaged (%s); it was moved to %s and an empty one begun: enrol again", path, error, aside
+                    "%s is damaged (%s); it was moved to %s and an empty one begun: enroll again", path, error, aside
                 )
                 connection = _connect(path, check=False)
                 _begin_boots_at_now(connection)
@@ -293,8 +302,9 @@ def _connect(path: Path, *, check: bool) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
     try:
         path.chmod(0o640)
-        connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # has its effect before the first table only
+        if not connection.execute("PRAGMA page_count").fetchone()[0]:  # later they only write to the file
+            connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA journal_size_limit = {_log_bytes(path.parent)}")
         connection.execute(f"PRAGMA wal_autocheckpoint = {_log_bytes(path.parent) // PAGE_BYTES}")
@@ -348,7 +358,7 @@ def _explanation(path: Path, error: sqlite3.Error | OSError) -> StateError:
     text = str(error)
     if type(error) is sqlite3.DatabaseError:  # not one of its kinds, such as a lock or a full disk
         return DamagedStateError(
-            f"database {path} is damaged ({text}): fisher-edge run sets it aside when it starts again; then enrol again"
+            f"database {path} is damaged ({text}): fisher-edge run sets it aside at its next start; then enroll again"
         )
     if "full" in text or getattr(error, "errno", None) == errno.ENOSPC or _disk_is_full(path):
         return DiskFullError(f"database {path}: the disk is full ({text}); nothing is damaged: make room on it")
@@ -359,7 +369,7 @@ def _explanation(path: Path, error: sqlite3.Error | OSError) -> StateError:
     elif isinstance(error, OSError):
         text, advice = error.strerror or text, "correct the state directory or choose another --state-dir"
     else:
-        advice = "stop the daemon, move the file aside and enrol again"
+        advice = "stop the daemon, move the file aside and enroll again"
     return StateError(f"database {path}: {text}; {advice}")
 
 
@@ -367,5 +377,5 @@ def _disk_is_full(path: Path) -> bool:
     """Whether the disk of a file has no room for one more page of the database."""
     try:
         return free_bytes(path.parent) < PAGE_BYTES
-    except OSError:
+    except StateError:
         return False

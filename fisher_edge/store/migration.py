@@ -57,7 +57,10 @@ def _to_3(connection: sqlite3.Connection) -> None:
         "SELECT id, asset, channel, label, version, active, created_s, facts, vectors, times, views FROM baseline_2"
     ).fetchall()
     for row in rows:
-        _typed_baseline(connection, *row)
+        try:
+            _typed_baseline(connection, *row)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise sqlite3.DatabaseError(f"baseline {row[0]} of {row[1]}/{row[2]} has no usable facts") from error
         _note_channel(connection, *row[1:3])
     connection.execute("DROP TABLE baseline_2")
     _move_events(connection)

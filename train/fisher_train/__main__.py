@@ -7,7 +7,7 @@ from fisher_edge.errors import MissingExtraError, require
 __all__ = ["PACKAGES", "main"]
 
 PACKAGES = ("torch", "safetensors", "scipy", "soxr")
-"""Of the extra `train`, what every run imports."""
+"""Packages of the extra `train` that every run imports."""
 
 
 def main() -> int:

@@ -82,7 +82,7 @@ def build_encoder(checkpoint: Checkpoint) -> Encoder:
 def save_checkpoint(folder: str | Path, checkpoint: Checkpoint, *, half: bool = False) -> None:
     """Write `config.json` and `model.safetensors` into a folder, replacing a checkpoint that is there.
 
-    The folder is written beside and renamed, so it is never seen half-written; `half` stores float16.
+    The folder is written under another name and renamed, so a half-written one is never seen; `half` stores float16.
     Raises BadArtifactError when weights are not finite in the stored precision, or when
     the folder holds anything but a checkpoint.
     """

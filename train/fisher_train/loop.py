@@ -6,7 +6,8 @@ settings in settings.py, what is written in recorder.py.
 
 import os
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -42,11 +43,13 @@ def train(
     world: World | None = None,
     *,
     plan: Plan | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Path:
     """Pre-train an encoder; return the folder of the finished checkpoint.
 
     A run that is in `out` is continued from its newest whole checkpoint. With the same settings, threads and
-    processes, float32 on the CPU, every later step is bit for bit what it would have been. Raises UsageError when
+    processes, float32 on the CPU, every later step is bit for bit what it would have been. `clock` returns the seconds
+    that a run of so many minutes is measured by. Raises UsageError when
     that run has other settings or these cannot be run here, BadInputError when a gradient is not finite,
     StateError when the folder cannot be written.
     """
@@ -67,7 +70,7 @@ def train(
         feed = batches(settings, start.config, plan, corpus, world, first_step=state.step, workers=execution.workers)
         log = open_log(out, state.step, tensorboard=execution.tensorboard) if world.first else nullcontext()
         with log as opened:
-            recorder = Recorder(out, settings, execution, start, state, world, opened, progress)
+            recorder = Recorder(out, settings, execution, start, state, world, opened, progress, clock)
             if execution.compile:
                 _compile(state)
             _steps(settings, state, wrap(state.objective, world), feed, world, recorder)

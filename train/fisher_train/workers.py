@@ -1,4 +1,4 @@
-"""Processes that make batches beside training: of low priority, and gone when the process that trains is gone.
+"""Processes that make batches during training: of low priority; they end with the process that trains.
 
 Start at `in_workers`.
 """

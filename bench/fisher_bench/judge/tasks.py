@@ -1,7 +1,7 @@
 """The tasks: which recordings are enrolled and which are asked about. Start at `tasks_of`.
 
 Accuracy follows the RMIS protocol (sealed by unit, half enrolled, 10 splits); the tasks named `unseen ...` and the
-crossings hold out a fault size, a speed, a load or a rig instead. Areas enrol healthy recordings only.
+crossings hold out a fault size, a speed, a load or a rig instead. Areas enroll healthy recordings only.
 """
 
 from collections.abc import Callable, Sequence
@@ -132,7 +132,7 @@ def _only(split: Split, label_of: Callable[[Indices], npt.NDArray[np.str_]]) -> 
 
 
 def _unseen_size(task: Task, dataset: str) -> Task:
-    """Enrol two sizes of each kind of fault and ask about the third."""
+    """Enroll two sizes of each kind of fault and ask about the third."""
     kinds = np.asarray([label.split("_")[0] for label in task.labels])
     sizes = np.asarray([label.partition("_")[2].split("@")[0] for label in task.labels])
     three = ("007", "014", "021")
@@ -143,7 +143,7 @@ def _unseen_size(task: Task, dataset: str) -> Task:
 
 
 def _cross_rig(task: Task, windows: Sequence[Window]) -> list[Task]:
-    """Enrol one rig and ask about the other."""
+    """Enroll one rig and ask about the other."""
     rig = np.asarray(_known(windows, "dataset"))
     first, second = np.flatnonzero(rig == "hit_sm_self"), np.flatnonzero(rig == "hit_sm_mfs")
     specimens = np.char.add(rig, task.labels)

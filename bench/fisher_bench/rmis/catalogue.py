@@ -1,4 +1,4 @@
-"""What is known of every set of RMIS before its data is here: modality, rate, classes, split, where to get it.
+"""Facts of every set of RMIS that need no data: modality, rate, classes, split, where to get it.
 
 Start at `find`. Source: the released benchmark and the publishers' documentation.
 """

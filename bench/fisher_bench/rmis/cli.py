@@ -64,7 +64,7 @@ def list_sets(as_json: AsJson = False) -> None:
 
 
 def prepare(
-    name: Annotated[str, typer.Argument(help="Name of the set, see: fisher-edge rmis list")],
+    name: Annotated[str, typer.Argument(help="Name of the set; `fisher-edge rmis list` shows all.")],
     raw_dir: Annotated[Path, typer.Argument(help="Folder of the unpacked download.")],
     out: Annotated[Path, typer.Option("--out", help="Folder to write the segments and their index into.")],
     workers: Workers = 1,
@@ -93,7 +93,7 @@ def prepare(
 
 
 def embed(
-    set_dir: Annotated[Path, typer.Argument(help="Folder made by: fisher-edge rmis prepare")],
+    set_dir: Annotated[Path, typer.Argument(help="Folder written by `fisher-edge rmis prepare`.")],
     out: Annotated[
         Path, typer.Option("--out", help="Folder to write the embeddings into; `rmis report` expects RUNS/MODEL/SET.")
     ],
@@ -132,7 +132,7 @@ def embed(
 
 
 def score(
-    dataset: Annotated[str, typer.Option("--dataset", help="Name of the set, see: fisher-edge rmis list")],
+    dataset: Annotated[str, typer.Option("--dataset", help="Name of the set; `fisher-edge rmis list` shows all.")],
     files: Annotated[Path, typer.Option("--files", help="CSV with one row for each file.")],
     embeddings: Annotated[Path, typer.Option("--embeddings", help="NPY (files, dimensions), in the order of the CSV.")],
     curve: Annotated[
@@ -171,7 +171,7 @@ def score(
 
 
 def report(
-    runs: Annotated[Path, typer.Argument(help="Folder of runs MODEL/SET made by: fisher-edge rmis embed")],
+    runs: Annotated[Path, typer.Argument(help="Folder of runs MODEL/SET, written by `fisher-edge rmis embed`.")],
     out: Annotated[Path, typer.Option("--out", help="Folder to write the report into: HTML, Markdown and plots.")],
     rule: RuleName = "simpson",
     as_json: AsJson = False,
@@ -210,7 +210,7 @@ def mini(
 
     models = [*(() if only else MODELS), *(model or ())]
     if not models:
-        raise UsageError("--only compares nothing without --model; give at least one")
+        raise UsageError("--only needs at least one --model; name the encoders to compare")
     unknown = [name for name in dataset or () if name not in MODALITIES]
     if unknown:
         raise UsageError(f"--dataset {unknown[0]} is not known; use {', '.join(MODALITIES)}")

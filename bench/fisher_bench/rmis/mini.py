@@ -51,7 +51,7 @@ NOTES = (
     (
         "Not the paper's sets: the protocol of RMIS on small public sets of other machines. Windows of one second, at "
         "most eight a recording; ten sealed splits of the units, half of them enrolled, k = 5, macro accuracy; "
-        "detection enrols half of the healthy units, k = 1, mean of AUC and pAUC. Areas by Simpson's rule over the "
+        "detection enrolls half of the healthy units, k = 1, mean of AUC and pAUC. Areas by Simpson's rule over the "
         "shares at which a split exists."
     ),
     (

@@ -1,4 +1,9 @@
-/* A board for the examples: their pty and their time, on this machine, so that they run as they are. */
+/* A board for the examples, in simulated time: a UART with registers of one byte, and bytes that take ten bits each.
+ *
+ * The host is the program that started this one (tests/simulated_board.py): it says until when to run and which bytes it
+ * sends from now on, and gets those that have left the board meanwhile. Time passes in board_spend only. An example that
+ * waits for a variable in a loop without it never gets on, and is ended after WATCHDOG_S of real time.
+ */
 #ifndef FISHER_TEST_BOARD_H
 #define FISHER_TEST_BOARD_H
 
@@ -10,20 +15,28 @@
 extern "C" {
 #endif
 
-/* Open the pty and print its name as the emulator does. */
-void board_open(void);
+/* Begin: a UART of so many baud; one whose clock is wrong gets and sends other bytes. */
+void board_open(double baud, bool wrong_clock);
 
-/* Microseconds since it was opened. */
+uint64_t board_ns(void);
 uint64_t board_us(void);
 
-/* Take one byte of the host, if there is one. */
-bool board_read(uint8_t *byte);
+/* Let time pass: what happens in the hardware meanwhile interrupts the caller, unless that is an interrupt itself. */
+void board_spend(uint64_t ns);
 
-/* Send bytes; waits while the host is behind. */
-void board_write(const uint8_t *bytes, size_t count);
+/* Take the byte in the receive register. One that is not taken before the next is complete is lost to it. */
+bool board_take(uint8_t *byte);
+bool board_has_byte(void);
 
-/* Let a millisecond pass, or less when bytes come. */
-void board_wait(void);
+/* Put a byte into the transmit register, which has to be free. */
+void board_put(uint8_t byte);
+bool board_can_put(void);
+bool board_is_idle(void); /* everything has left */
+
+/* Of the program that plays the rest of the board: */
+uint64_t board_next_ns(void); /* when its own hardware does something next; UINT64_MAX: never */
+void board_hardware(void); /* what happens without the processor, at every event */
+void board_interrupt(void); /* what the processor does then; never inside of itself */
 
 #ifdef __cplusplus
 }

@@ -9,7 +9,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count);
 /* The frame of an accepted message is accepted again, and says the same. */
 static void encode_again(const struct fisher_message *message) {
     uint8_t frame[FISHER_FRAME_BYTES(FISHER_MAX_MESSAGE)], buffer[FISHER_MAX_MESSAGE];
-    struct fisher_sender sender = {message->sequence};
+    struct fisher_sender sender = {.sequence = message->sequence};
     struct fisher_writer writer;
     struct fisher_decoder decoder;
     struct fisher_message again;
@@ -29,7 +29,7 @@ static void encode_again(const struct fisher_message *message) {
 /* A frame of the bytes themselves, after rubbish, is found: the decoder has found its feet at the next delimiter. */
 static void resume(struct fisher_decoder *decoder, const uint8_t *bytes, size_t count) {
     uint8_t frame[FISHER_FRAME_BYTES(FISHER_MAX_MESSAGE)];
-    struct fisher_sender sender = {7};
+    struct fisher_sender sender = {.sequence = 7};
     struct fisher_writer writer;
     struct fisher_message message;
     bool found = false;

@@ -49,7 +49,7 @@ static size_t body_bytes_of(const struct golden_frame *golden) {
 
 /* Write a golden frame in pieces of `piece` bytes into a buffer of exactly `size`. */
 static size_t write_golden(const struct golden_frame *golden, uint8_t *frame, size_t size, size_t piece) {
-    struct fisher_sender sender = {golden->sequence};
+    struct fisher_sender sender = {.sequence = golden->sequence};
     struct fisher_writer writer;
     size_t length;
     fisher_begin(&writer, &sender, frame, size, golden->type, golden->stream, golden->run);
@@ -148,7 +148,7 @@ static void test_samples_of_every_format_are_the_golden_ones(void) {
     for (size_t i = 0; i < 4; i++) {
         const struct golden_frame *golden = &golden_frames[3 + i];
         uint8_t frame[FISHER_DATA_FRAME_BYTES(6, 4)];
-        struct fisher_sender sender = {golden->sequence};
+        struct fisher_sender sender = {.sequence = golden->sequence};
         struct fisher_writer writer;
         fisher_begin_data(&writer, &sender, frame, sizeof frame, golden->stream, golden->run, &data[i]);
         if (i == 0) {
@@ -235,14 +235,16 @@ static void test_data_takes_exactly_what_it_announces(void) {
     const struct fisher_data data = {FISHER_INT16, 2, 3, 0, 0}, none = {FISHER_INT16, 2, 0, 0, 0}, strange = {9, 2, 3, 0, 0};
     const struct fisher_data *all[] = {&data, &data, &data, &none, &strange};
     const size_t counts[] = {6, 5, 7, 0, 6};
-    for (size_t i = 0; i < 5; i++) {
+    CHECK(sizeof all / sizeof *all == sizeof counts / sizeof *counts, "cases");
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
         uint8_t frame[FISHER_DATA_FRAME_BYTES(8, 2)];
-        struct fisher_sender sender = {41};
+        struct fisher_sender sender = {.sequence = 41};
         struct fisher_writer writer;
         fisher_begin_data(&writer, &sender, frame, sizeof frame, 0, 0, all[i]);
         fisher_put_int16(&writer, values, counts[i]);
         CHECK((fisher_end(&writer) > 0) == (i == 0), "announced samples");
         CHECK(sender.sequence == 41u + (i == 0), "sequence");
+        CHECK(sender.failure == (i == 0 ? FISHER_NO_FAILURE : FISHER_MISCOUNTED), "why");
     }
 }
 
@@ -254,7 +256,59 @@ static void test_longest_message_is_2048_bytes(void) {
         fisher_begin(&writer, &sender, frame, sizeof frame, 77, 0, 0);
         fisher_put(&writer, zeros, count);
         CHECK((fisher_end(&writer) > 0) == (count + FISHER_MIN_MESSAGE <= FISHER_MAX_MESSAGE), "2048 bytes");
+        CHECK(sender.failure == (sender.sequence == 1 ? FISHER_NO_FAILURE : FISHER_TOO_LONG), "why");
     }
+}
+
+/* Number of the message in a frame; the frame has to be sound. */
+static uint32_t number_in(const uint8_t *frame, size_t bytes) {
+    uint8_t buffer[FISHER_MAX_MESSAGE];
+    struct fisher_decoder decoder;
+    struct fisher_message message = {0};
+    bool found = false;
+    fisher_decoder_init(&decoder, buffer, sizeof buffer);
+    fisher_decode(&decoder, frame, bytes, &message, &found);
+    CHECK(found, "a sound frame");
+    return message.sequence;
+}
+
+/* A DMA fills a DATA in two pieces, and a PING wants its answer in between. */
+static void test_second_open_frame_is_refused(void) {
+    const int16_t values[4] = {1, 2, 3, 4};
+    const struct fisher_data data = {FISHER_INT16, 1, 4, 0, 0};
+    const struct fisher_pong pong = {1, 2, 3};
+    struct fisher_sender sender = {.sequence = 100};
+    struct fisher_writer samples, other;
+    uint8_t frame[FISHER_DATA_FRAME_BYTES(4, 2)], answer[40];
+    size_t bytes;
+    fisher_begin_data(&samples, &sender, frame, sizeof frame, 0, 0, &data);
+    fisher_put_int16(&samples, values, 2);
+    CHECK(fisher_write_pong(&sender, answer, sizeof answer, &pong) == 0, "a PONG in between");
+    CHECK(sender.failure == FISHER_BUSY, "why");
+    fisher_begin(&other, &sender, answer, sizeof answer, FISHER_PONG, 0, 0);
+    fisher_put_int16(&samples, values + 2, 2);
+    bytes = fisher_end(&samples);
+    CHECK(bytes > 0 && number_in(frame, bytes) == 100, "the DATA");
+    CHECK(fisher_end(&other) == 0 && sender.failure == FISHER_BUSY, "refused at its begin");
+    CHECK(fisher_end(&samples) == 0 && sender.failure == FISHER_BUSY, "finished twice");
+    bytes = fisher_write_pong(&sender, answer, sizeof answer, &pong);
+    CHECK(bytes > 0 && number_in(answer, bytes) == 101 && sender.failure == FISHER_NO_FAILURE, "the PONG behind");
+    CHECK(sender.sequence == 102, "sequence");
+}
+
+static void test_frame_that_is_given_up_takes_no_number(void) {
+    const struct fisher_data data = {FISHER_INT16, 1, 4, 0, 0};
+    const struct fisher_pong pong = {1, 2, 3};
+    struct fisher_sender sender = {.sequence = 7};
+    struct fisher_writer samples;
+    uint8_t frame[FISHER_DATA_FRAME_BYTES(4, 2)], answer[40];
+    size_t bytes;
+    fisher_begin_data(&samples, &sender, frame, sizeof frame, 0, 0, &data);
+    fisher_begin_data(&samples, &sender, frame, sizeof frame, 0, 0, &data); /* begun again by its own writer */
+    fisher_cancel(&samples);
+    CHECK(fisher_end(&samples) == 0, "given up");
+    bytes = fisher_write_pong(&sender, answer, sizeof answer, &pong);
+    CHECK(bytes > 0 && number_in(answer, bytes) == 7, "the next frame");
 }
 
 static void test_rubbish_is_survived(void) {
@@ -302,8 +356,13 @@ int main(void) {
     test_commands_are_checked();
     test_data_takes_exactly_what_it_announces();
     test_longest_message_is_2048_bytes();
+    test_second_open_frame_is_refused();
+    test_frame_that_is_given_up_takes_no_number();
     test_rubbish_is_survived();
     test_other_version_is_no_message();
+#ifdef FISHER_CRC32
+    CHECK(crc_unit_bytes > 0, "the CRC unit took the place of the table");
+#endif
     printf("%d checks, %d failed\n", checks, failures);
     return failures > 0;
 }

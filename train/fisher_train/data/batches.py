@@ -26,7 +26,7 @@ __all__ = ["batches", "plan_for"]
 
 MASK_STREAM, CROP_STREAM = 3, 4
 CROP_SHARE = 4
-"""Of contrastive pairs, every fourth is of recordings where there are any."""
+"""Every fourth contrastive pair comes from recordings where there are any."""
 STATES = 4
 """States of a simulated machine, each of which is a pair."""
 PAIRS_A_SIGNAL = 6

@@ -50,9 +50,9 @@ class Cost:
     rate_hz: int
     samples: int
     bands: int
-    """Of one sample."""
+    """Bands of one sample."""
     clones: int
-    """Of one band."""
+    """Clones of one band."""
     tokens: int
     """Kept patches of one clone and its [CLS]."""
     encoder_parameters: int
@@ -60,7 +60,7 @@ class Cost:
     cpu_s: float
     """Processor time of a step: teacher, student, decoder, backward, AdamW, moving average."""
     tflop: float
-    """Of a step, a multiplication and an addition being two operations."""
+    """Operations of a step in 10^12; a multiplication and an addition are two."""
     peak_gb: float
     """Highest resident memory of the process above what it has before the model is built."""
     sample_gb: float

@@ -17,7 +17,7 @@ from fisher_train.objectives.pooled import DIFFERENCE_WEIGHT, coefficients, lost
 __all__ = ["Contrastive", "Projector", "nt_xent"]
 
 PRESERVED_WEIGHT = 40.0
-"""Weight of what is lost of the spectra, and of the common offset of what is compared, beside NT-Xent."""
+"""Weight of the preservation loss, and of the common offset of the compared part, relative to NT-Xent."""
 
 
 class Contrastive(nn.Module):

@@ -16,7 +16,7 @@ from fisher_train.objectives.distillation import Distillation
 __all__ = ["Batch", "MaskedBands", "Objective"]
 
 DISTILLATION_WEIGHT = 0.5
-"""Weight of self-distillation beside the contrastive loss."""
+"""Weight of self-distillation relative to the contrastive loss."""
 
 
 class MaskedBands(NamedTuple):

@@ -17,19 +17,19 @@ from fisher_train.encoder import EncoderConfig
 __all__ = ["CONTRASTIVE_SHARE", "coefficients", "lost_of", "pooled_target", "varied"]
 
 CONTRASTIVE_SHARE = 0.03
-"""Of the squared length of a [CLS], what is left to the contrastive part."""
+"""Share of the squared length of a [CLS] that the contrastive part has."""
 PRESERVED = 0.75
-"""Of the dimensions of a [CLS], those that preserve spectra, at most."""
+"""Largest share of the dimensions of a [CLS] that preserve spectra."""
 ORDER = 17.0
-"""Of the power mean over time, in the logarithmic units of the front-end: the fourth power of the amplitude."""
+"""Exponent of the power mean over time, in logarithmic units of the front-end: fourth power of the amplitude."""
 LEVEL_WEIGHT = 2.0
-"""Weight of the mean of the whole band beside the shape of its peaks."""
+"""Weight of the mean of the whole band relative to the shape of its peaks."""
 KNEE = 0.33
 """Deviation of a bin (in units of the front-end) up to which the target grows with it; beyond, it saturates."""
 DIFFERENCE_WEIGHT = 0.1
 """Weight of what is lost of the differences between neighbouring bands, as a share of these differences."""
 SMALLEST_DIFFERENCE = 1e-3
-"""Of a target's mean square: differences below it may be lost."""
+"""Share of the mean square of a target: smaller differences may be lost."""
 NEIGHBOURS = 4
 """Consecutive bands whose differences count: the four states of one machine, where a batch holds families."""
 CURVES, BURSTS = 5, 4
@@ -37,7 +37,7 @@ CURVES, BURSTS = 5, 4
 
 
 def coefficients(config: EncoderConfig) -> int:
-    """Number of cosine coefficients of a spectrum that fit into the preserved part beside level and constant."""
+    """Number of cosine coefficients of a spectrum that fit into the preserved part besides level and constant."""
     return min(config.used_bins - 1, int(PRESERVED * config.embed_dim) - 2)
 
 
@@ -83,7 +83,7 @@ def _spread(rows: Tensor) -> Tensor:
 def varied(bands: Tensor) -> Tensor:
     """Return bands (n, frames, band_width) as no simulator makes them: mirrored, louder, coloured, struck.
 
-    What a spectrum looks like has to be told of any sensor's bands, not only of those that were simulated. The numbers
+    The shape of a spectrum must be preserved for the bands of any sensor, not only for simulated ones. The numbers
     are drawn from a seed made of the band itself: it varies alike whichever process and place in the batch it has.
     """
     n, frames, width = bands.shape

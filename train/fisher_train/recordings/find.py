@@ -90,7 +90,7 @@ def _in_file(path: Path, root: Path) -> Corpus:
         if path.suffix.lower() == SHARD:
             return Corpus(tuple(recordings_of(path)))
         if path.suffix.lower() == ARRAY:
-            raise BadInputError(f"{path} carries no sampling rate; list it in a {META} beside it")
+            raise BadInputError(f"{path} carries no sampling rate; list it in a {META} in the same folder")
         return Corpus(tuple(_channels_of_sound(path, root)))
     except FisherEdgeError as error:
         return Corpus((), (Bad(path, str(error)),))
@@ -134,7 +134,7 @@ def _listed(meta: Path, root: Path) -> Corpus:
     rows = _rows(meta)
     lacking = {"file", "sample_rate_hz"} - (rows[0].keys() if rows else set())
     if lacking:
-        raise BadInputError(f"{meta} lacks the column {', '.join(sorted(lacking))} or rows; mend the table")
+        raise BadInputError(f"{meta} lacks the column {', '.join(sorted(lacking))} or rows; correct the table")
     recordings: list[Recording] = []
     bad: list[Bad] = []
     for row in rows:
@@ -149,11 +149,11 @@ def _listed(meta: Path, root: Path) -> Corpus:
 def _channels_of_array(path: Path, root: Path, row: dict[str, str]) -> Iterable[Recording]:
     """Return a recording for every column of an array that a table describes."""
     if not path.is_file():
-        raise BadInputError(f"no file at {path}, which {META} lists; mend the table")
+        raise BadInputError(f"no file at {path}, which {META} lists; correct the table")
     try:
         rate_hz, scale = int(row["sample_rate_hz"]), float(row.get("scale") or 1.0)
     except ValueError as error:
-        raise BadInputError(f"{path} has no numbers as its rate and scale in {META} ({error}); mend it") from error
+        raise BadInputError(f"{path} has no numbers as its rate and scale in {META} ({error}); correct it") from error
     _check_rate(path, rate_hz)
     samples, channels = open_array(path).shape
     if samples == 0:
@@ -189,6 +189,6 @@ def _check_rate(path: Path, rate_hz: int) -> None:
     """Refuse a rate that no front-end can hear."""
     if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
         raise BadInputError(
-            f"{path} has a rate of {rate_hz} Hz, outside {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz; mend the rate or leave "
+            f"{path} has a rate of {rate_hz} Hz, outside {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz; correct the rate or leave "
             "it out"
         )

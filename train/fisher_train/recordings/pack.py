@@ -101,8 +101,8 @@ def _locked(out: Path) -> Iterator[None]:
         raise UsageError(f"{out} cannot be used as a folder ({error.strerror}); choose another --out") from error
     except OSError as error:
         raise BadInputError(
-            f"{error.filename or out} cannot be read or written ({error.strerror or error}); mend that, and the same "
-            "command continues"
+            f"{error.filename or out} cannot be read or written ({error.strerror or error}); correct that and run "
+            "the same command, which continues"
         ) from error
 
 
@@ -180,7 +180,7 @@ def _write_bad(path: Path, bad: Sequence[Bad]) -> None:
 
 
 def _write_index(out: Path) -> None:
-    """Write what all shards hold, so that nobody must read their members to find it."""
+    """Write the index of all shards, so that their members need not be read to find it."""
     shards = [(path, recordings_of(path)) for path in sorted(out.glob(f"*{SHARD}"))]
     rows = [
         {

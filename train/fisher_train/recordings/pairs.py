@@ -20,7 +20,7 @@ from fisher_train.recordings.recording import Recording
 __all__ = ["crop_pairs", "eligible"]
 
 KEPT_BYTES = 1 << 30
-"""Memory for recordings; those of a corpus that does not fit are read and transformed anew for every crop."""
+"""Memory for recordings; those of a corpus that does not fit are read and transformed again for every crop."""
 SIBLINGS = 4
 """Recordings of one dataset that share the band in a batch: negatives that the rig does not give away."""
 
@@ -178,7 +178,7 @@ def _normalised(magnitude: FloatArray, gain: float, front_end: FrontEnd, rate_hz
 
 
 def _kept_bytes(recording: Recording, front_end: FrontEnd) -> int:
-    """Bytes of the spectra of a recording, and of its samples where they would have to be decoded anew."""
+    """Bytes of the spectra of a recording, and of its samples where they would have to be decoded again."""
     bins = front_end.n_fft(recording.rate_hz) // 2 + 1
     spectra = front_end.n_frames(recording.samples, recording.rate_hz) * (4 * bins + 32)
     return spectra + (4 * recording.samples if recording.encoding == "sound" else 0)

@@ -70,8 +70,8 @@ class Recording:
             )
         if not np.isfinite(samples).all():
             raise BadInputError(
-                f"{self.path} holds NaN or Inf between samples {first} and {first + wanted}; mend it or leave it out "
-                "(`fisher-edge train-data pack` leaves out such pieces)"
+                f"{self.path} holds NaN or Inf between samples {first} and {first + wanted}; correct it or leave it "
+                "out (`fisher-edge train-data pack` leaves out such pieces)"
             )
         return samples
 
@@ -120,4 +120,4 @@ def refusing(path: Path) -> Iterator[None]:
         yield
     except (soundfile.SoundFileError, EOFError, MemoryError, OSError, OverflowError, TypeError, ValueError) as error:
         text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        raise BadInputError(f"{path} cannot be read as a recording ({text}); mend it or leave it out") from error
+        raise BadInputError(f"{path} cannot be read as a recording ({text}); correct it or leave it out") from error

@@ -23,7 +23,7 @@ TRIES = 16
 def random_window(recording: Recording, rate_hz: int, samples: int, rng: np.random.Generator) -> FloatArray:
     """Return a window (n,) of a recording, resampled to `rate_hz`; n < `samples` when the recording is shorter.
 
-    Windows of a constant, as of digital silence, are drawn anew as long as there is hope. Raises BadInputError when
+    Windows of a constant, as of digital silence, are drawn again a limited number of times. Raises BadInputError when
     the recording's rate is below `rate_hz`: the bands above half of it would be empty.
     """
     if rate_hz > recording.rate_hz:

@@ -31,7 +31,7 @@ FACTS = ("name", "dataset", "unit", "channel", "rate_hz", "samples", "scale", "e
 def recordings_of(shard: Path) -> list[Recording]:
     """Return the recordings of a shard, from the index beside it if that knows the file, from its members if not.
 
-    Raises BadInputError when it is not a tar file or holds a sample whose rate nobody tells.
+    Raises BadInputError when it is not a tar file or holds a sample without a rate.
     """
     index = shard.with_name(INDEX)
     if index.is_file():
@@ -58,7 +58,7 @@ def _scan(shard: Path) -> list[Recording]:
             for key, members in samples.items():
                 recordings += _sample(tar, shard, key.strip("/"), members)
     except (tarfile.TarError, EOFError, OSError) as error:
-        raise BadInputError(f"{shard} is not a complete tar file ({error}); write it anew") from error
+        raise BadInputError(f"{shard} is not a complete tar file ({error}); write it again") from error
     return recordings
 
 
@@ -90,7 +90,7 @@ def _sample(tar: tarfile.TarFile, shard: Path, key: str, members: dict[str, tarf
     if facts.keys() >= set(FACTS):
         return [Recording(**place, **{name: facts[name] for name in FACTS})]
     if kind == ARRAY:
-        raise BadInputError(f"{shard} holds {key}.npy without a JSON that tells its rate; pack the recordings anew")
+        raise BadInputError(f"{shard} holds {key}.npy without a JSON that gives its rate; pack the recordings again")
     return _foreign(tar, shard, key, members[kind], place)
 
 
@@ -116,7 +116,7 @@ def _json(tar: tarfile.TarFile, shard: Path, member: tarfile.TarInfo) -> dict[st
     try:
         facts = json.loads(file.read())
     except ValueError as error:
-        raise BadInputError(f"{shard} holds {member.name}, which is not JSON; write it anew") from error
+        raise BadInputError(f"{shard} holds {member.name}, which is not JSON; write it again") from error
     return facts if isinstance(facts, dict) else {}
 
 

@@ -57,12 +57,12 @@ class ShardWriter:
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Write a file beside and rename it, so that there is always a whole one."""
-    beside = path.with_name(f".{path.name}{PART}")
-    with beside.open("w", encoding="utf-8") as file:
+    """Write a file under another name and rename it, so that a complete one always exists."""
+    partial = path.with_name(f".{path.name}{PART}")
+    with partial.open("w", encoding="utf-8") as file:
         file.write(text)
         _to_disk(file)
-    beside.replace(path)
+    partial.replace(path)
     _folder_to_disk(path.parent)
 
 

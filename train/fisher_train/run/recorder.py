@@ -5,7 +5,7 @@ Start at `Recorder.after_step`.
 
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -25,7 +25,10 @@ __all__ = ["Recorder"]
 
 
 class Recorder:
-    """The account of one run. Every process keeps one; the first has the log and writes."""
+    """The account of one run. Every process keeps one; the first has the log and writes.
+
+    `clock` returns the seconds of a clock that nobody sets.
+    """
 
     def __init__(
         self,
@@ -37,12 +40,14 @@ class Recorder:
         world: World,
         log: Log | None,
         progress: Progress | None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._out, self._settings, self._execution, self._start = out, settings, execution, start
         self._state, self._world, self._log, self._progress = state, world, log, progress
+        self._clock = clock
         self._recent: list[tuple[int, Mapping[str, Tensor]]] = []
         self._saved_step = state.step
-        self._last = self._saved = self._logged = time.monotonic()
+        self._last = self._saved = self._logged = clock()
         self._cpu_last = time.process_time()
 
     def after_step(self, batch: Batch, facts: Mapping[str, Tensor]) -> None:
@@ -50,7 +55,7 @@ class Recorder:
 
         A checkpoint follows a line of the log, so that no line spans an interruption.
         """
-        now, cpu_now = time.monotonic(), time.process_time()
+        now, cpu_now = self._clock(), time.process_time()
         self._state.elapsed_s += now - self._last
         self._state.cpu_s += cpu_now - self._cpu_last
         self._last, self._cpu_last = now, cpu_now
@@ -82,7 +87,7 @@ class Recorder:
         )
 
     def _write_line(self) -> None:
-        state, now = self._state, time.monotonic()
+        state, now = self._state, self._clock()
         bands_per_s = self._world.size * sum(n for n, _ in self._recent) / max(1e-9, now - self._logged)
         means = self._world.mean(_means([facts for _, facts in self._recent]))
         line = {"elapsed_s": round(state.elapsed_s, 3), "bands_per_s": round(bands_per_s, 1), **means}
@@ -99,7 +104,7 @@ class Recorder:
             with writing(self._out):
                 self._log.flush()
                 save(self._out, self._state, self.checkpoint(), keep=self._execution.keep)
-        self._saved_step, self._saved = self._state.step, time.monotonic()
+        self._saved_step, self._saved = self._state.step, self._clock()
 
 
 def _means(recent: list[Mapping[str, Tensor]]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What is trained and how: the settings of a run. Start at `Settings`."""
+"""The settings of a run: what is trained, and how. Start at `Settings`."""
 
 import json
 import math

@@ -34,7 +34,7 @@ class Start:
     front_end: FrontEnd
     weights: dict[str, Tensor] | None = None
     facts: dict[str, Any] | None = None
-    """Of the training that the weights had before."""
+    """Facts of the training that the weights had before."""
 
 
 def start_of(settings: Settings) -> Start:

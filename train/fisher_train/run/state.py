@@ -1,9 +1,9 @@
 """Checkpoints of a run under way: `step-000123/`, from which it continues exactly.
 
 Start at `save`, `newest` and `resume`. A folder holds `config.json` and `model.safetensors`, so it is a project
-checkpoint that export reads, and beside them `training.safetensors` (teacher, projector, decoder, optimiser) and
-`training.json` (step, time, digests). It is written beside and renamed, newest last. Nothing is pickled. Random
-numbers need no state: those of a step depend on the seed, the step and the process alone.
+checkpoint that export reads. It also holds `training.safetensors` (teacher, projector, decoder, optimiser) and
+`training.json` (step, time, digests). It is written under another name and renamed. Nothing is pickled. Random numbers
+need no state: those of a step depend on the seed, the step and the process alone.
 """
 
 import hashlib

@@ -72,9 +72,12 @@ def simulate(
         assert plot is not None
         _draw_page(plot, rate_hz, severity, seed)
         return
+    from fisher_edge.names import ChannelKey
+    from fisher_edge.sources.source import SourceContext
     from fisher_train.simulate.source import open_simulator
 
     source = open_simulator(
+        SourceContext(ChannelKey(machine, "simulated")),
         machine=machine,
         rate_hz=rate_hz,
         fault=fault,
@@ -170,8 +173,8 @@ def _print_list(as_json: bool) -> None:
         return
     for kind, (what, modalities) in KINDS.items():
         print(f"{kind}: {what}; {', '.join(modalities)}")
-        for fault, told in zip(FAULTS_OF[kind], FAULTS_TOLD[kind], strict=True):
-            print(f"  {fault:14} {told}")
+        for fault, text in zip(FAULTS_OF[kind], FAULTS_TOLD[kind], strict=True):
+            print(f"  {fault:14} {text}")
 
 
 def _facts(source: "SimulatorSource") -> dict[str, Any]:

@@ -39,7 +39,7 @@ class Compressor:
     ratio: float
     """Discharge over suction pressure at full load."""
     strength: tuple[float, float, float, float]
-    """Of the blows: suction opens, suction closes, discharge opens, discharge closes."""
+    """Angles of the impacts: suction opens, suction closes, discharge opens, discharge closes."""
     gas: float
     """Level of the pressure's orders relative to the crank's."""
     valve: float

@@ -30,7 +30,7 @@ class Family:
 def draw_states(machine: Machine, rng: np.random.Generator) -> tuple[State, ...]:
     """Draw 4 states: healthy, one fault at two severities, and another fault (or a third severity).
 
-    Severities run from hardly to plainly visible beside the loudest force on the machine.
+    Severities run from hardly to plainly visible, compared with the loudest force on the machine.
     """
     part, fault = _draw_fault(machine, rng)
     other_part, other = _draw_fault(machine, rng)

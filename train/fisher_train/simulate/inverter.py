@@ -1,4 +1,4 @@
-"""The converter: what is left of its switching beside the fundamental.
+"""The converter: the remains of its switching in addition to the fundamental.
 
 Source: Holmes and Lipo, Pulse Width Modulation for Power Converters (2003), chapter 4: naturally sampled sine-triangle
 modulation has lines at m carrier + n line of size (2/(m pi)) J_n(m pi M / 2), for odd m at even n and the reverse; the
@@ -35,7 +35,7 @@ def side_lines() -> dict[tuple[int, int], float]:
 
 
 def ripple(drive: Drive, carrier_hz: float, level: float, wire: int = 0) -> FloatArray:
-    """Lines beside the carrier (samples,), the largest of size `level`; those above half the rate are filtered."""
+    """Lines around the carrier (samples,), the largest of size `level`; those above half the rate are filtered."""
     total = np.zeros(drive.samples, np.float32)
     if not carrier_hz or not level:
         return total

@@ -65,7 +65,7 @@ DRAWS: dict[str, tuple[Callable[[np.random.Generator], Any], float]] = {
     "compressor": (compressors.draw_compressor, 0.12),
     "leak": (leaks.draw_leak, 0.12),
 }
-"""Parts beside the rotor, and the share of machines that have each."""
+"""Parts other than the rotor, and the share of machines that have each."""
 FORCES: dict[str, Callable[[Any, Drive, Damage], FloatArray]] = {
     "rotor": rotors.rotor_force,
     "bearing": bearings.bearing_force,
@@ -220,7 +220,7 @@ def measured(machine: Machine, point: OperatingPoint, wave: npt.NDArray[np.float
 
 
 def _noise(machine: Machine, rate_hz: int, samples: int, rng: np.random.Generator) -> npt.NDArray[np.complex64]:
-    """Spectrum of what is recorded besides the machine: coloured noise and mains hum."""
+    """Spectrum of the background of a recording: colored noise and mains hum."""
     sensor = machine.sensor
     level = 10 ** (sensor.noise_db / 20)
     shape = background(sensor, samples, rate_hz)

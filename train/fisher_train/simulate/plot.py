@@ -60,10 +60,10 @@ def draw_page(folder: Path, rate_hz: int, severity: float, seed: int) -> Iterato
     figures = []
     for kind in KINDS:
         machine = _plain(machine_of(kind, rate_hz, seed, speed_hz=SPEED_HZ))
-        for fault, told in zip(FAULTS_OF[kind], FAULTS_TOLD[kind], strict=True):
+        for fault, text in zip(FAULTS_OF[kind], FAULTS_TOLD[kind], strict=True):
             path = folder / f"{kind}-{fault}.png"
             draw_fault(path, machine, state_of(kind, fault, severity), OperatingPoint(), rate_hz, seed)
-            figures.append(f'<h2>{kind}: {told}</h2>\n<img src="{path.name}" alt="{kind} {fault}">')
+            figures.append(f'<h2>{kind}: {text}</h2>\n<img src="{path.name}" alt="{kind} {fault}">')
             yield path
     index = folder / "index.html"
     index.write_text(PAGE.format(figures="\n".join(figures)), encoding="utf-8")

@@ -44,7 +44,7 @@ class Facts:
     clips: int
     dim: int
     signal_s: float
-    """Of all clips of the set."""
+    """Seconds of all clips of the set."""
     new_clips: int
     new_signal_s: float
     """Embedded in this run; the rest was in the cache."""

@@ -1,4 +1,4 @@
-"""What is done of a preparation, one JSON line a source, so that a killed one continues. Start at `open_journal`."""
+"""The finished part of a preparation, a JSON line a source, so that a killed one continues. Start at `open_journal`."""
 
 import json
 from dataclasses import asdict
