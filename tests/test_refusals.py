@@ -66,6 +66,21 @@ def test_topic_is_held_after_two_refused_rows_for_a_time() -> None:
     assert not refusals.holds("result")
 
 
+def test_rows_that_a_user_sends_again_are_tried() -> None:
+    """After rows were sent again nothing is held, until the broker refuses it once more."""
+    refusals = Refusals()
+    for number in range(TOPIC_AFTER):
+        close_at(refusals, row(number))
+    refusals.resent(0)
+    assert refusals.holds("result")
+    refusals.resent(1)
+    assert not refusals.holds("result")
+    for number in range(TOPIC_AFTER):
+        close_at(refusals, row(number))
+    refusals.resent(1)
+    assert refusals.holds("result")
+
+
 def test_accepted_row_between_refused_ones_keeps_the_topic() -> None:
     """Single large messages do not stop a topic."""
     refusals = Refusals()
