@@ -327,14 +327,7 @@ def test_overload_of_one_channel_costs_only_its_own_windows(
 ) -> None:
     """A live channel that delivers faster than it can be judged loses windows, and its results say how many."""
     monkeypatch.setattr("fisher_edge.gateway.work.CAPACITY_BYTES", 1 << 20)
-    needed = threading.Event()
-
-    def slow(stop: threading.Event) -> Iterator[Block]:
-        for block in endless(HEALTHY)(stop):
-            yield block
-            needed.wait(0.02)
-
-    sources = {A: PlainSource(endless(HEALTHY), patient=False), B: PlainSource(slow, patient=False)}
+    sources = {A: PlainSource(endless(HEALTHY), patient=False), B: PlainSource(endless(HEALTHY))}
     config = config_of(enrolled, mosquitto.url, [A, B])
     with Subscriber(mosquitto.port) as subscriber, running(config, sources) as gateway:
         wait_until(lambda: any(m.fields["skipped"] for m in subscriber.of("result")), "a result after dropped ones", 30)
