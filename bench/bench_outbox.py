@@ -110,7 +110,7 @@ def test_put_against_a_bare_transaction(benchmark: Any, tmp_path: Path) -> None:
     bare.close()
     benchmark.extra_info["against a bare insert"] = round(ratio, 1)
     print(f"\none put costs {ratio:.1f} bare inserts")
-    assert ratio < 40
+    assert ratio < 16
 
 
 def test_delivery_against_bare_paho(benchmark: Any, mosquitto: Mosquitto, tmp_path: Path) -> None:

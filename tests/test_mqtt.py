@@ -478,6 +478,34 @@ def test_pause_grows_to_a_cap_with_jitter() -> None:
     assert timing.pause_s(1, CredentialsRefusedError("x")) >= 30.0
 
 
+@pytest.mark.parametrize(("stable_s", "starts_again"), [(0.0, True), (60.0, False)])
+def test_stable_connection_starts_the_pauses_again(
+    stable_s: float,
+    starts_again: bool,
+    new_mosquitto: Callable[..., Mosquitto],
+    gateway: Gateway,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After a connection that lasted, the first pause is short again; after one that did not, it keeps growing."""
+    attempts: list[int] = []
+    original = Timing.pause_s
+
+    def noted(self: Timing, attempt: int, error: BaseException) -> float:
+        attempts.append(attempt)
+        return original(self, attempt, error)
+
+    monkeypatch.setattr(Timing, "pause_s", noted)
+    mosquitto = new_mosquitto()
+    publisher = gateway.publisher(mosquitto.url, replace(QUICK, stable_s=stable_s))
+    wait_until(lambda: len(attempts) >= 3, "three attempts")
+    mosquitto.start()
+    wait_until(lambda: publisher.condition().connected, "the connection")
+    before = len(attempts)
+    mosquitto.stop()
+    wait_until(lambda: len(attempts) > before, "the next attempt")
+    assert attempts[before] == (1 if starts_again else before + 1)
+
+
 def test_two_gateways_of_one_name_say_so_and_do_not_storm(
     mosquitto: Mosquitto, gateway: Gateway, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -551,11 +579,10 @@ def test_topic_that_the_broker_refuses_does_not_cost_a_connection_a_message(
         subscriber.wait_for("state", 26)
         assert proxy.connections == connections
         proxy.hang_up_on = None
-        publisher.stop()
         assert gateway.records.send_again() == 25
-        gateway.publisher(proxy.url, channels={KEY, other})
         wait_until(drained(gateway), "an empty outbox")
-        subscriber.wait_for("result", 25)
+        subscriber.wait_for("result", 26)
+        assert proxy.connections == connections
     assert first_seen([m.fields["seq"] for m in subscriber.of("result") if "vib-de" in m.topic]) == [
         *range(1, 6),
         *range(7, 27),

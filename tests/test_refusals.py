@@ -66,6 +66,21 @@ def test_topic_is_held_after_two_refused_rows_for_a_time() -> None:
     assert not refusals.holds("result")
 
 
+def test_rows_that_a_user_sends_again_are_tried() -> None:
+    """After rows were sent again nothing is held, until the broker refuses it once more."""
+    refusals = Refusals()
+    for number in range(TOPIC_AFTER):
+        close_at(refusals, row(number))
+    refusals.resent(0)
+    assert refusals.holds("result")
+    refusals.resent(1)
+    assert not refusals.holds("result")
+    for number in range(TOPIC_AFTER):
+        close_at(refusals, row(number))
+    refusals.resent(1)
+    assert refusals.holds("result")
+
+
 def test_accepted_row_between_refused_ones_keeps_the_topic() -> None:
     """Single large messages do not stop a topic."""
     refusals = Refusals()
@@ -87,14 +102,15 @@ def test_short_connections_in_a_row_show_another_client() -> None:
 def test_other_ends_show_no_other_client() -> None:
     """A broker that is away in between, a long connection or a refused row is another story."""
     refusals = Refusals()
-    for _ in range(3):
+    for end in (
+        refusals.failed,
+        lambda: refusals.closed([], SHORT_S + 1.0),
+        lambda: refusals.closed([row(1)], 1.0),
+    ):
         for _ in range(TAKEN_OVER_AFTER - 1):
             refusals.closed([], 1.0)
+        end()
+        for _ in range(TAKEN_OVER_AFTER - 1):
+            refusals.closed([], 1.0)
+        assert not refusals.taken_over
         refusals.failed()
-        for _ in range(TAKEN_OVER_AFTER - 1):
-            refusals.closed([], 1.0)
-        refusals.closed([], SHORT_S + 1.0)
-        for _ in range(TAKEN_OVER_AFTER - 1):
-            refusals.closed([], 1.0)
-        refusals.closed([row(1)], 1.0)
-    assert not refusals.taken_over

@@ -132,6 +132,8 @@ class Delivery:
             self.put_aside(row, str(error))
             return
         if self._refusals.holds(message.topic):
+            self._refusals.resent(self._records.totals().resends)
+        if self._refusals.holds(message.topic):
             self.put_aside(row, f"the broker refuses {message.topic}")
             return
         self._send(

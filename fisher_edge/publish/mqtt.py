@@ -182,6 +182,7 @@ class Publisher:
         """Connect, and connect again, until stopped; what is not the broker's fault goes to the caller."""
         for key in records.retire(self._channels):
             log.info("channel %s is not configured any more: clearing its state at the broker", key)
+        self._refusals.resent(records.totals().resends)
         while not self._stopping.is_set():
             try:
                 self._serve(records)

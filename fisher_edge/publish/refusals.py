@@ -41,6 +41,7 @@ class Refusals:
         self._suspect: tuple[str, int] | None = None
         self._closings = 0
         self._short = 0
+        self._resends = 0
         self._topics: dict[
             str, tuple[int, float]
         ] = {}  # messages set aside in a row, and when the topic is tried again
@@ -84,6 +85,12 @@ class Refusals:
         """Note that the broker has taken a row."""
         self._topics.pop(done.topic, None)
         self._doubtful.discard((done.row.kind, done.row.id))
+
+    def resent(self, resends: int) -> None:
+        """Take note of how often a user had rows sent again: the broker may have been corrected, so all is tried."""
+        if resends != self._resends:
+            self._resends = resends
+            self._topics.clear()
 
     def holds(self, topic: str) -> bool:
         """Whether the broker refuses a topic: its messages are set aside unsent until it is tried again."""

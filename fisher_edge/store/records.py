@@ -178,8 +178,8 @@ class Records:
         """Return how much waits, is kept, is set aside and was dropped; states count where they wait."""
         rows = self.database.query(
             "SELECT waiting + (SELECT count(*) FROM standing WHERE status = 0), waiting_bytes, kept_bytes,"
-            f" set_aside + (SELECT count(*) FROM standing WHERE status = {SET_ASIDE}), dropped_result, dropped_event"
-            " FROM record_total"
+            f" set_aside + (SELECT count(*) FROM standing WHERE status = {SET_ASIDE}), dropped_result, dropped_event,"
+            " resends FROM record_total"
         )
         return Totals(*rows[0])
 
@@ -344,8 +344,8 @@ class Records:
             ).fetchall()
             connection.execute(
                 "UPDATE record_total SET set_aside = set_aside - ?, waiting = waiting + ?,"
-                " waiting_bytes = waiting_bytes - ?",
-                (len(sizes), len(sizes) if waiting else 0, 0 if waiting else sum(size for (size,) in sizes)),
+                " waiting_bytes = waiting_bytes - ?, resends = resends + ?",
+                (len(sizes), len(sizes) if waiting else 0, 0 if waiting else sum(size for (size,) in sizes), waiting),
             )
             return len(sizes)
 

@@ -50,7 +50,10 @@ class Kept(Generic[Value]):
 
 @dataclass(frozen=True)
 class Totals:
-    """How much waits, is kept and is set aside now, and how much was dropped since the database began."""
+    """How much waits, is kept and is set aside now, and how much was dropped since the database began.
+
+    `resends` counts how often a user had rows sent again that were set aside.
+    """
 
     waiting: int
     waiting_bytes: int
@@ -58,6 +61,7 @@ class Totals:
     set_aside: int
     dropped_results: int
     dropped_events: int
+    resends: int = 0
 
     @property
     def dropped(self) -> int:

@@ -159,6 +159,7 @@ CREATE TABLE record_total (           -- one row: counting would be too slow
     set_aside INTEGER NOT NULL DEFAULT 0,
     dropped_result INTEGER NOT NULL DEFAULT 0,
     dropped_event INTEGER NOT NULL DEFAULT 0,
+    resends INTEGER NOT NULL DEFAULT 0,         -- how often a user had rows sent again that were set aside
     standing_id INTEGER NOT NULL DEFAULT 0,     -- last id given to a row of standing
     run_s REAL NOT NULL DEFAULT 0               -- seconds gateways have run on this database: a clock nobody sets
 );
