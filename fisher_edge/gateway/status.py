@@ -5,7 +5,10 @@ Readers and the worker write their own `Counters`; a snapshot reads them without
 
 import ctypes
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
 
 from fisher_edge.decision.judgement import Judgement, State
 from fisher_edge.names import ChannelKey
@@ -90,9 +93,18 @@ class GatewayStatus:
 
 def clock_is_synchronised() -> bool | None:
     """Whether the kernel says that its clock follows a reference; None where it cannot be asked."""
-    try:
-        adjtimex = ctypes.CDLL(None).adjtimex
-    except (OSError, AttributeError):
+    adjtimex = _adjtimex()
+    if adjtimex is None:
         return None
     state: int = adjtimex(ctypes.create_string_buffer(TIMEX_BYTES))
     return None if state < 0 else state != CLOCK_UNSYNCHRONISED
+
+
+@cache
+def _adjtimex() -> Callable[[Any], int] | None:
+    """The kernel's function about its clock; None where there is none."""
+    try:
+        function: Callable[[Any], int] = ctypes.CDLL(None).adjtimex
+    except (OSError, AttributeError):
+        return None
+    return function

@@ -70,6 +70,7 @@ class Delivery:
         self._refusals = refusals
         self._acknowledge_s = acknowledge_s
         self._in_flight: dict[int, InFlight | None] = {}  # by message number, None for an announcement
+        self._empty_at: int | None = None  # version of the database at which nothing waited
         self._progress_s = time.monotonic()
         self.set_aside: str | None = None
 
@@ -97,12 +98,21 @@ class Delivery:
         room = WINDOW - len(self._in_flight)
         if room >= WINDOW // 2 and len(self._settled.rows) < MOST_UNNOTED:
             sent = [each.row for each in self._in_flight.values() if each]
-            for row in self._records.waiting(room, [*self._settled.rows, *sent]):
+            for row in self._waiting(room, sent):
                 if self._in_flight and any(map(self._refusals.doubts, [row, *sent])):
                     break
                 self._send_row(row)
                 sent.append(row)
         return self.settle(timeout_s)
+
+    def _waiting(self, room: int, sent: list[Row]) -> list[Row]:
+        """Return rows to send; when there was none, only once somebody has written since."""
+        version = self._records.database.version()
+        if version == self._empty_at:
+            return []
+        rows = self._records.waiting(room, [*self._settled.rows, *sent])
+        self._empty_at = None if rows or self._in_flight else version
+        return rows
 
     def settle(self, timeout_s: float) -> int:
         """Take in acknowledgements and note their rows as delivered; return how many rows are done."""

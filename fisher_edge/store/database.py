@@ -96,6 +96,10 @@ class Database:
         with explained(self.path):
             return self.connection.execute(sql, parameters).fetchall()
 
+    def version(self) -> int:
+        """Return a number that changes when another connection has written, at hardly any cost."""
+        return int(self.query("PRAGMA data_version")[0][0])
+
     @property
     def spare_bytes(self) -> int:
         """Room that the log needs: with less the disk is nearly full."""
