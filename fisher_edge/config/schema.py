@@ -185,7 +185,7 @@ class MqttConfig(_Table):
         default=1883, description="Port of the embedded broker; 0 takes a free one."
     )
     outbox_mb: Megabytes = Field(default=256, description="Megabytes of messages that may wait for the broker.")
-    outbox_days: Positive = Field(default=30, description="Days that a result may wait for the broker.")
+    outbox_days: Positive = Field(default=30, description="Days of running time that a result may wait for the broker.")
 
     @field_serializer("url")
     def _without_password(self, url: str) -> Any:
