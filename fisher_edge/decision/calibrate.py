@@ -82,8 +82,9 @@ def held_out_distances(bank: MemoryBank, take: Integers, end_s: Doubles, window_
     """Hold out each recording in turn; `take` (n,) is whose window it is, `end_s` (n,) where in it the window ends.
 
     A recording far from all others (an operating state recorded once) says nothing about the spread of the others: its
-    windows are judged against the rest of itself, in contiguous quarters, and it is reported. That holds for a minority
-    only: where most recordings are far from each other, how far they are *is* the spread of the normal state.
+    windows are judged against the rest of itself, in contiguous quarters. That holds for a minority only: where most
+    recordings are far from each other, how far they are *is* the spread of the normal state. All that stand alone are
+    reported.
     """
     rows = bank.vectors.reshape(len(bank), -1)
     takes = np.unique(take)
@@ -91,9 +92,8 @@ def held_out_distances(bank: MemoryBank, take: Integers, end_s: Doubles, window_
     outside = {n: _nearest(rows, own, partial(_elsewhere, others=take != n)) for n, own in own_of.items()}
     inside = {n: _inside(rows, own, end_s, window_s) for n, own in own_of.items()}
     alone = [n for n in own_of if _stands_alone(outside[n][0], inside[n][0])]
-    if len(alone) > len(takes) / 2:
-        alone = []
-    chosen = [inside[n] if n in alone or not len(outside[n][0]) else outside[n] for n in own_of]
+    by_itself = alone if len(alone) <= len(takes) / 2 else []
+    chosen = [inside[n] if n in by_itself or not len(outside[n][0]) else outside[n] for n in own_of]
     return HeldOut(
         np.concatenate([distances for distances, _ in chosen]),
         np.concatenate([windows for _, windows in chosen]),
