@@ -62,6 +62,16 @@ def test_discard_deletes_messages(state: Path) -> None:
     assert run_here("outbox", "list", "--state-dir", state).stdout == "no message is set aside\n"
 
 
+@pytest.mark.parametrize("command", ["resend", "discard"])
+def test_number_that_no_message_has_is_one_line(state: Path, command: str) -> None:
+    """Nothing happens to the others."""
+    rows = json.loads(run_here("outbox", "list", "--state-dir", state, "--json").stdout)
+    done = run_here("outbox", command, str(rows[0]["number"]), "99999", "--state-dir", state)
+    assert done.returncode == 4
+    assert done.stderr == "error: no message that is set aside has the number 99999; see: fisher-edge outbox list\n"
+    assert json.loads(run_here("outbox", "list", "--state-dir", state, "--json").stdout) == rows
+
+
 def test_missing_state_directory_is_one_line(tmp_path: Path) -> None:
     """Nothing is created by looking."""
     done = run_here("outbox", "list", "--state-dir", tmp_path / "nowhere")

@@ -50,7 +50,9 @@ def resend(numbers: Which = None, state_dir: StateDir = Path("state")) -> None:
     Example: fisher-edge outbox resend
     """
     with _database(state_dir) as database:
-        count = _records(database).send_again(numbers)
+        records = _records(database)
+        _check_there(records, numbers)
+        count = records.send_again(numbers)
     print(f"{count} message(s) wait for the broker again")
 
 
@@ -61,7 +63,9 @@ def discard(numbers: Which = None, state_dir: StateDir = Path("state")) -> None:
     Example: fisher-edge outbox discard 4711
     """
     with _database(state_dir) as database:
-        count = _records(database).delete_set_aside(numbers)
+        records = _records(database)
+        _check_there(records, numbers)
+        count = records.delete_set_aside(numbers)
     print(f"{count} message(s) deleted")
 
 
@@ -77,6 +81,17 @@ def _records(database: "Database") -> "Records":
 
     most = 1 << 40
     return Records(database, 0, limits=Limits(most, most, most, most))
+
+
+def _check_there(records: "Records", numbers: list[int] | None) -> None:
+    """Refuse numbers that no message has which is set aside."""
+    from fisher_edge.errors import BadInputError
+
+    known = {each.row.id for each in records.set_aside_rows(limit=1 << 40)}
+    missing = sorted(set(numbers or ()) - known)
+    if missing:
+        listed = ", ".join(map(str, missing))
+        raise BadInputError(f"no message that is set aside has the number {listed}; see: fisher-edge outbox list")
 
 
 def _facts(each: "SetAside") -> dict[str, Any]:
