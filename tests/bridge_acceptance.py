@@ -23,7 +23,7 @@ SECONDS = 60.0
 
 
 def clock_of(drift_ppm: float, seed: int) -> str:
-    """Read a drifting, jittering device for a minute and cut windows: their times beside the truth, and the rate."""
+    """Read a drifting, jittering device for a minute and cut windows: the errors of their times, and the rate."""
     options = ["--drift-ppm", str(drift_ppm), "--jitter-ms", "5", "--rate", "10000", "--frame", "100"]
     front_end = FrontEnd()
     windows = PieceStream(front_end, 10_000, grid_of(front_end, 1.26, 0.5, 10_000))

@@ -1,6 +1,6 @@
-"""The wire format once more, slowly: written from PROTOCOL.md alone, to hold both implementations against.
+"""A second, slow implementation of the wire format, written from PROTOCOL.md alone: the reference of both others.
 
-`python tests/bridge_reference.py` writes `firmware_bridge/vectors.json` anew.
+`python tests/bridge_reference.py` writes `firmware_bridge/vectors.json`.
 """
 
 import json

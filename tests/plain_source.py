@@ -12,7 +12,7 @@ __all__ = ["FakeClock", "PlainSource", "blocks_of"]
 
 
 class FakeClock:
-    """A clock that moves only when it is told to."""
+    """A clock that moves only when a test moves it."""
 
     def __init__(self, now_s: float = 1000.0) -> None:
         self.now_s = now_s

@@ -23,7 +23,7 @@ class Board:
         self._decoder = FrameDecoder()
 
     def hear(self, data: bytes) -> bytes:
-        """Do as told; return the answers."""
+        """Carry out the commands in `data` and return the answers."""
         answers = b""
         for one in self._decoder.feed(data):
             self.heard.append(one)

@@ -97,7 +97,7 @@ def test_check_broker_accepts_a_broker(mosquitto: Mosquitto) -> None:
 
 
 def test_check_broker_names_what_is_wrong() -> None:
-    """No listener, no such host and a listener that is no broker are told apart."""
+    """No listener, no such host and a listener that is no broker have an error each."""
     with pytest.raises(BrokerError, match=r"connection refused by .* is the broker running"):
         check_broker(BrokerAddress.parse(f"mqtt://{HOST}:{free_port()}"), "check")
     with pytest.raises(BrokerError, match=r"cannot resolve the host of mqtt://no-such-host\.invalid:1883"):

@@ -272,7 +272,7 @@ def test_locked_database_is_one_line(folder: Path) -> None:
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody without permission")
 def test_read_only_state_directory_is_one_line(folder: Path, tmp_path: Path) -> None:
-    """Somebody who may not write into the state directory is told so, by every command that opens it."""
+    """Every command that opens a state directory without write permission says so."""
     shutil.copytree(folder / "state", tmp_path / "state")
     before = enrolled_in(tmp_path / "state")
     shutil.copy(folder / "normal-0.wav", tmp_path / "normal-0.wav")

@@ -172,7 +172,7 @@ def test_probe_of_a_good_line_has_no_trouble(stop: threading.Event) -> None:
     ],
 )
 def test_probe_names_the_trouble(options: list[str], said: str, stop: threading.Event) -> None:
-    """Loss, a wrong rate and a device that cannot keep up are told apart."""
+    """Loss, a wrong rate and a device that cannot keep up have a message each."""
     with emulated(["--rate", "20000", "--channels", "2", *options]) as device:
         probe_settings = PortSettings(device.port)
         pause = _paused(device) if "--tx-buffer" in options else contextlib.nullcontext()

@@ -204,7 +204,7 @@ def test_clock_of_a_drifting_device_is_learnt(stop: threading.Event) -> None:
 
 
 def test_no_window_spans_a_gap(stop: threading.Event) -> None:
-    """Of a line that loses frames, every window holds consecutive samples, and there are windows between the gaps."""
+    """On a line that loses frames, every window holds consecutive samples, and there are windows between the gaps."""
     front_end = FrontEnd(band_width=50)
     windows, gaps = 0, 0
     with emulated(["--rate", "16000", "--frame", "80", "--loss", "0.01", "--seed", "4"]) as device:
@@ -263,7 +263,7 @@ def test_fault_of_the_sensor_is_told_as_one(stop: threading.Event) -> None:
 
 
 def test_rate_that_is_not_what_the_device_says_is_a_sensor_fault(stop: threading.Event) -> None:
-    """One percent too fast: the channel is told so, and its windows are not judged."""
+    """A device that is one percent too fast is a sensor error, and its windows are not judged."""
     with emulated(["--drift-ppm", "10000", "--rate", "5000"]) as device:
         with pytest.raises(SensorError, match=r"says 5000 Hz and delivers 50\d\d\.\d Hz"):
             take(open_serial(port=device.port), stop, 5.0)
@@ -311,7 +311,7 @@ def test_a_port_that_is_none_is_one_line(tmp_path: Path, stop: threading.Event) 
 def test_a_line_without_a_device_is_one_line(
     sent: bytes, said: str, stop: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Silence and text are told apart, each with what to check."""
+    """Silence and text have an error each, with what to check."""
     monkeypatch.setattr("fisher_bridge.reader.GREETING_S", 0.5)
     master, slave = os.openpty()
 
@@ -395,7 +395,7 @@ def test_a_source_waits_for_its_port_to_come_back(tmp_path: Path, stop: threadin
 
 
 def test_port_has_one_baud_rate(stop: threading.Event) -> None:
-    """Two channels of a port with two baud rates: the second is told, the first goes on."""
+    """A second channel with another baud rate for the port is refused; the first continues."""
     with emulated(["--rate", "2000"]) as device:
         first = open_serial(port=device.port, baud=115_200).blocks(stop)
         next(first)

@@ -55,7 +55,7 @@ def changes(subscriber: Subscriber) -> list[str]:
 
 
 def test_fault_on_the_wire_becomes_an_alarm_on_mqtt(gateway: Path, mosquitto: Mosquitto, tmp_path: Path) -> None:
-    """Healthy recordings through a board are normal; its cable is pulled: no data; then a broken tooth: alarm."""
+    """Healthy recordings through a board are normal, a pulled cable is no_data, a broken tooth is an alarm."""
     link = str(gateway)
     with Subscriber(mosquitto.port) as subscriber:
         healthy = replayed(GEARBOX / "healthy-load50.flac", tmp_path)
@@ -75,7 +75,7 @@ def test_fault_on_the_wire_becomes_an_alarm_on_mqtt(gateway: Path, mosquitto: Mo
 
 
 def test_bad_line_does_not_move_the_state(gateway: Path, mosquitto: Mosquitto, tmp_path: Path) -> None:
-    """Frames lost one in ten thousand and bits flipped one in a million: windows end at gaps, nothing else happens."""
+    """With one frame in 10^4 lost and one bit in 10^6 flipped, windows end at gaps and nothing else happens."""
     with Subscriber(mosquitto.port) as subscriber:
         healthy = replayed(GEARBOX / "healthy-load50.flac", tmp_path)
         damage = ["--loss", "1e-4", "--bitflip", "1e-6", "--seed", "2"]

@@ -141,7 +141,7 @@ def test_new_run_is_not_joined_to_the_old_one() -> None:
 
 
 def test_unannounced_run_is_left_out_and_asked_for() -> None:
-    """When the HELLO of a run is lost its samples wait for nobody: a WHO brings the HELLO, and they count as lost."""
+    """When the HELLO of a run is lost, its samples are dropped and counted as lost until a WHO brings the HELLO."""
     device = Board()
     session = meet(device)
     session.receive(device.data(), 0.0)
@@ -246,7 +246,7 @@ def rates_asked_in_a_minute(board: Board, rate_hz: float, *, answers: bool = Tru
 
 
 def test_rate_that_a_timer_can_nearly_do_is_accepted() -> None:
-    """A device that says the rate its timer really has is asked once, and what it has is known."""
+    """A device that reports its real timer rate is asked once, and that rate is accepted."""
     board = Board()
     board.timer_error_mhz = 205
     session, asked = rates_asked_in_a_minute(board, 12_800.0)
@@ -256,7 +256,7 @@ def test_rate_that_a_timer_can_nearly_do_is_accepted() -> None:
 
 
 def test_rate_close_to_the_one_asked_for_is_still_asked_for_once() -> None:
-    """What the device has before it was asked may be close by chance: it may be able to do better."""
+    """A rate that is close before the first request is still requested: the device may have a closer one."""
     board = Board()
     board.rate_mhz = 12_801_000
     session, asked = rates_asked_in_a_minute(board, 12_800.0)
@@ -285,7 +285,7 @@ def test_rate_that_is_not_reached_is_given_up(answers: bool) -> None:
 
 
 def test_refusal_is_kept() -> None:
-    """What a device refuses can be told."""
+    """A refusal is kept with the text of the device."""
     device = Board()
     session = meet(device)
     body = KINDS["ERROR"][1]({"code": 3, "sequence": 1, "text": "rate 100 Hz"})
@@ -379,7 +379,7 @@ def test_samples_get_their_time_once_the_clock_is_known() -> None:
 
 
 class PingedBoard(Board):
-    """A board with a clock of its own that answers pings, after a millisecond each way, while it is told to."""
+    """A board with a clock of its own that answers pings, with a millisecond each way, while `answers_pings`."""
 
     answers_pings = True
 

@@ -65,7 +65,7 @@ def test_help_has_an_example(words: tuple[str, ...], option: str) -> None:
 
 
 def test_groups_without_a_command_show_their_help() -> None:
-    """Who types half a command sees the other half; `--version` names the version."""
+    """A group without a command shows its help and exits with 2; `--version` prints the version."""
     for words in ((), ("config",), ("baseline",)):
         helped = run_here(*words)
         assert (helped.returncode, helped.stderr) == (2, "")

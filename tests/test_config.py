@@ -135,7 +135,7 @@ def test_password_in_a_table_written_as_a_list_is_not_shown(file: Path) -> None:
 
 
 def test_misspelt_key_is_named_before_the_one_that_is_missing(file: Path) -> None:
-    """Who writes `fils` for `files` is told so, not that `files` is missing."""
+    """The error about `fils` suggests `files` before it says that `files` is missing."""
     said = mistake(file, CHANNEL.replace("files", "fils"))
     assert said == (
         "unknown key 'fils' in [[channel]] 1, source; did you mean 'files'?; "

@@ -432,7 +432,7 @@ def fill(folder: Path) -> None:
 
 
 def assert_only_room_is_asked_for(error: StateError) -> None:
-    """A full disk is told as one, and never with the advice to give up what is enrolled."""
+    """The error of a full disk says so, and never advises to give up what is enrolled."""
     text = str(error)
     assert isinstance(error, DiskFullError)
     assert "the disk is full" in text

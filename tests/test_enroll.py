@@ -283,7 +283,7 @@ def test_normal_state_cannot_be_extended(enrolled: Baselines) -> None:
 
 
 def test_weights_follow_what_is_enrolled(enrolled: Baselines) -> None:
-    """Adding, replacing, activating and removing examples learns anew; without examples there is nothing to weigh."""
+    """Adding, replacing, activating and removing examples relearns the weights; without examples there are none."""
 
     def classes() -> tuple[int, int] | None:
         fusion = enrolled.fusion(KEY)

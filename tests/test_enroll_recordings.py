@@ -63,7 +63,7 @@ def test_windows_of_a_recording_are_those_of_its_stream(tmp_path: Path, encoder:
 
 
 def test_enrollment_keeps_what_it_needs_later(tmp_path: Path, database: Database, encoder: Encoder) -> None:
-    """Beside the baseline lie the bundle and the recordings; names, specimens and times are stored."""
+    """Bundle and recordings are kept with the baseline; names, specimens and times are stored."""
     first, *others = recordings(tmp_path, NORMAL)
     takes = [replace(first, recorded_s=1.7e9), *others]
     result = enroll_recordings(database, encoder, takes, KEY, window_s=0.64, specimens=["6205-a"], reason="new")

@@ -185,7 +185,7 @@ def test_nothing_to_compare_learns_nothing(labels: list[str], units: list[str]) 
 
 
 def test_many_windows_are_thinned_evenly() -> None:
-    """Of a long normal state and few examples, all examples and an even choice of the normal windows are compared."""
+    """With a long normal state and few examples, all examples and an even choice of normal windows are compared."""
     kept = evidence._thinned(np.array(["normal"] * 100_000 + ["inner"] * 40))
     normal = kept[kept < 100_000]
     assert len(kept) == 750 + 40

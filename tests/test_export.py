@@ -161,7 +161,7 @@ def test_force_on_a_faithful_export_is_not_forced(checkpoint_path: Path, tmp_pat
 
 
 def test_a_bundle_is_replaced(checkpoint_path: Path, tmp_path: Path) -> None:
-    """An older bundle and an empty folder make room for the new one, and nothing is left beside."""
+    """An older bundle and an empty folder make room for the new one, and no temporary folder is left."""
     out = tmp_path / "out"
     out.mkdir()
     found: list[Exported] = [export(checkpoint_path, out, kind, micro.signals()) for kind in ("fp32", "int8")]
@@ -206,7 +206,7 @@ def test_a_file_or_a_link_is_left_alone(checkpoint_path: Path, tmp_path: Path) -
 def test_export_into_the_working_folder_by_name(
     checkpoint_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A bare name is a folder beside the caller."""
+    """A bare name is a folder in the working directory."""
     monkeypatch.chdir(tmp_path)
     assert export(checkpoint_path, Path("out"), "fp32", micro.signals()).path == Path("out")
     assert load_bundle(tmp_path / "out").name == "micro-fp32"

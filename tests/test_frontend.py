@@ -170,7 +170,7 @@ def test_rate_need_not_be_whole(rate_hz: Fraction) -> None:
 
 
 def test_rate_that_is_too_low_is_named_as_people_do() -> None:
-    """A fraction is told with its decimals."""
+    """The error shows a fractional rate with its decimals."""
     with pytest.raises(BadInputError, match=r"rate_hz=62\.5 is below 100 Hz"):
         FrontEnd().check_rate(Fraction(125, 2))
 

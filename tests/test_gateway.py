@@ -264,7 +264,7 @@ def test_channel_whose_model_is_gone_says_so_and_gives_plain_measures(
 def test_baseline_is_judged_by_the_kept_bundle_of_its_model(
     enrolled: Path, mosquitto: Mosquitto, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When the default model changes, a channel goes on with the one that was kept beside its baseline."""
+    """When the default model changes, a channel continues with the one kept with its baseline."""
     sha256 = encoder.bundle.sha256
     assert bundles.find(enrolled / "state", sha256) is not None
     other = replace(encoder.bundle, sha256="f" * 64)
@@ -283,7 +283,7 @@ def _loading(default: Bundle) -> Callable[..., Bundle]:
 
 
 def test_channel_that_does_not_fit_is_check_function_and_the_rest_starts(enrolled: Path, mosquitto: Mosquitto) -> None:
-    """Windows other than enrolled are the matter of one channel."""
+    """Windows other than those enrolled stop one channel only."""
     config = config_of(enrolled, mosquitto.url, [A, B])
     wrong = config.channel[0].model_copy(update={"window_s": 0.64})
     config = config.model_copy(update={"channel": (wrong, config.channel[1])})
@@ -339,7 +339,7 @@ def test_overload_of_one_channel_costs_only_its_own_windows(
 
 
 def test_deleted_state_directory_ends_the_gateway(enrolled: Path, mosquitto: Mosquitto) -> None:
-    """Nobody writes into files that are gone: one line says so, and systemd may start the gateway again."""
+    """A gateway whose database was deleted ends with one line, so that systemd can start it again."""
     config, source = config_of(enrolled, mosquitto.url, [A]), PlainSource(endless(HEALTHY))
 
     def run() -> None:

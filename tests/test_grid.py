@@ -164,7 +164,7 @@ def test_window_longer_than_the_encoder_sees_is_refused_with_one_that_is_not(
 
 
 def test_rate_out_of_range_is_refused() -> None:
-    """A rate the front-end cannot hear is told before any length is."""
+    """An unsupported rate is reported before an unsupported length."""
     with pytest.raises(BadInputError, match=r"rate_hz=62\.5 is below 100 Hz"):
         grid_of(GRID, float("nan"), None, Fraction(125, 2))
 

@@ -184,7 +184,7 @@ def test_a_fifth_of_a_piece_is_the_bound(held: int, faulty: bool) -> None:
 
 
 def test_fault_is_one_line_at_a_rate_that_is_not_whole() -> None:
-    """Seconds are told whatever the rate."""
+    """The duration is in seconds at any rate."""
     wave = noise(3809)
     wave[:2000] = 0
     assert signal_fault(wave, Fraction(15_625, 4)) == "signal lost: 2000 samples in a row (0.512 s) are 0"

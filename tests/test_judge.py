@@ -30,7 +30,7 @@ SPEEDS = (800, 1000, 1200, 1400)
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dataset like UESTC's: four classes at four speeds, told apart by where their noise lies."""
+    """A dataset like UESTC's: four classes at four speeds, distinguished by the band of their noise."""
     folder = tmp_path_factory.mktemp("data") / "uestc_bearing"
     folder.mkdir()
     rng = np.random.default_rng(0)

@@ -429,7 +429,7 @@ def test_exception_in_a_callback_does_not_end_delivery(
 def test_fault_of_the_database_does_not_end_delivery(
     mosquitto: Mosquitto, gateway: Gateway, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """When the database cannot be read the publisher says so, opens it anew and goes on."""
+    """When the database cannot be read the publisher says so, reopens it and continues."""
     original = Records.waiting
     faults: list[int] = []
 

@@ -145,7 +145,7 @@ def test_half_a_reference_is_found(part: str) -> None:
 
 
 def test_a_model_saved_with_external_data_is_found(tmp_path: Path) -> None:
-    """What the onnx package itself writes with a file beside is found."""
+    """External data that the onnx package itself writes is found."""
     model = in_initialiser(external=False)
     onnx.save(model, tmp_path / "m.onnx", save_as_external_data=True, size_threshold=0, location="m.bin")
     assert (tmp_path / "m.bin").is_file()

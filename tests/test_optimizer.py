@@ -70,7 +70,7 @@ def test_self_distillation_keeps_the_optimiser_of_its_source() -> None:
 
 
 def test_update_of_a_matrix_is_orthogonal_at_its_rate() -> None:
-    """The first step moves all directions of a matrix alike, by the rate of Muon times what AdamW is wont to move."""
+    """The first step moves all directions of a matrix alike, by the rate of Muon times the usual step of AdamW."""
     block = nn.ModuleDict({"blocks": nn.Linear(24, 16, bias=False)})
     model = nn.ModuleDict({"encoder": block})
     weight = block["blocks"].weight

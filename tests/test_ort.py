@@ -132,7 +132,7 @@ def test_call_holds_what_fits_the_cache(
 
 
 def test_encoder_uses_one_thread_that_does_not_spin(encoder: OrtEncoder) -> None:
-    """A gateway has other things to do: one thread, no spinning, the CPU alone."""
+    """A session uses one thread, no spinning and the CPU alone: a gateway has other work to do."""
     options = encoder._session.get_session_options()
     assert (options.intra_op_num_threads, options.inter_op_num_threads) == (1, 1)
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"

@@ -58,7 +58,7 @@ def test_lost_differences_are_a_share_of_the_differences() -> None:
 
 
 def test_target_knows_the_level_apart_and_is_equally_long() -> None:
-    """A constant added to a band in the logarithm moves one number beside the common scale; all have one length."""
+    """A constant added to a band in the logarithm moves one number besides the common scale; all have one length."""
     bands = torch.randn(5, 96, 50, generator=torch.Generator().manual_seed(0))
     target, louder = pooled_target(bands, NANO), pooled_target(bands + 1.7, NANO)
     target, louder = target / target[:, -1:], louder / louder[:, -1:]

@@ -89,7 +89,7 @@ def test_finite_source_that_ends_is_done() -> None:
 
 
 def test_live_source_that_ends_is_a_failure_and_is_opened_again() -> None:
-    """An iterator that returns is no reason to be silent: no_data with the reason, and another try."""
+    """A source whose iterator returns is no_data with the reason, and is opened again."""
     reader = reader_of(PlainSource(lambda _: ()), FakeClock())
     stopping(reader, list(blocks_of(noise(0.1), RATE_HZ)), rounds=3)
     reader.run()
@@ -128,7 +128,7 @@ def test_time_stamps_that_are_none_are_a_fault_of_the_sensor(time_s: float) -> N
     ("error", "state"), [(SensorError("no clock"), State.CHECK_FUNCTION), (OSError("unplugged"), State.NO_DATA)]
 )
 def test_source_that_fails_says_why_once(error: Exception, state: State) -> None:
-    """A fault of the sensor is check_function, any other failure no_data; the same reason is told once."""
+    """A fault of the sensor is check_function, any other failure no_data; the same reason is reported once."""
     source = PlainSource(lambda _: ())
     reader = reader_of(source, FakeClock())
 
@@ -194,7 +194,7 @@ def test_rate_that_is_off_marks_the_pieces() -> None:
 
 
 def test_cutting_may_be_replaced_while_reading() -> None:
-    """After a new enrollment the stream begins anew with the windows of that."""
+    """After a new enrollment the stream restarts with its windows."""
     source = PlainSource(lambda _: (), finite=True)
     reader = reader_of(source, FakeClock())
 

@@ -54,7 +54,7 @@ def test_readme_commands_run_in_their_order(checkout: Path) -> None:
 
 
 def test_readme_configuration_runs(checkout: Path) -> None:
-    """The configuration is valid, and the daemon starts with it and stops when told to."""
+    """The configuration is valid, and the daemon starts with it and stops on a signal."""
     assert load_config(checkout / "gateway.toml").gateway.name == "line-3"
     text = (checkout / "gateway.toml").read_text(encoding="utf-8")
     free = text.replace('url = "embedded"', 'url = "embedded"\nembedded_port = 0')

@@ -24,7 +24,7 @@ MAY_S = datetime(2024, 5, 17, 10, 20, 30, tzinfo=timezone.utc).timestamp()
 
 @pytest.fixture(autouse=True)
 def zone(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Let this machine be two hours east of UTC, so that a time without a zone can be told from UTC."""
+    """Let this machine be two hours east of UTC, so that a time without a zone differs from UTC."""
     monkeypatch.setenv("TZ", "EET-2")
     time.tzset()
     yield
@@ -128,7 +128,7 @@ def test_comment_of_a_file_that_was_resampled(tmp_path: Path) -> None:
     "facts", [{"time": 5}, {"time": "noon"}, {"rate_hz": "fast"}, {"rate_hz": -1}, {"rate_hz": []}]
 )
 def test_nonsense_in_the_comment_is_no_time_and_no_rate(tmp_path: Path, facts: dict[str, Any]) -> None:
-    """Facts that cannot be are as good as none."""
+    """Impossible facts in a comment are ignored."""
     comment = json.dumps({"fisher-edge": {"full_scale": 1.0, **facts}})
     recording = read_recording(sound(tmp_path / "a.wav", comment=comment))
     assert (recording.rate_hz, recording.recorded_s) == (RATE_HZ, None)

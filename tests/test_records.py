@@ -194,7 +194,7 @@ def test_unknown_boot_is_refused(database: Database) -> None:
 
 
 def test_new_state_replaces_the_waiting_one(records: Records) -> None:
-    """Of each channel only the newest state waits; an acknowledgement of an older one does not count for it."""
+    """Only the newest state of each channel waits; an acknowledgement of an older one does not count for it."""
     records.put(PUMP, result=result(), standing=standing())
     old = waiting(records, "state")
     records.put(FAN, result=result(), standing=standing())

@@ -64,7 +64,7 @@ def test_random_window_refuses_a_rate_above_the_recording(tmp_path: Path) -> Non
 
 
 def test_random_window_avoids_silence(tmp_path: Path) -> None:
-    """A window of digital silence is drawn anew."""
+    """A window of digital silence is drawn again."""
     wave = np.zeros(100_000, np.float32)
     wave[60_000:] = np.random.default_rng(3).normal(size=40_000)
     recording = record(tmp_path, wave, 8000)

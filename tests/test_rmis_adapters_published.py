@@ -345,7 +345,7 @@ def test_ced_reads_the_names_of_transformers(files: dict[str, Path], tmp_path: P
 
 
 def test_ced_does_not_see_past_its_positions(files: dict[str, Path]) -> None:
-    """Of a longer window it takes the first 10 s."""
+    """Only the first 10 s of a longer window are used."""
     adapter, long = open_adapter(f"ced:{files['ced']}"), wave(seconds=12.0)
     assert np.isfinite(adapter.embed(long, 16_000)).all()
 

@@ -76,7 +76,7 @@ def test_embedding_of_a_clip_is_the_mean_of_its_windows() -> None:
 
 
 def test_command_makes_what_score_reads(tmp_path: Path) -> None:
-    """Embed, then score: rows in the order of the index, classes found, facts beside them."""
+    """Embed, then score: rows in the order of the index, classes found, facts in `embed.json`."""
     folder = _set(tmp_path / "set", 60)
     out = tmp_path / "runs" / "log-mel" / "pu_vib"
     done = run("rmis", "embed", folder, "--model", "cheap:log-mel", "--out", out, "--json")
@@ -172,7 +172,7 @@ def test_cache_whose_keys_were_names_alone_is_emptied(tmp_path: Path) -> None:
 
 
 def test_several_processes_give_what_one_gives(tmp_path: Path) -> None:
-    """The number of workers changes nothing, and progress is told to the end."""
+    """The number of workers changes nothing, and progress is reported to the end."""
     folder = _set(tmp_path / "set", 24)
     told: list[int] = []
     embed_set(KNOWN, folder, "cheap:mean-std", tmp_path / "a", cache=tmp_path / "one")
@@ -276,7 +276,7 @@ def test_a_set_of_two_rates_is_refused(tmp_path: Path) -> None:
 
 
 def test_cache_has_one_writer_and_survives_damage_with_a_message(tmp_path: Path) -> None:
-    """A second process is told to wait; a damaged file says what to do."""
+    """A second process gets an error that says to wait; a damaged file says what to do."""
     vector: FloatArray = np.arange(4, dtype=np.float32)
     with EmbeddingCache(tmp_path, "a" * 64, 10) as cache:
         cache.add([("x", vector)], 0.5, 10.0)

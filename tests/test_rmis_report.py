@@ -46,7 +46,7 @@ def test_published_rows_agree_with_their_own_means() -> None:
 
 
 def test_report_command_puts_measured_rows_beside_published_ones(tmp_path: Path) -> None:
-    """HTML in one file with its plots, Markdown with the same figures, scores kept beside the embeddings."""
+    """HTML in one file with its plots, Markdown with the same figures, scores kept with the embeddings."""
     for name in rmis_oracles.NAMES:
         _run_folder(tmp_path / "runs" / "ours" / name, name)
     done = run("rmis", "report", tmp_path / "runs", "--out", tmp_path / "report", "--json")

@@ -35,7 +35,7 @@ def test_shared_oracles_are_those_of_the_tests() -> None:
     """The copies in the tests are what lies in the shared folder, where there is one."""
     shared = Path(__file__).parents[2] / "shared" / "reference" / "rmis"
     if not shared.is_dir():
-        pytest.skip("the folder of reference vectors is not beside this checkout")
+        pytest.skip("the folder of reference vectors is not next to this checkout")
     for name in rmis_oracles.NAMES:
         assert json.loads((shared / f"{name}_expected.json").read_text()) == rmis_oracles.expected(name)
 
@@ -135,7 +135,7 @@ def _slow_accuracy(
 
 
 def test_neighbours_found_once_serve_every_split() -> None:
-    """A list too short for a split is searched anew: every split gives what a search of its own gives."""
+    """A list too short for a split is searched again: every split gives what a search of its own gives."""
     rng = np.random.default_rng(1)
     vectors = rng.standard_normal((300, 6)).astype(np.float32)
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -35,7 +35,7 @@ def run(tmp_path: Path, finished: Path) -> Path:
 
 
 def test_newest_checkpoints_are_kept(run: Path) -> None:
-    """Of checkpoints after every step the newest three are left, and nothing half-written."""
+    """Only the newest three checkpoints are kept, and nothing half-written."""
     assert [step for step, _ in checkpoints(run)] == [2, 3, 4]
     assert not [path.name for path in run.iterdir() if path.name.startswith(".") and path.name != ".lock"]
 
@@ -103,7 +103,7 @@ def test_damaged_checkpoint_falls_back_to_the_one_before(
 
 
 def test_run_of_damaged_checkpoints_only_is_refused(run: Path) -> None:
-    """When no checkpoint is whole, the run does not silently start anew."""
+    """When no checkpoint is whole, the run does not silently start over."""
     for _, folder in checkpoints(run):
         (folder / "training.json").write_text("{}")
     with pytest.raises(BadArtifactError, match="no whole checkpoint"):

@@ -143,7 +143,7 @@ def test_messages_that_waited_still_wait_as_they_are(tmp_path: Path, schema: int
 
 @pytest.mark.parametrize("schema", [1, 2])
 def test_state_that_waited_is_the_standing_of_its_channel(tmp_path: Path, schema: int) -> None:
-    """A retained state still waits, byte by byte, beside the newest event that judged the channel."""
+    """A retained state still waits, byte by byte, and names the newest event that judged the channel."""
     old_database(tmp_path, schema)
     with Database(tmp_path) as database:
         (row,) = database.query("SELECT asset, channel, status, boot, seq, dialect, body, judged FROM standing")

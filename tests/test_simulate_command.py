@@ -133,7 +133,7 @@ def test_wrong_order_is_one_line(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What cannot be recorded or written is said before anything is made; no file is left."""
+    """Settings that cannot be recorded or written are refused before anything is made; no file is left."""
     monkeypatch.chdir(tmp_path)
     printed = said(capsys, *arguments, code=2)
     assert printed.startswith("error: ")

@@ -126,7 +126,7 @@ def test_converter_has_the_lines_of_sine_triangle_modulation() -> None:
 
 
 def test_converter_lines_above_half_the_rate_do_not_fold_back() -> None:
-    """A sensor filters before it samples: of a carrier at 16 kHz nothing is left at 20 kHz."""
+    """A sensor filters before it samples: a carrier at 16 kHz leaves nothing at a rate of 20 kHz."""
     assert rms(ripple(turning(), 16_000.0, 1.0)) == 0
 
 
@@ -160,7 +160,7 @@ def test_sag_lowers_the_voltage_for_a_while() -> None:
 
 
 def test_flicker_has_sidebands_of_8_8_hz() -> None:
-    """A modulation of depth m puts lines of m/2 beside the fundamental."""
+    """A modulation of depth m puts lines of m/2 on either side of the fundamental."""
     for side in (-1, 1):
         assert amplitude_at(voltage("flicker"), 50 + side * FLICKER_HZ) == pytest.approx(0.03, rel=0.1)
         assert amplitude_at(voltage(""), 50 + side * FLICKER_HZ) < 1e-3

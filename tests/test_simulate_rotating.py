@@ -61,7 +61,7 @@ def test_bearing_envelope_peaks_at_the_fault_rate(fault: str, specimen: int | No
 
 @pytest.mark.parametrize("specimen", [None, 0, 1, 2])
 def test_ball_fault_has_lines_at_the_spin_and_twice_the_spin(specimen: int | None) -> None:
-    """Races are struck unevenly in turn, so BSF appears beside 2 BSF, and the cage carries the ball about."""
+    """Races are struck unevenly in turn, so BSF appears besides 2 BSF, and the cage carries the ball around."""
     found = envelope(ringing(bearing("ball", specimen=specimen)))
     slip = damage("ball", specimen=specimen).specimen.slip
     spin_hz, cage_hz = (fault_orders(SKF_6205, slip)[name] * SPEED_HZ for name in ("ball", "cage"))

@@ -86,7 +86,7 @@ def test_simulator_keeps_real_time_and_stops_when_told() -> None:
     ],
 )
 def test_wrong_simulator_is_one_line(tmp_path: Path, keys: str, said: str) -> None:
-    """What there is not is answered with what there is, naming the channel."""
+    """An unknown name or value gets an error with the known ones and the channel."""
     with pytest.raises(UsageError) as caught:
         opened(tmp_path, keys)
     assert said in str(caught.value)

@@ -180,7 +180,7 @@ def test_stream_may_begin_anywhere() -> None:
 
 
 def test_end_time_follows_the_clock_of_the_blocks() -> None:
-    """A piece's end is told by the block that completes it: a clock that is set does not spoil later pieces."""
+    """The block that completes a piece gives its end time: a clock that is set does not spoil later pieces."""
     stream = PieceStream(FRONT_END, 1000, grid(8, 8))
     wave = noise(300)
     first = stream.push(Block(wave[:150], 1000, 0, START_S))
@@ -230,7 +230,7 @@ def test_rate_out_of_range_is_refused(rate_hz: Rate, text: str) -> None:
 
 
 def test_block_at_a_rate_that_is_not_whole_is_named_as_people_do() -> None:
-    """15625/4 Hz is told as 3906.25 Hz, and is another rate than 3906 Hz."""
+    """15625/4 Hz is shown as 3906.25 Hz, and is another rate than 3906 Hz."""
     stream = PieceStream(FRONT_END, Fraction(15_625, 4), grid(8, 8))
     with pytest.raises(BadInputError, match=r"block at 3906 Hz in a stream of 3906\.25 Hz"):
         stream.push(Block(noise(10), 3906, 0, START_S))

@@ -116,7 +116,7 @@ def test_full_disk_is_one_line(tmp_path: Path) -> None:
 
 
 def test_data_means_self_distillation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With recordings and no objective named, that is what they are for; plain lines tell how it goes."""
+    """Recordings without a named objective mean self-distillation; plain lines show the progress."""
     lines = train_here(tmp_path / "run", make_recordings(tmp_path / "recordings"), *QUICK, "--batch", 2, "--steps", 2)
     assert len(lines) == 2
     assert "patch_loss" in lines[0]
@@ -129,7 +129,7 @@ def test_data_means_self_distillation(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """On a terminal one line is drawn anew, with step, loss, speed and time to go."""
+    """On a terminal one line is redrawn, with step, loss, speed and time to go."""
     monkeypatch.setattr(progress, "Console", lambda file: Console(file=file, force_terminal=True, width=120))
     with progress.watch(first=True) as shown:
         assert shown is not None

@@ -172,7 +172,7 @@ def test_modulation_of_a_signal_too_short_or_slow_for_a_frame_is_nothing() -> No
 def test_vector_has_unit_length_and_knows_no_level(
     rate_hz: int, seconds: float, gain: float, offset: float, view: View
 ) -> None:
-    """Of any length and rate: unit length, mean 0 over the bins there are, zeros above, the same for any gain."""
+    """At any length and rate: unit length, mean 0 over the bins there are, zeros above, the same for any gain."""
     wave = np.random.default_rng(0).standard_normal(max(4, round(rate_hz * seconds)))
     vector = view_vector(view, wave.astype(np.float32), rate_hz)
     assert vector.shape == (view.bins,)

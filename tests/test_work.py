@@ -29,7 +29,7 @@ def work(key: ChannelKey, number: int, on: Grid) -> JudgePiece:
 
 
 def numbers(queue: WorkQueue, key: ChannelKey) -> list[int]:
-    """Take everything that waits and return the numbers of the pieces of one channel."""
+    """Take everything from the queue and return the numbers of the pieces of one channel."""
     taken = []
     while not queue.idle():
         item = queue.get()
