@@ -19,7 +19,7 @@ from fisher_edge.errors import BadInputError
 __all__ = ["Probe", "needed_bytes_per_s", "probe"]
 
 FRAME_BYTES = 33
-"""Header, CRC, delimiters and stuffing of a DATA with few zeros to spare, beside its samples."""
+"""Bytes of a DATA besides its samples: header, CRC, delimiters and stuffing."""
 FRAME_PAYLOAD = 512
 BITS_PER_BYTE = 10
 """On a UART: start bit, eight bits, stop bit."""
@@ -52,7 +52,7 @@ class Probe:
 
     @property
     def troubles(self) -> list[str]:
-        """What is wrong, each with what to do; nothing, when the link carries the streams."""
+        """What is wrong, each with what to do; empty when the link carries the streams."""
         silent = ["it has stopped answering pings, so that its clock is uncertain: check its firmware"]
         return [*self._line_troubles(), *self._rate_troubles(), *(silent if self.pings_unanswered else [])]
 
@@ -83,7 +83,7 @@ class Probe:
     def _rate_troubles(self) -> list[str]:
         """Rates that are not what the device says."""
         return [
-            f"stream {number} delivers {rate.value / 1e4:+.2f} % more than it says: mend the rate in the firmware"
+            f"stream {number} delivers {rate.value / 1e4:+.2f} % more than it says: correct the rate in the firmware"
             for number, rate in self.rates_ppm.items()
             if rate.is_wrong_rate()
         ]

@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _representations(options: argparse.Namespace) -> tuple[dict[str, Represent], dict[str, str]]:
-    """What is judged, and the column of each."""
+    """Return the representations by name, and the column of the table that each belongs to."""
     seeds: dict[str, str] = {}
     representations: dict[str, Represent] = {}
     front_end = replace(OUR_FRONT_END, amplitude=options.amplitude)
@@ -131,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("data_dir", type=Path, help="folder of datasets, one folder with a meta.csv each")
     parser.add_argument("--encoder", action="append", default=[], metavar="[NAME=]PATH[,PATH...]")
     parser.add_argument("--cheap", nargs="*", default=list(CHEAP), choices=list(CHEAP), help="cheap representations")
-    parser.add_argument("--concatenate", action="store_true", help=f"also each encoder beside {BEST_CHEAP}")
+    parser.add_argument("--concatenate", action="store_true", help=f"also each encoder concatenated with {BEST_CHEAP}")
     parser.add_argument(
         "--target", action="store_true", help="also what encoders are trained to preserve, computed exactly"
     )

@@ -42,7 +42,7 @@ class Window:
 
     @property
     def unit(self) -> str:
-        """What must not stand on both sides of a split."""
+        """Key of the split: all windows of a unit are on the same side."""
         return self.facts["split_unit"]
 
     @property
@@ -54,7 +54,7 @@ class Window:
 def read_dataset(folder: Path, window_s: float) -> list[Window]:
     """Cut every recording of a dataset into windows of `window_s` seconds (or of its own length, if shorter).
 
-    Raises BadInputError when the folder holds no dataset, UsageError for a length that is no time.
+    Raises BadInputError when the folder holds no dataset, UsageError when `window_s` is below a frame or not finite.
     """
     if not SHORTEST_S <= window_s < math.inf:
         raise UsageError(f"window_s={window_s} is no window; give {SHORTEST_S} seconds (a frame) or more")
@@ -71,7 +71,7 @@ def read_dataset(folder: Path, window_s: float) -> list[Window]:
             f"of the columns {', '.join(COLUMNS)}, or name the datasets that are there with --dataset"
         ) from None
     if not windows:
-        raise BadInputError(f"{folder / 'meta.csv'} lists no recording; mend it or leave the dataset out")
+        raise BadInputError(f"{folder / 'meta.csv'} lists no recording; correct it or leave the dataset out")
     return windows
 
 
@@ -91,7 +91,6 @@ def moments(windows: Sequence[Window]) -> list[list[int]]:
 
 
 def _windows(folder: Path, rows: list[dict[str, str]], window_s: float) -> Iterator[Window]:
-    """Windows of the channels of one recording."""
     waves = [np.load(folder / row["file"], mmap_mode="r", allow_pickle=False) for row in rows]
     rate_hz = int(rows[0]["sample_rate_hz"])
     available = min(len(wave) for wave in waves)

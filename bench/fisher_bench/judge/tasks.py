@@ -52,7 +52,7 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """One question to a representation; `windows` are indices into the dataset's."""
+    """What is enrolled and what is asked, in every split; `windows` are indices into the dataset's."""
 
     name: str
     kind: str
@@ -95,7 +95,7 @@ def tasks_of(dataset: str, windows: Sequence[Window]) -> list[Task]:
 def _known(windows: Sequence[Window], name: str) -> list[str]:
     """Return what the dataset says of every window; raises BadInputError when it does not."""
     if any(name not in window.facts for window in windows):
-        raise BadInputError(f"meta.csv lacks the column {name}, by which this dataset is split; mend the table")
+        raise BadInputError(f"meta.csv lacks the column {name}, by which this dataset is split; add it to the table")
     return [window.facts[name] for window in windows]
 
 

@@ -41,18 +41,18 @@ def open_run(out: Path, settings: Settings) -> Iterator[None]:
 
 @contextmanager
 def writing(out: Path) -> Iterator[None]:
-    """Turn an error of the disk into a line that says what to do."""
+    """Turn an OSError of the block into a StateError that says what to do."""
     try:
         yield
     except OSError as error:
         raise StateError(
-            f"{out} cannot be written ({error.strerror or error}); make room or mend it, then the same command "
+            f"{out} cannot be written ({error.strerror or error}); make room or repair it, then the same command "
             "continues the run from its newest checkpoint"
         ) from error
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file beside and rename it, so that it is never seen half-written."""
+    """Write a file under another name and rename it, so that it is never seen half-written."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.new")
     beside.write_bytes(content)
     beside.replace(path)
