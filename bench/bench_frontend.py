@@ -1,4 +1,4 @@
-"""Speed of the front-end, against a loop over frames, torch.stft and windows computed afresh.
+"""Speed of the front-end, against a loop over frames, torch.stft and windows computed from scratch.
 
     pytest bench/bench_frontend.py
 
@@ -82,7 +82,7 @@ def test_window_against_torch(benchmark: Any, rate_hz: int) -> None:
 
 
 def test_stream_against_windows_afresh(benchmark: Any) -> None:
-    """Overlapping windows of a stream transform each frame once: cheaper than each window from its samples."""
+    """A stream transforms each frame of overlapping windows once: cheaper than each window from its samples."""
     rate_hz, window_frames, hop_frames = 16_000, 1024, 100
     grid = grid_of(FRONT_END, 10.24, 1.0, rate_hz)
     wave = noise(rate_hz, 30)

@@ -73,7 +73,7 @@ def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
 
 
 def median_seconds(work: Callable[[], object]) -> float:
-    """Return the median time of a few runs."""
+    """Return the median time of a few runs, in seconds."""
     seconds = []
     for _ in range(ROUNDS):
         started_s = time.perf_counter()

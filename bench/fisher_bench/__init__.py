@@ -1,1 +1,1 @@
-"""Benchmarks: accuracy on labelled recordings and latency beside the reference code path."""
+"""Benchmarks: accuracy on labelled recordings and latency against the reference code path."""

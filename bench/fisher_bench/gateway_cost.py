@@ -28,10 +28,9 @@ REPEATS = 7
 
 @dataclass(frozen=True)
 class Cost:
-    """CPU milliseconds for a second of signal on one thread: `whole`, and by what they are spent on.
+    """CPU milliseconds that a second of signal costs on one thread, as a whole and by part.
 
-    The whole is one run over all parts. Each part is measured by itself as well, with warmer caches, so that they add
-    up to somewhat less.
+    `whole` is one run over all parts. Each part is also measured alone, with warmer caches, so their sum is smaller.
     """
 
     whole: float
@@ -84,7 +83,7 @@ def noise_bank(bands: int, dim: int) -> MemoryBank:
 
 
 def _blocks(rate_hz: Rate) -> Iterator[Block]:
-    """Yield white noise without an end, the same every ten seconds."""
+    """Yield white noise without end, repeated every ten seconds."""
     samples = max(1, round(BLOCK_S * rate_hz))
     noise = np.random.default_rng(0).standard_normal((100, samples)).astype(np.float32)
     for number in itertools.count():

@@ -1,4 +1,4 @@
-"""CPU time of a window, part by part and beside the official code path, and of a second of signal in a gateway.
+"""CPU time of a window, by part and against the official code path, and of a second of signal in a gateway.
 
 Start at `measure`.
 """
@@ -143,7 +143,6 @@ def _median_ms(call: Callable[[], object]) -> float:
 
 
 def _cpu_ms(call: Callable[[], object]) -> float:
-    """CPU milliseconds of this process during one call."""
     start = time.process_time()
     call()
     return 1000 * (time.process_time() - start)

@@ -1,4 +1,4 @@
-"""The code path of the published model in PyTorch, eager: what a user would run without this project.
+"""The code path of the published model in eager PyTorch: what a user would run without this project.
 
 The front-end is `torch.stft`, the encoder computes every token of every block, all bands in one batch. The
 arithmetic is the specification's, so its embeddings equal ours and only the time differs.

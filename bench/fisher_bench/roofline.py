@@ -3,8 +3,8 @@
 Run: python -m fisher_bench.roofline [--shape TOKENS WIDTH OUT]... [--gflops G]
 
 Prints, for the products of nano and tiny and a large one (or for the shapes given), the rate of PyTorch, of ONNX
-Runtime in float32 and in dynamic int8, each on one thread in CPU time. The last over the first bounds how much faster
-int8 can be.
+Runtime in float32 and in dynamic int8, each on one thread in CPU time. The ratio of the last to the first bounds the
+speed-up of int8.
 """
 
 import argparse

@@ -100,7 +100,7 @@ def export(
 
 
 def bundle_front_end(checkpoint: Checkpoint) -> FrontEnd:
-    """Return the front-end that a bundle of this checkpoint has: what was trained on pieces runs on the grid of them.
+    """Return the front-end of a checkpoint's bundle: an encoder trained on pieces runs on their grid.
 
     Official checkpoints see whole windows.
     """
@@ -171,7 +171,7 @@ def _write_selftest(path: Path, encoder: Encoder, front_end: FrontEnd, signals: 
 
 
 def _finish(folder: Path, parity: Parity, min_cosine: float, *, forced: bool) -> None:
-    """Add the measured figures to the manifest, and what the self-test has to reach from now on."""
+    """Add the measured figures and the smallest cosine of the self-test to the manifest."""
     path = folder / MANIFEST_NAME
     manifest = json.loads(path.read_text(encoding="utf-8"))
     manifest["selftest"] = {"min_cosine": round(min_cosine, 6)}

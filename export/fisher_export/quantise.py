@@ -1,9 +1,9 @@
-"""Dynamic int8: 8-bit weights a channel, activations quantised as they come.
+"""Dynamic int8: 8-bit weights with a scale a channel, activations quantised at run time.
 
 The default for ONNX Runtime on CPUs: more accurate than static quantisation and as fast. Only products with
 constant weights are quantised; attention, softmax, LayerNorm, GELU, residual sums and patches stay float32, and so
-do the products whose rounding an embedding shows most for the time they take: what the last block makes of [CLS]
-alone, which costs next to nothing, and the values of attention.
+do the products whose rounding costs the most accuracy for the time it saves: those of the last block on [CLS] alone,
+which are nearly free, and the values of attention.
 """
 
 import logging

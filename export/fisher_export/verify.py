@@ -51,7 +51,7 @@ class Signal:
 
 @dataclass(frozen=True)
 class Parity:
-    """An export beside its checkpoint; cosines are those of single sub-bands."""
+    """An export compared with its checkpoint; cosines are those of single sub-bands."""
 
     windows: int
     cosine: float
@@ -100,7 +100,6 @@ def cut_windows(signals: Sequence[Signal], front_end: FrontEnd) -> list[tuple[Ra
 
 
 def _frames(front_end: FrontEnd, rate_hz: Rate) -> int:
-    """Frames of a window to verify on."""
     return front_end.piece_frames if front_end.on_grid else front_end.frames_of(WINDOW_S, rate_hz)
 
 
@@ -178,7 +177,6 @@ def _latency_ratio(encoder: TorchEncoder, exported: Encoder) -> float:
 
 
 def _cpu_seconds(call: Callable[[], object]) -> float:
-    """CPU seconds of this process during one call."""
     start = time.process_time()
     call()
     return time.process_time() - start

@@ -118,7 +118,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _swap(beside: Path, folder: Path) -> None:
-    """Put `beside` in the place of `folder`."""
+    """Replace `folder` by `beside`."""
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     if folder.exists():
         folder.rename(old)
@@ -269,7 +269,7 @@ def _checkpoint(
     with torch.device("meta"):
         expected = Encoder(config).state_dict()
     prefixes = (str(key)[: -len(ANCHOR)] for key in found if str(key).endswith(ANCHOR))
-    prefix = min(prefixes, key=len, default="")  # the student's, where a copy of the teacher is kept beside it
+    prefix = min(prefixes, key=len, default="")  # the student's, where the file also holds the teacher
     if any(str(key).startswith(f"{prefix}blocks.{config.depth}.") for key in found):
         raise BadArtifactError(
             f"{path} has more blocks than depth={config.depth}; its config is not that of its weights"

@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def settings_of(options: argparse.Namespace) -> Settings:
-    """Return what is trained."""
+    """Return the settings that parsed options stand for. Raises UsageError for values that cannot be run."""
     return Settings(
         preset=options.preset,
         objective=options.objective or ("distillation" if options.data else "contrastive"),

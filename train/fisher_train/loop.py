@@ -83,7 +83,7 @@ def train(
 def _steps(
     settings: Settings, state: TrainingState, model: nn.Module, feed: Iterator[Batch], world: World, recorder: Recorder
 ) -> None:
-    """Train from where the state is to the end of the run."""
+    """Train from the step of `state` to the end of the run."""
     recipe = settings.recipe
     while (done := _share_done(settings, state, world)) < 1:
         total_steps = settings.total_steps(state.step, done)

@@ -1,4 +1,4 @@
-"""Put every task to every representation. Start at `evaluate`."""
+"""Evaluates every representation on every task. Start at `evaluate`."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ __all__ = ["Result", "evaluate"]
 
 @dataclass(frozen=True)
 class Result:
-    """One task put to one representation: per cent in every split."""
+    """Scores of one representation on one task: per cent in every split."""
 
     task: str
     kind: str
@@ -43,8 +43,8 @@ def evaluate(
 ) -> Iterator[Result]:
     """Yield the results of one dataset after the other.
 
-    With `views` every accuracy is measured twice: by the representation alone, and fused with the views as far as
-    the enrolled windows speak for them.
+    With `views` every accuracy is measured twice: for the representation alone, and fused with the views by the
+    weights that the enrolled windows give them.
     """
     for dataset in datasets:
         windows = [window for folder in DATASETS[dataset] for window in read_dataset(data_dir / folder, window_s)]

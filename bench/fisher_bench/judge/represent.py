@@ -69,7 +69,7 @@ def random_encoder(config: EncoderConfig, seed: int) -> Encoder:
 
 
 def exact_target(config: EncoderConfig) -> Embed:
-    """Compute what the preserved part of a [CLS] is trained to be: how much is lost because it is only predicted."""
+    """Compute the training target of the preserved part of a [CLS]: the bound of what predicting it can reach."""
 
     def target(pieces: Sequence[FloatArray]) -> FloatArray:
         return _mean_of([pooled_target(torch.from_numpy(bands), config).numpy() for bands in pieces])
@@ -78,7 +78,7 @@ def exact_target(config: EncoderConfig) -> Embed:
 
 
 def viewed(view: View, front_end: FrontEnd) -> Represent:
-    """A derived view as the runtime computes it: the mean of that of the pieces of the front-end."""
+    """A derived view as the runtime computes it: the mean over the pieces of the front-end."""
 
     def vector(window: Window) -> FloatArray:
         parts = stretches(front_end, len(window.wave), window.rate_hz)

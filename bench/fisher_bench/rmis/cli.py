@@ -230,7 +230,6 @@ def _rule(name: str) -> Any:
 
 
 def _print_rows(rows: "list[Row]", markdown: Path, page: Path, *, as_json: bool) -> None:
-    """Print the means of every row and the paths of the report."""
     if as_json:
         print_json(
             {

@@ -62,7 +62,7 @@ NOTES = (
 
 
 def prepare_mini(data_dir: Path, out: Path, datasets: Sequence[str] = tuple(MODALITIES)) -> list[tuple[RmisSet, Path]]:
-    """Cut the datasets into segments and return the sets, each with its folder below `out`; nothing is done twice.
+    """Cut the datasets into segments and return the sets, each with its folder below `out`; what exists is reused.
 
     Raises BadInputError when a dataset is not there.
     """
@@ -95,7 +95,7 @@ def run_mini(
 ) -> tuple[list[Row], Path, Path]:
     """Prepare, embed with every model, score and report; return the rows and the paths of Markdown and HTML.
 
-    What an earlier run into the same folder made is not made again.
+    Results of an earlier run into the same folder are reused.
     """
     sets = prepare_mini(data_dir, out / "sets", datasets)
     folders = [out / "runs" / _folder_name(number, spec) for number, spec in enumerate(models)]

@@ -162,7 +162,7 @@ def _command(folder: Path, model: str, workers: int, out: Path) -> list[str]:
 
 
 def _watched(command: list[str], out: Path, stop_at: int | None) -> dict[str, Any]:
-    """Run a command and sample the memory of it and its workers; kill it when so many embeddings are kept."""
+    """Run a command and sample the memory of it and its workers; kill it once `stop_at` embeddings are kept."""
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     family = psutil.Process(process.pid)
     samples: list[float] = []

@@ -101,7 +101,6 @@ def loader(plan: Plan, first_step: int, *, workers: int) -> Iterator[Tensor]:
 
 
 def _family_bands(plan: Plan, index: int) -> FamilyBands:
-    """Render family number `index`."""
     rng = np.random.default_rng([plan.seed, FAMILY_STREAM, index])
     front_end = plan.front_end
     rate_hz = int(np.exp(rng.uniform(*np.log(plan.rates_hz))))

@@ -1,7 +1,7 @@
-"""What feeds training and what training eats: sub-bands a second of the loader alone and of the step alone.
+"""Throughput of the two halves of training: sub-bands a second of the loader alone and of the step alone.
 
 `python -m fisher_train.measure throughput` takes the options of training. Both are measured in this process, on one
-core, in its processor time, so that other load does not show; a loader worker does its part beside the step.
+core, in its processor time, so that other load does not show; a loader worker runs in parallel with the step.
 """
 
 import argparse

@@ -104,8 +104,8 @@ def _variances(
 ) -> dict[str, Tensor]:
     """Variance of targets and predictions (mean over channels): 0 is a collapse.
 
-    The variances of patches are over all places and bands. A target that is nothing but its position has that
-    too, so the variance between bands at one and the same place is given beside it.
+    The variances of patches are over all places and bands. A target that encodes nothing but its position has
+    variance too, so the variance between bands at the same place is given as well.
     """
     return {
         "target_variance": patch_targets.flatten(0, 1).var(0, correction=0).mean(),

@@ -1,6 +1,6 @@
 """Inverse block masks: which patches of each clone of a sub-band the student sees.
 
-Start at `kept_patches`. NumPy only, so that loader workers make the masks beside the bands. Source: EAT (arXiv
+Start at `kept_patches`. NumPy only, so that loader workers make the masks with the bands. Source: EAT (arXiv
 2401.03497) and data2vec 2 (arXiv 2212.07525), inverse block masking with multi-mask training.
 """
 

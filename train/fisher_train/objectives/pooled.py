@@ -1,8 +1,8 @@
 """What a band was like over time, as a target: the part of the [CLS] that keeps what the contrastive loss throws away.
 
 Contrastive training on simulated machines leaves a dozen directions in the embedding; real faults also differ in
-others. The first dimensions of the [CLS] therefore learn to say what the peaks of the band look like and how loud it
-is beside the whole signal, on a scale on which bands without structure hardly count. Start at `pooled_target`.
+others. The first dimensions of the [CLS] therefore learn what the peaks of the band look like and how loud it is
+relative to the whole signal, on a scale on which bands without structure hardly count. Start at `pooled_target`.
 Source: LOG.md.
 """
 

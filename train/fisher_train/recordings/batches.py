@@ -1,4 +1,4 @@
-"""Batches for self-distillation on recordings: one rate per batch, sub-bands stacked, masks beside them.
+"""Batches for self-distillation on recordings: one rate per batch, sub-bands stacked, each with its masks.
 
 Start at `loader`. Batch number s depends on the seed and on s alone, and its signal i on the seed, s and i alone: a
 resumed run sees the batches it would have seen, with any number of workers, and processes that divide a batch see
@@ -76,7 +76,7 @@ class RecordingBatches(IterableDataset[Batch | FisherEdgeError]):
         self._front_end = replace(plan.front_end, max_frames=plan.frames)
 
     def __iter__(self) -> Iterator[Batch | FisherEdgeError]:
-        """Yield every batch, or in a worker every so manyth: the loader takes from its workers in turn."""
+        """Yield every batch, or in one of n workers every n-th: the loader takes from its workers in turn."""
         worker = get_worker_info()
         step = self.first_step + (worker.id if worker else 0)
         while True:

@@ -87,7 +87,6 @@ def _follow(steps: "Iterator[Progress]") -> "list[Bad]":
 
 
 def _print_left_out(bad: "list[Bad]") -> None:
-    """Print the recordings that are left out, one a line."""
     for one in bad[:MOST_LINES]:
         print(f"left out: {one.reason}", file=sys.stderr)
     if len(bad) > MOST_LINES:
@@ -95,7 +94,6 @@ def _print_left_out(bad: "list[Bad]") -> None:
 
 
 def _print_packed(out: Path, counts: dict[str, Any]) -> None:
-    """Print the contents of the shards."""
     print(f"{out}: {counts['recordings']} signals in {counts['pieces']} pieces, {counts['seconds'] / 3600:.2f} h")
     for rate, seconds in counts["seconds_by_rate_hz"].items():
         print(f"  {int(rate):>7} Hz  {seconds / 3600:8.2f} h")

@@ -121,7 +121,6 @@ def _names_in(meta: Path) -> set[Path]:
 
 
 def _rows(meta: Path) -> list[dict[str, str]]:
-    """Read a table of recordings."""
     with refusing(meta), meta.open(newline="", encoding="utf-8") as file:
         try:
             return [{key: value or "" for key, value in row.items() if key} for row in csv.DictReader(file)]
@@ -168,7 +167,6 @@ def _channels_of_array(path: Path, root: Path, row: dict[str, str]) -> Iterable[
 
 
 def _channels_of_sound(path: Path, root: Path) -> Iterable[Recording]:
-    """Return a recording for every channel of a sound file."""
     with refusing(path), soundfile.SoundFile(path) as sound:
         rate_hz, samples, channels = int(sound.samplerate), int(sound.frames), int(sound.channels)
     _check_rate(path, rate_hz)
@@ -181,7 +179,7 @@ def _channels_of_sound(path: Path, root: Path) -> Iterable[Recording]:
 
 
 def _name(path: Path, root: Path) -> str:
-    """Return the name of a recording: where its file lies, from the folder that was given on."""
+    """Return the name of a recording: the path of its file relative to the folder that was given."""
     return (Path(root.resolve().name) / path.relative_to(root)).as_posix()
 
 

@@ -171,7 +171,6 @@ def _where(piece: Piece, channels: list[Recording]) -> str:
 
 
 def _write_bad(path: Path, bad: Sequence[Bad]) -> None:
-    """Write the table of what was left out."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["file", "reason"])
@@ -195,7 +194,7 @@ def _write_index(out: Path) -> None:
 
 
 def _refuse_nothing(out: Path, bad: Sequence[Bad]) -> None:
-    """Say so when there is not one shard."""
+    """Raise BadInputError when no shard was written."""
     if not any(out.glob(f"*{SHARD}")):
         first = f"; the first of {len(bad)} is {bad[0].reason}" if bad else ""
         raise BadInputError(f"nothing to pack: no usable recording{first}; all reasons are in {out / BAD}")

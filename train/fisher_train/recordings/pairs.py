@@ -139,7 +139,6 @@ def _two_starts(recording: Recording, front_end: FrontEnd, rng: np.random.Genera
 
 
 def _crop_wave(recording: Recording, held: "_Held | None", front_end: FrontEnd, start: int, frames: int) -> FloatArray:
-    """Return the samples of a crop."""
     first, count = start * front_end.hop(recording.rate_hz), front_end.n_samples(frames, recording.rate_hz)
     if held is None or held.wave is None:
         return recording.read(first, count)
@@ -166,7 +165,6 @@ def _kept_crop(
 
 
 def _bins(front_end: FrontEnd, rate_hz: int, band: int) -> slice:
-    """Return the bins of one band."""
     first = round(front_end.band_edges_hz(rate_hz)[band][0] * front_end.n_fft(rate_hz) / rate_hz)
     return slice(first, first + front_end.band_width)
 

@@ -120,7 +120,7 @@ def _scale(recording: Recording, dtype: np.dtype[Any], *, flac: bool) -> float:
 
 
 def _fault(packed: Recording, numbers: npt.NDArray[Any]) -> str | None:
-    """Say why a piece cannot be used."""
+    """Return why a piece cannot be used; None when it can."""
     if packed.seconds < FRAME_S:
         return f"too short: {len(numbers)} samples, less than one frame of {FRAME_S * 1000:g} ms"
     with np.errstate(over="ignore"):  # what does not fit becomes infinite, which is a fault

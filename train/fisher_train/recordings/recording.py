@@ -53,7 +53,7 @@ class Recording:
 
     @property
     def seconds(self) -> float:
-        """Length."""
+        """Length in seconds."""
         return self.samples / self.rate_hz
 
     def read(self, first: int = 0, count: int | None = None) -> FloatArray:

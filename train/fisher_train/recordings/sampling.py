@@ -75,7 +75,7 @@ class RateGroups:
         return self.recordings[self._draw(rng, first, end)]
 
     def _count(self, rate_hz: int) -> int:
-        """Count the recordings of a rate and above."""
+        """Count the recordings at `rate_hz` or above."""
         return int(np.searchsorted(-self._rates, -rate_hz, side="right"))
 
     def _draw(self, rng: np.random.Generator, first: int, end: int) -> int:

@@ -29,7 +29,7 @@ FACTS = ("name", "dataset", "unit", "channel", "rate_hz", "samples", "scale", "e
 
 
 def recordings_of(shard: Path) -> list[Recording]:
-    """Return the recordings of a shard, from the index beside it if that knows the file, from its members if not.
+    """Return the recordings of a shard, from the index in its folder if that lists the file, else from its members.
 
     Raises BadInputError when it is not a tar file or holds a sample without a rate.
     """
@@ -110,7 +110,6 @@ def _foreign(
 
 
 def _json(tar: tarfile.TarFile, shard: Path, member: tarfile.TarInfo) -> dict[str, Any]:
-    """Read a JSON member."""
     file = tar.extractfile(member)
     assert file is not None  # what is listed is a plain file
     try:

@@ -1,4 +1,4 @@
-"""What a run says of itself: `log.jsonl` and TensorBoard's event files, written by the first process.
+"""The log of a run: `log.jsonl` and TensorBoard's event files, written by the first process.
 
 Start at `Log`. Both are cut to the step from which a run is continued.
 """

@@ -55,7 +55,7 @@ FULL_SCALE = 300.0
 def machine_of(
     kind: str, rate_hz: int, seed: int, *, modality: str | None = None, speed_hz: float | None = None
 ) -> Machine:
-    """Draw a machine of one kind, so that its own part is the loudest; raises UsageError for what there is not."""
+    """Draw a machine of one kind, so that its own part is the loudest; raises UsageError for an unknown kind."""
     if kind not in KINDS:
         raise UsageError(f"machine {kind!r} is not known; choose one of: {', '.join(KINDS)}")
     if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:

@@ -142,7 +142,6 @@ def _write(out: Path, source: "SimulatorSource", samples: int) -> None:
 
 
 def _draw_page(folder: Path, rate_hz: int, severity: float, seed: int) -> None:
-    """Draw every fault into a folder."""
     from rich.progress import track
 
     from fisher_train.simulate.machine import FAULTS_OF
@@ -155,7 +154,6 @@ def _draw_page(folder: Path, rate_hz: int, severity: float, seed: int) -> None:
 
 
 def _print_list(as_json: bool) -> None:
-    """Print every kind of machine with its faults."""
     from fisher_train.simulate.catalogue import FAULTS_TOLD, KINDS
     from fisher_train.simulate.machine import FAULTS_OF
 

@@ -1,4 +1,4 @@
-"""A fault as a thing: which fault, how large, and the individual that no second specimen repeats."""
+"""A fault: its kind, its size, and the specimen, which differs from every other of the same kind."""
 
 import zlib
 from dataclasses import dataclass

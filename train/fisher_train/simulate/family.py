@@ -48,7 +48,7 @@ def draw_states(machine: Machine, rng: np.random.Generator) -> tuple[State, ...]
 
 
 def draw_operating_points(rng: np.random.Generator) -> tuple[OperatingPoint, OperatingPoint]:
-    """Draw two ways to run one machine: close together, apart, or as far as a fixed-speed plant never goes."""
+    """Draw two ways to run one machine: close together, apart, or further apart than a fixed-speed plant ever runs."""
     spread = float(rng.choice(SPREADS))
     speed, load = rng.uniform(0.65, 1.0), rng.uniform(0.1, 1.0)
 

@@ -67,7 +67,7 @@ class Drive:
 
     @property
     def rate_hz(self) -> int:
-        """Sampling rate."""
+        """Sampling rate in Hz."""
         return self.run.rate_hz
 
     @property

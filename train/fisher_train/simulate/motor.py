@@ -76,7 +76,7 @@ def slip_of(motor: Motor, load: float) -> float:
 def stator_current(motor: Motor, drive: Drive, damage: Damage, wire: int = 0) -> FloatArray:
     """Current of one of three wires (samples,), 1 at its fundamental at full load; `wire` 1 and 2 lag by thirds.
 
-    Slots of the rotor put lines at `slots` times the shaft frequency beside the line. `bars`: sidebands at
+    Slots of the rotor put lines at `slots` times the shaft frequency plus and minus the line. `bars`: sidebands at
     (1 - 2ks) and (1 + 2ks) times the line frequency, weaker at low load. `interturn`: a negative sequence, so that
     the wires differ, third harmonic that does not cancel among the wires, and sidebands of the shaft. `airgap`:
     sidebands at the line plus and minus k times the shaft frequency.

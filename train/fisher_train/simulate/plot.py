@@ -71,7 +71,6 @@ def draw_page(folder: Path, rate_hz: int, severity: float, seed: int) -> Iterato
 
 
 def _record(stream: MachineStream) -> FloatArray:
-    """Record SECONDS of a machine."""
     return np.concatenate([stream.read() for _ in range(SECONDS)])
 
 

@@ -83,7 +83,7 @@ def pulses(place: DoubleArray, weights: DoubleArray, samples: int) -> FloatArray
 def pulse_rms(events_hz: float, rate_hz: int, mean_square: float = 1.0) -> float:
     """Root mean square that `pulses` have on average at so many events a second and this mean square of weights.
 
-    Two thirds are left of the energy of a pulse that is split between two samples at a random place.
+    A pulse that is split between two samples at a random place keeps two thirds of its energy.
     """
     return float(np.sqrt(events_hz / rate_hz * mean_square * 2 / 3))
 

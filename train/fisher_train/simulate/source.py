@@ -26,7 +26,7 @@ BLOCK_S = 0.1
 
 @dataclass(frozen=True)
 class SimulatorSource:
-    """Blocks of a machine whose fault begins at `onset_s`; opened again, it is the same machine from its first day."""
+    """Blocks of a machine whose fault begins at `onset_s`; opened again, the same machine starts over."""
 
     context: SourceContext
     machine: Machine

@@ -1,7 +1,7 @@
 """FISHER and this project's encoders: bundles in ONNX Runtime, checkpoints and random weights in PyTorch.
 
-Start at `open_path`. The embedding is the [CLS] of every sub-band, low to high, side by side; the views that a gateway
-looks at beside it are not part of it. Signals keep their rate.
+Start at `open_path`. The embedding is the [CLS] of every sub-band, low to high, side by side; the views of a
+gateway are not part of it. Signals keep their rate.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ __all__ = ["OUR_FRONT_END", "open_path", "open_random"]
 
 OUR_FRONT_END = FrontEnd(band_width=50, top_band="pad", amplitude="standardise")
 NOT_WEIGHTS = ("_scale", "_zero_point", "positions")
-"""Ends of the names of what a bundle stores beside its weights."""
+"""Suffixes of the tensors that a bundle stores besides its weights."""
 MANIFEST_NAME = "manifest.json"
 
 

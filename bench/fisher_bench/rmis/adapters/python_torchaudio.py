@@ -12,7 +12,7 @@ EXTENSION = "torchaudio._extension"
 def load() -> None:
     """Import torchaudio; to be called before anything that imports it: speechbrain, dasheng, parts of transformers.
 
-    The package index has torchaudio only as built for CUDA, and its compiled part does not load beside a PyTorch
+    The package index has torchaudio only as built for CUDA, and its compiled part does not load with a PyTorch
     for the CPU. Filter banks and spectrograms are plain Python on top of PyTorch and do not need it, so a placeholder
     that says it is not available takes the place of the module that loads it.
     """

@@ -32,7 +32,7 @@ __all__ = ["FAMILIES", "Family", "nearest", "open_adapter"]
 
 @dataclass(frozen=True)
 class Family:
-    """Where the function that opens an encoder lies, and what it is given."""
+    """Module and name of the function that opens an encoder, and the arguments it takes."""
 
     module: str
     argument: str = ""
@@ -104,5 +104,5 @@ def _usage(name: str, family: Family) -> str:
 
 
 def _is_path(text: str) -> bool:
-    """Whether a text is meant to be a path, be it there or not."""
+    """Whether a text is meant as a path, whether or not it exists."""
     return Path(text).exists() or os.sep in text or text.endswith(".pt")

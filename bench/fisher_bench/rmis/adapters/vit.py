@@ -46,7 +46,7 @@ def vit_config(state: Mapping[str, Tensor], path: Path, origin: Origin) -> ViTCo
         patch_size=16,
         num_channels=1,
     )
-    config._attn_implementation = "sdpa"  # noqa: SLF001  # a layer by itself is not told; the model chooses the same
+    config._attn_implementation = "sdpa"  # noqa: SLF001  # the model sets this, a single layer does not
     return config
 
 

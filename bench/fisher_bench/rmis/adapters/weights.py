@@ -31,7 +31,7 @@ HARMLESS: list[Any] = [
     (SCALAR, "numpy.core.multiarray.scalar"),  # losses of a training run, by NumPy's name before and after 2.0
     (SCALAR, "numpy._core.multiarray.scalar"),
 ]
-"""What published files hold beside tensors and plain data: constructors that only store values."""
+"""Constructors in published files, besides tensors and plain data, that only store values."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], path: Path, origin: Ori
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Trained numbers of a module."""
+    """Number of trained parameters of a module."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 

@@ -70,7 +70,7 @@ class EmbeddingCache:
         self.close()
 
     def known(self, keys: Sequence[str]) -> set[str]:
-        """Return those of the keys that are in the cache."""
+        """Return the keys that are in the cache."""
         found: set[str] = set()
         for start in range(0, len(keys), ASKED_AT_ONCE):
             part = keys[start : start + ASKED_AT_ONCE]
@@ -87,7 +87,7 @@ class EmbeddingCache:
         return np.frombuffer(row[0], np.float32)
 
     def add(self, vectors: Iterable[tuple[str, FloatArray]], cpu_s: float, signal_s: float) -> None:
-        """Keep embeddings for good, and what they cost: CPU time of so many seconds of signal."""
+        """Commit embeddings (key, (dim,)) with their cost: `cpu_s` of CPU time for `signal_s` of signal."""
         with self._database:
             self._database.executemany(
                 "INSERT OR REPLACE INTO embedding VALUES (?, ?)",

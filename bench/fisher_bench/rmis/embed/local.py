@@ -44,9 +44,9 @@ class Embedded:
 
 
 def in_processes(clips: Sequence[Clip], spec: str, window_s: float, workers: int) -> Iterator[Embedded]:
-    """Embed clips as they get done; with one worker in this process, else in `workers` others.
+    """Yield embeddings as they are computed: in this process for one worker, else in `workers` processes.
 
-    Raises BadInputError when a process is gone, for example for lack of memory.
+    Raises BadInputError when a process dies, for example for lack of memory.
     """
     if workers == 1:
         adapter = open_adapter(spec)
@@ -70,7 +70,7 @@ def in_processes(clips: Sequence[Clip], spec: str, window_s: float, workers: int
 
 
 def embed_one(adapter: Adapter, clip: Clip, window_s: float) -> Embedded:
-    """Embed one clip; a clip that cannot be used is told, not raised, so that the others go on."""
+    """Embed one clip. The result of a clip that cannot be used holds its error, so that the others continue."""
     started = time.process_time()
     try:
         wave = read_clip(clip.path, clip.rate_hz)

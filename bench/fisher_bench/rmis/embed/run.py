@@ -1,7 +1,7 @@
 """Embed a prepared set with one model, from where the last run stopped. Start at `embed_set`.
 
-The result is what `rmis score` reads: `files.csv` and `embeddings.npy` in the same order, with `embed.json` beside
-them that says which model made them.
+The result is what `rmis score` reads: `files.csv` and `embeddings.npy` in the same order, and `embed.json`, which
+names the model that made them.
 """
 
 import csv

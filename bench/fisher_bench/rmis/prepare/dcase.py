@@ -1,7 +1,7 @@
 """The DCASE sets of 2020 to 2025: folders, names, and the ground truth of the evaluation. Start at `find_clips`.
 
-Clips are used as published; only the index is made. What a test clip of the evaluation is stands in a list of its
-year, `eval_data_list_<year>.csv`, published with the challenge's baseline code.
+Clips are used as published; only the index is made. The ground truth of the evaluation comes from one list a year,
+`eval_data_list_<year>.csv`, published with the challenge's baseline code.
 """
 
 import re
@@ -51,7 +51,7 @@ EVAL_CLIPS = {
 
 @dataclass(frozen=True)
 class Clip:
-    """A clip and what its true name says."""
+    """A clip and the facts in its true name."""
 
     path: Path
     file: str

@@ -33,7 +33,7 @@ KNOWN_BROKEN = "N15_M01_F10_KA08_2"
 
 
 def by_class(known: RmisSet) -> dict[str, int]:
-    """Files of every class of a complete set; empty where nobody tells."""
+    """Number of files of every class of a complete set; empty where the publisher gives none."""
     if known.name.startswith("sdust"):
         return SDUST_BEARING if known.name == "sdust_bearing" else SDUST_GEAR
     return BY_FAMILY.get(known.name.split("_", maxsplit=1)[0], {})
@@ -42,7 +42,7 @@ def by_class(known: RmisSet) -> dict[str, int]:
 def lacking(known: RmisSet, sources: Iterable[Source], damaged: Iterable[Source] = ()) -> str:
     """Say in a few words what is missing, damaged files included; empty when nothing is.
 
-    The one file that was published damaged is not missed.
+    The one file that was published damaged does not count as missing.
     """
     left_out = {source.file for source in damaged if source.path.stem != KNOWN_BROKEN}
     present = [source for source in sources if source.file not in left_out]

@@ -71,7 +71,7 @@ def open_journal(folder: Path, set_name: str) -> Journal:
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    """Read whole lines and cut off what is not one."""
+    """Read the complete lines and truncate the file after the last of them."""
     content = path.read_bytes()
     whole = content[: content.rfind(b"\n") + 1]
     if len(whole) < len(content):
@@ -83,6 +83,6 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _stamp(source: Source) -> str:
-    """Name a source as it is now: one that was replaced is done again."""
+    """Identify a source with its size and time of change, so that a replaced file is processed again."""
     info = source.path.stat()
     return f"{source.file}|{info.st_size}|{info.st_mtime_ns}"

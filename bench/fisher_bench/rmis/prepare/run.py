@@ -48,7 +48,7 @@ def prepare_set(
     """Turn a publisher's files below `raw_dir` into segments and an index in `out_dir`, and return the index.
 
     Raises BadInputError, in one line, for what is missing or damaged, unless `allow_incomplete`; then the index
-    tells. What an earlier run into the same folder did is not done again.
+    lists it. Results of an earlier run into the same folder are reused.
     """
     known = find(name)
     if not raw_dir.is_dir():
@@ -193,7 +193,7 @@ def _segments(
 def _over(
     sources: Sequence[Source], work: Callable[[Source], "_Done | str"], workers: int
 ) -> Iterator[tuple[Source, "_Done | str"]]:
-    """Do the work for every source, in this process or in several; a text is why a source cannot be used."""
+    """Process every source, in this process or in several; a result of text says why a source cannot be used."""
     if workers == 1 or len(sources) < 2:
         yield from ((source, work(source)) for source in sources)
         return

@@ -1,4 +1,4 @@
-"""One file of a publisher, what its name tells, and the channels that are used of it."""
+"""One file of a publisher, the facts in its name, and the channels that are used of it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ __all__ = ["Channel", "DamagedError", "Source"]
 
 
 class DamagedError(BadInputError):
-    """A file is not what its name says: it is left out, and the reason is told."""
+    """A file is not what its name says. It is left out and the reason is reported."""
 
 
 @dataclass(frozen=True)

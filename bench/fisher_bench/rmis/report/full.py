@@ -1,4 +1,4 @@
-"""The report on the paper's sets: what was measured, beside what was published. Start at `write_full_report`."""
+"""The report on the paper's sets: measured and published scores in one table. Start at `write_full_report`."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -102,7 +102,7 @@ def _against_time(rows: Sequence[Row], sets: Sequence[RmisSet]) -> Figure | None
 def _against(rows: Sequence[Row], sets: Sequence[RmisSet], cost: Callable[[Row], float], label: str) -> Figure | None:
     """Draw overall scores over a cost, on a logarithmic axis; rows that lack either are left out.
 
-    An encoder that was measured on some of the sets only has no overall score that could stand beside others.
+    An encoder that was measured on some of the sets only has no overall score comparable with others.
     """
     comparable = [row for row in rows if len(row.scores) == len(sets) or not row.measured]
     points = [row for row in comparable if cost(row) > 0 and "rmis" in row.means]

@@ -1,4 +1,4 @@
-"""Scores that others published, read from `published.csv` beside this file. Start at `published_rows`.
+"""Scores that others published, read from `published.csv` in this folder. Start at `published_rows`.
 
 The paper counts five years of DCASE, the released leaderboard six. Parameters are those of the encoders, counted on
 the networks that the adapters build.

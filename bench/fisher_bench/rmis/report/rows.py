@@ -1,6 +1,6 @@
 """The rows of the table: one encoder's scores on all sets, their means, and what it costs. Start at `measured_rows`.
 
-A folder of runs is RUNS/MODEL/SET with what `rmis embed` wrote; the scores are kept beside it in `score.json`.
+A folder of runs is RUNS/MODEL/SET with what `rmis embed` wrote; the scores are kept in `score.json` there.
 """
 
 import json

@@ -1,7 +1,7 @@
 """Nearest neighbours found once and used for many splits of the same embeddings.
 
 Start at `Neighbours`. A split only removes candidates: the nearest enrolled rows of a row are the first enrolled
-ones in the list of all its neighbours. Where that list is too short for a split, the row is searched for anew.
+ones in the list of all its neighbours. Where that list is too short for a split, the row is searched again.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ Indices = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:
-    """Of every row: the nearest others, nearest first, and their cosine; ties in the order of the rows."""
+    """For every row, its nearest others, nearest first, with their cosine; ties in the order of the rows."""
 
     embeddings: FloatArray
     rows: npt.NDArray[np.int32]
