@@ -136,7 +136,7 @@ def main() -> None:
 
 
 def _package(module: str) -> str:
-    """Name of the package, or of the module beside packages, that a module of the runtime belongs to."""
+    """Name of the package, or of the module outside any package, that a module of the runtime belongs to."""
     return module.split(".")[1] if module.startswith(f"{PACKAGE}.") else ""
 
 
@@ -169,7 +169,7 @@ def _exists(name: str) -> bool:
 
 
 def _reduced(edges: set[tuple[str, str]]) -> set[tuple[str, str]]:
-    """Leave out edges that a longer way already makes."""
+    """Leave out edges that follow from other edges (transitive reduction)."""
     reach: dict[str, set[str]] = {}
 
     def below(name: str) -> set[str]:
@@ -219,7 +219,6 @@ def _columns(drawn: Map, package: str, room: float) -> list[list[tuple[str, str]
 
 
 def _drawn(box: Box) -> Iterator[str]:
-    """Draw one box."""
     yield (
         f'<rect x="{box.x:.0f}" y="{box.y:.0f}" width="{box.width:.0f}" height="{box.height:.0f}" rx="5" '
         f'fill="{FILL}" stroke="{EDGE}"/>'

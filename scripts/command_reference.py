@@ -40,7 +40,6 @@ def _section(path: str, command: Any) -> list[str]:
 
 
 def _row(parameter: Any) -> str:
-    """Describe one argument or option."""
     is_argument = isinstance(parameter, TyperArgument)
     name = parameter.name.upper() if is_argument else " / ".join((*parameter.opts, *parameter.secondary_opts))
     text = getattr(parameter, "help", None) or ""

@@ -104,7 +104,6 @@ def _heading(name: str) -> str:
 
 
 def _table(table: dict[str, Any]) -> Iterator[str]:
-    """List the keys of a table."""
     yield "\n| key | type | default | meaning |\n| --- | --- | --- | --- |\n"
     for key, facts in table["properties"].items():
         needed = key in table.get("required", ())

@@ -194,7 +194,6 @@ def _print_recorded(files: "list[Recorded]", as_json: bool) -> None:
 
 
 def _print_probe(found: "Probe") -> None:
-    """Print what the device reports and what was measured."""
     hello, counts = found.hello, found.counts
     print(f"{hello.board or 'a device'}, firmware {hello.firmware}, ticks at {hello.tick_hz} Hz")
     for stream in hello.streams:

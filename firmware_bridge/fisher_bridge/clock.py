@@ -61,7 +61,7 @@ class Measured:
     error: float
 
     def is_wrong_rate(self) -> bool:
-        """Whether a deviation in ppm is surely too large: lines of a spectrum are off as far, and bins are in Hz."""
+        """Whether a deviation in ppm is too large by three standard errors: it moves the lines of a spectrum as far."""
         return abs(self.value) - 3 * self.error > MOST_PPM
 
 
@@ -81,7 +81,7 @@ class ClockFit:
         return self.reference_s + (ticks - self.reference_ticks) / (self.tick_hz * (1 + self.drift_ppm.value * 1e-6))
 
     def unconfirmed(self) -> "ClockFit":
-        """Return the same clock without fresh pings: it may drift as much by now as any that was never measured."""
+        """Return the same clock without fresh pings: its drift is as uncertain as if it had never been measured."""
         return replace(self, drift_ppm=Measured(self.drift_ppm.value, math.hypot(self.drift_ppm.error, PRIOR_PPM)))
 
 
@@ -89,7 +89,7 @@ class ClockMap:
     """Learns a device's clock from pings that are sent at one time, received and answered at ticks, and come back.
 
     A line is fitted by robust least squares through the pings of the shortest trip in each stretch of time, for each
-    direction on its own: a ping that was held up on its way back still tells when it arrived. Both lines have one
+    direction on its own: a ping that was delayed on its way back still shows when it arrived. Both lines have one
     slope, and the clock lies half-way between them, which supposes that the shortest trips there and back are alike.
     """
 
@@ -148,7 +148,7 @@ def _quickest(time_s: Floats, delay: Floats) -> npt.NDArray[np.intp]:
 def _common_slope(*lines: tuple[Floats, Floats]) -> tuple[float, float]:
     """Fit lines of one slope and an intercept each, by Huber's weights; return the slope and its standard error.
 
-    A weak prior keeps a slope that the data do not show at nought.
+    A weak prior keeps the slope at zero where the data do not determine it.
     """
     x, y = (np.concatenate(parts) for parts in zip(*lines, strict=True))
     of_line = np.repeat(np.arange(len(lines)), [len(part) for part, _ in lines])

@@ -43,8 +43,8 @@ class Counts:
 class Samples:
     """Consecutive samples of all channels of one stream.
 
-    `raw` has shape (n, channels), as sent; `index` is the place of the first in the session, where what is missing is
-    left out; `ticks` (unwrapped) is when it was taken, `time_s` the same by `time.monotonic` (NaN: not known).
+    `raw` has shape (n, channels), as sent; `index` is the position of the first in the session and skips what is
+    missing; `ticks` (unwrapped) is when it was taken, `time_s` the same by `time.monotonic` (NaN: not known).
     """
 
     stream: StreamInfo
@@ -57,7 +57,7 @@ class Samples:
 class Track:
     """Follows one run of one stream.
 
-    `base` is added to the index of the device, so that a run begins behind the one before it. `expected` is the index
+    `base` is added to the index of the device, so that a run begins after the one before it. `expected` is the index
     the next DATA should have; None when this session did not see the run begin.
     """
 
@@ -94,7 +94,7 @@ class Track:
             self._measured_s = now_s
 
     def successor(self, info: StreamInfo, *, from_start: bool) -> "Track":
-        """Return the track of the next run: at least one index is missing behind samples of this one."""
+        """Return the track of the next run. At least one index is skipped after samples of this run."""
         base = self.base + self._expected + 1 if self._expected else self.base
         return Track(info, base, 0 if from_start else None, link_lost=self.link_lost)
 

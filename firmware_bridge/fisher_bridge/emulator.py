@@ -21,7 +21,7 @@ __all__ = ["C_FOLDER", "Emulator", "build_emulator", "device_options", "emulated
 
 PACKAGE = Path(__file__).resolve().parent
 C_FOLDER = next((folder for folder in (PACKAGE / "c", PACKAGE.parent / "c") if folder.is_dir()), PACKAGE / "c")
-"""Where the C sources are: beside this package in the repository, inside it in the wheel."""
+"""Where the C sources are: next to this package in the repository, inside it in the wheel."""
 FORMATS = {"PCM_24": "int24", "PCM_32": "int32", "FLOAT": "float32", "DOUBLE": "float32"}
 READ_AS = {"int16": "int16", "int24": "int32", "int32": "int32", "float32": "float32"}
 FULL_SCALE = {"int16": (305_175_781, -13), "int24": (119_209_290, -15), "int32": (465_661_287, -18), "float32": (1, 0)}
@@ -43,7 +43,7 @@ class Emulator:
         self.boot_s = boot_s
 
     def true_s(self, ticks: int, drift_ppm: float) -> float:
-        """Return when a tick (unwrapped) really was, by `time.monotonic`, of a device that drifts so much."""
+        """Return the true time (s, `time.monotonic`) of an unwrapped tick of a device with this drift."""
         since_boot_s = (ticks - (1 << 32)) / TICK_HZ + WRAPS_AFTER_S
         return self.boot_s + since_boot_s / (1 + drift_ppm * 1e-6)
 
@@ -54,7 +54,7 @@ class Emulator:
         return self.wait(END_S)
 
     def wait(self, timeout_s: float) -> dict[str, Any]:
-        """Wait until it ends by itself, and return the same."""
+        """Wait until the device ends by itself, and return what it sent, lost and damaged."""
         out, _ = self.process.communicate(timeout=timeout_s)
         counted: dict[str, Any] = json.loads(out.splitlines()[-1])
         return counted

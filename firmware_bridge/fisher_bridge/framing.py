@@ -68,7 +68,7 @@ class FrameDecoder:
         return Message(kind, stream, run, sequence, content[HEADER.size : -CRC_BYTES])
 
     def _note(self, piece: bytes) -> None:
-        """Remember a damaged piece that is text."""
+        """Keep a damaged piece if it reads as text."""
         words = piece.decode("ascii", "replace").strip()
         if (
             len(words) > 3

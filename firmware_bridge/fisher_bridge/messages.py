@@ -147,7 +147,7 @@ def parse_hello(body: bytes) -> Hello | None:
 
 
 def _stream(fields: tuple[int, int, int, int, int, int, int, int, bytes, bytes]) -> StreamInfo | None:
-    """Read one stream of a HELLO; None for a format there is not, or no channel or no rate."""
+    """Read one stream of a HELLO; None for an unknown format, no channel or no rate."""
     number, run, kind, channels, rate_mhz, mantissa, exponent, running, unit, sensor = fields
     if number >= MAX_STREAMS or kind not in SAMPLE_BYTES or not channels or not rate_mhz:
         return None

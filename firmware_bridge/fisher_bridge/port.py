@@ -42,7 +42,7 @@ def ports() -> list[ListedPort]:
 
 
 def open_port(settings: PortSettings) -> serial.Serial:
-    """Open a port that nobody else has open, without waiting for anything. Raises BadInputError with one line."""
+    """Open a port exclusively; reads do not wait. Raises BadInputError for one that is missing, in use or refused."""
     if not Path(settings.path).exists():
         raise BadInputError(f"no serial port at {settings.path}; plug the device in, or see: fisher-edge bridge list")
     try:

@@ -68,7 +68,7 @@ class PortReader:
         self._thread = threading.Thread(target=self._run, name=f"port {settings.path}", daemon=True)
 
     def start(self) -> None:
-        """Begin reading."""
+        """Start the thread that reads the port."""
         self._thread.start()
 
     def close(self) -> None:
@@ -78,9 +78,9 @@ class PortReader:
 
     @contextmanager
     def subscribe(self, stream: int, rate_hz: float | None = None) -> Iterator[Subscription]:
-        """Give the samples of a stream, which runs as long as somebody wants it.
+        """Return a subscription to a stream, which runs as long as it has subscribers.
 
-        Raises UsageError when others want it at another rate, and what ended the reading if anything has.
+        Raises UsageError when others use it at another rate, and the error that ended the reading, if any.
         """
         subscription = Subscription(stream)
         with self._lock:
@@ -141,7 +141,7 @@ class PortReader:
             self._deliver()
 
     def _deliver(self) -> None:
-        """Hand on what has arrived, and check that the device is there and does as it is told."""
+        """Hand on what has arrived, and check that the device is there and follows its commands."""
         self._delivered_s = time.monotonic()
         with self._lock:
             for samples in self.session.take(self._delivered_s):
@@ -170,7 +170,7 @@ class PortReader:
             self._reported, self._report_s = lost, now_s + REPORT_S
 
     def _tell(self) -> None:
-        """Log what the device does otherwise than it was asked, once for each change."""
+        """Log where the device deviates from what was asked, once for each change."""
         session, path = self.session, self.settings.path
         for stream, rate_hz in session.achieved.items():
             if self._told_rates.get(stream) != rate_hz:
@@ -235,7 +235,7 @@ class PortReader:
                 os.write(self._port.fileno(), data)
 
     def _gone(self, error: Exception) -> Exception:
-        """Say in our words that a port cannot be read any more."""
+        """Turn an error of the port into a BadInputError; return any other error as it is."""
         if not isinstance(error, OSError | serial.SerialException):
             return error
         reason = os.strerror(error.errno).lower() if error.errno else str(error)
@@ -246,7 +246,7 @@ _ports: Devices[PortReader] = Devices()
 
 
 def shared_reader(settings: PortSettings) -> AbstractContextManager[PortReader]:
-    """Give the reader of a port, the same to everybody while it works: a port can be opened only once.
+    """Return the reader of a port, the same for every caller while it works: a port can be opened only once.
 
     Raises BadInputError when the port cannot be opened, UsageError when it is open with other settings.
     """

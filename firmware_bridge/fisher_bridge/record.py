@@ -114,7 +114,7 @@ class _Writer:
 
 
 def _check_name(path: Path) -> None:
-    """Refuse a name that is taken, or that is of no kind of file we write."""
+    """Refuse a name that is taken or does not end in .flac or .wav."""
     if path.suffix.lower() not in {".flac", ".wav"}:
         raise UsageError(f"{path} has another ending than .flac or .wav; choose a name that ends in one of them")
     if path.exists():
@@ -122,7 +122,7 @@ def _check_name(path: Path) -> None:
 
 
 def _check(path: Path, info: StreamInfo) -> None:
-    """Refuse a kind of file that cannot hold the stream as it is."""
+    """Refuse FLAC where it cannot hold the stream unchanged."""
     fits = info.format in FLAC_FORMATS and info.channels <= FLAC_CHANNELS and info.rate_hz <= FLAC_RATE_HZ
     if path.suffix.lower() == ".flac" and not fits:
         raise UsageError(
@@ -131,7 +131,7 @@ def _check(path: Path, info: StreamInfo) -> None:
 
 
 def _numbered(out: Path, number: int) -> Path:
-    """Name the file after so many gaps."""
+    """Return the name of file `number`; the first keeps its own."""
     return out if number == 1 else out.with_name(f"{out.stem}-{number}{out.suffix}")
 
 

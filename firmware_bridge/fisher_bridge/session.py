@@ -1,8 +1,8 @@
 """One device at the other end of a byte stream, without the port: bytes in, samples and bytes to send out.
 
 `Session.receive` takes what arrived, `Session.take` returns the samples in it, `Session.due` what to send. A session
-lasts from the opening of a port to its closing; a device that boots in between is met anew. All times are seconds of
-`time.monotonic`.
+lasts from the opening of a port to its closing; a device that boots in between is identified again. All times
+are seconds of `time.monotonic`.
 """
 
 from collections import deque
@@ -144,7 +144,7 @@ class Session:
         return self._joiner.finish()
 
     def receive(self, data: bytes, now_s: float) -> None:
-        """Take bytes that have just arrived."""
+        """Take bytes that arrived at `now_s`; the samples in them wait for `take`."""
         for message in self.decoder.feed(data):
             self._follow(message, now_s)
             if message.kind == Kind.DATA:
@@ -157,7 +157,7 @@ class Session:
             self._fit(now_s)
 
     def _fit(self, now_s: float) -> None:
-        """Learn the clock and the rates from the pings so far; without fresh ones they are not as sure as they were."""
+        """Learn the clock and the rates from the pings so far; without fresh pings they become less certain."""
         fit = self._pings.fit()
         patience_s = max(UNANSWERED_S, UNANSWERED_PINGS * self._ping_s)
         self.pings_unanswered = fit is not None and now_s - self._ponged_s > patience_s
@@ -193,7 +193,7 @@ class Session:
             self.missed_rate = None
 
     def _must_set_rate(self, stream: StreamInfo, rate_hz: float) -> bool:
-        """Whether to ask for a rate now, which counts as an attempt: not for one that is reached, or never will be."""
+        """Whether to send SET_RATE now, and count the attempt: not when the rate is reached or attempts are used up."""
         asked, hellos = self._rate_asked.get(stream.number, (0, 0))
         if abs(stream.rate_hz - rate_hz) <= RATE_STEP_HZ:
             self.achieved.pop(stream.number, None)
@@ -208,7 +208,7 @@ class Session:
         return True
 
     def _frame(self, kind: int, stream: int, body: bytes) -> bytes:
-        """Write one frame of our own."""
+        """Return one frame to send, with the next sequence number."""
         message = Message(kind, stream, 0, self._sequence, body)
         self._sent.append((self._sequence, kind))
         self._sequence = (self._sequence + 1) % SEQUENCES
@@ -237,7 +237,7 @@ class Session:
                 track.link_lost = True
 
     def _forget(self, now_s: float) -> None:
-        """Meet the device anew: it has booted, or does not count on."""
+        """Drop the HELLO and ask for it again: the device has booted, or its numbers do not continue."""
         if self.hello is not None:
             self.asked_s = now_s
         self.hello = None
@@ -285,7 +285,7 @@ class Session:
         return parsed is not None
 
     def _take_error(self, error: DeviceError) -> None:
-        """Keep a refusal; that an optional command is not known is none."""
+        """Keep a refusal; an unknown optional command is not one."""
         command = dict(self._sent).get(error.sequence)
         if error.code != UNKNOWN_TYPE or command in REQUIRED:
             self.refusal = error

@@ -100,8 +100,8 @@ class FrontEnd:
     def from_dict(cls, values: dict[str, Any]) -> "FrontEnd":
         """Rebuild a front-end from what `to_dict` wrote into an artifact; no field may be unknown or missing.
 
-        Only `views`, `piece_frames` and `piece_rule` may be: an artifact that lacks them is older than they are, and
-        their defaults are what it was made for.
+        Only `views`, `piece_frames` and `piece_rule` may be missing: an artifact without them was made before they
+        existed, and their defaults are what it was made for.
         """
         if not isinstance(values, dict):
             raise BadArtifactError(f"front-end is {values!r:.40}, not an object; use a bundle from this project")

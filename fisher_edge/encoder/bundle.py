@@ -142,7 +142,6 @@ def _check_single_file(path: Path, model: bytes) -> None:
 
 
 def _front_end(path: Path, values: Any) -> FrontEnd:
-    """Rebuild the front-end of the manifest at `path`."""
     try:
         return FrontEnd.from_dict(values)
     except BadArtifactError as error:

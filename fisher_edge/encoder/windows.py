@@ -110,7 +110,7 @@ class WindowJoiner:
 
 
 def _reading(piece: Piece, fault: str | None, embedding: FloatArray, views: Sequence[View]) -> Reading:
-    """Measure a piece; a faulty one may hold what nothing but its measures can be computed of."""
+    """Measure a piece. On a faulty one at most the plain measures can be computed."""
     samples, rate_hz = piece.samples, piece.rate_hz
     return Reading(
         embedding=embedding,

@@ -25,7 +25,7 @@ static const char HELP[] =
     "  --loss P --bitflip P --drift-ppm D --jitter-ms J --seed S --tx-buffer BYTES\n"
     "  --boot-text TEXT --start --fast --duration S\n";
 
-/* What only the program itself needs, beside the device and its line. */
+/* What only the program itself needs, besides the device and its line. */
 struct program {
     const char *pcm;
     const char *boot_text;
