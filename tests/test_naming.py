@@ -11,7 +11,7 @@ import pytest
 from windows import FRONT_END, KEY, VIEWS, embedding, made, take, window
 
 from fisher_edge.decision.enroll import EnrolledTake, enroll
-from fisher_edge.decision.evidence import Fusion
+from fisher_edge.decision.fusion import Fusion
 from fisher_edge.decision.judge import Judge, Rates
 from fisher_edge.decision.judgement import FaultVote, Judgement
 from fisher_edge.decision.naming import UNLIKE_ANYTHING, learn, made_alike

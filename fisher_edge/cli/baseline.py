@@ -31,7 +31,7 @@ def list_baselines(state_dir: StateDir = Path("state"), as_json: AsJson = False)
     Example: fisher-edge baseline list --state-dir /var/lib/fisher-edge
     """
     from fisher_edge.cli.enroll import fusion_in_words
-    from fisher_edge.decision.evidence import Fusion
+    from fisher_edge.decision.fusion import Fusion
     from fisher_edge.store.baselines import Baselines
     from fisher_edge.store.database import Database
 

@@ -24,7 +24,7 @@ from fisher_edge.cli.options import (
 
 if TYPE_CHECKING:
     from fisher_edge.decision.enroll import Enrolled
-    from fisher_edge.decision.evidence import Fusion
+    from fisher_edge.decision.fusion import Fusion
     from fisher_edge.decision.judgement import Result
 
 __all__ = ["fusion_in_words", "print_enrolled", "register"]

@@ -11,7 +11,7 @@ import numpy as np
 
 from fisher_edge.decision.bank import MemoryBank
 from fisher_edge.decision.calibrate import Calibration, calibrate, held_out_distances
-from fisher_edge.decision.evidence import Fusion
+from fisher_edge.decision.fusion import Fusion
 from fisher_edge.decision.judgement import ModelName
 from fisher_edge.decision.naming import NORMAL, learn, made_alike, views_of
 from fisher_edge.decision.threshold import fit_tail, level_threshold

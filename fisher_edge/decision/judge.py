@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fisher_edge.decision.bank import Match, MemoryBank
-from fisher_edge.decision.evidence import Fusion
+from fisher_edge.decision.fusion import Fusion
 from fisher_edge.decision.judgement import (
     BandShare,
     BaselineName,

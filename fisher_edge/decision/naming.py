@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fisher_edge.decision.bank import MemoryBank
-from fisher_edge.decision.evidence import SIGNAL, Fusion, K, vote, weigh
+from fisher_edge.decision.fusion import SIGNAL, Fusion, K, vote, weigh
 from fisher_edge.decision.judgement import FaultVote
 from fisher_edge.dsp.blocks import FloatArray
 from fisher_edge.dsp.views import View

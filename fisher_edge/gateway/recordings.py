@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from fisher_edge.decision.alarm import AlarmMachine, AlarmRule
 from fisher_edge.decision.enroll import DEFAULT_WINDOW_S, Enrolled, EnrolledTake, Made, check_target, enroll
-from fisher_edge.decision.evidence import Fusion
+from fisher_edge.decision.fusion import Fusion
 from fisher_edge.decision.judge import Judge, Rates
 from fisher_edge.decision.judgement import ModelName, Result
 from fisher_edge.decision.naming import normal_of

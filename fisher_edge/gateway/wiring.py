@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fisher_edge.config import ChannelConfig, Config
 from fisher_edge.decision.alarm import AlarmRule
-from fisher_edge.decision.evidence import Fusion
+from fisher_edge.decision.fusion import Fusion
 from fisher_edge.decision.judge import Judge, Rates, Unenrolled
 from fisher_edge.decision.judgement import ModelName
 from fisher_edge.decision.naming import normal_of

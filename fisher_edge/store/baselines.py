@@ -258,7 +258,7 @@ class Baselines:
             return cursor.rowcount
 
     def set_fusion(self, key: ChannelKey, weights: dict[str, Any] | None) -> None:
-        """Keep how the signal and the views of a channel name its faults (see `fisher_edge.decision.evidence`)."""
+        """Keep how the signal and the views of a channel name its faults (see `fisher_edge.decision.fusion`)."""
         with self.database.transaction(durable=True) as connection:
             connection.execute("DELETE FROM fusion WHERE asset = ? AND channel = ?", tuple(key))
             if weights is not None:

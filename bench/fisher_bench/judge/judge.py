@@ -11,7 +11,7 @@ from fisher_bench.judge.corpus import moments, read_dataset
 from fisher_bench.judge.represent import Represent
 from fisher_bench.judge.tasks import DATASETS, JOINT, Task, tasks_of
 from fisher_bench.protocol import area_under_roc, macro_accuracy, similarity_vote
-from fisher_edge.decision.evidence import SIGNAL, weigh
+from fisher_edge.decision.fusion import SIGNAL, weigh
 from fisher_edge.dsp.blocks import FloatArray
 
 __all__ = ["Result", "evaluate"]
