@@ -20,6 +20,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from fisher_edge.decision.judgement import (
     BandShare,
     BaselineName,
+    Evidence,
     Judgement,
     ModelName,
     Nearest,
@@ -48,8 +49,8 @@ JUDGEMENT = Judgement(
     model=ModelName("fisher-mini", "ab" * 32),
     baseline=BaselineName(3, 420),
     distance=0.0123,
-    threshold=0.0456,
-    p_value=0.41,
+    score=0.7,
+    evidence=Evidence(0.2, 0.1, None, 0.3, 60.0, 600.0),
     bands=tuple(BandShare(500.0 * band, 500.0 * band + 1000, 0.02083 + 1e-5 * band) for band in range(48)),
     nearest=Nearest(3, "normal-01.wav", 20.48, 1769000000.0),
     measures=PlainMeasures(0.51, 2.2, 4.3, 3.1),

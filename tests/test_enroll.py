@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fisher_edge.decision.threshold import fit_tail
 from windows import KEY, VIEWS, embedding, made, take, window
 
 from fisher_edge.decision import enroll as module
 from fisher_edge.decision.enroll import EnrolledTake, Made, activate, enroll, remove
 from fisher_edge.decision.judgement import ModelName
-from fisher_edge.decision.threshold import fit_tail
 from fisher_edge.dsp.views import View
 from fisher_edge.errors import BadInputError, UsageError
 from fisher_edge.names import ChannelKey

@@ -2,9 +2,7 @@
 
 from collections import Counter
 from dataclasses import asdict
-from math import exp
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -142,22 +140,29 @@ def print_enrolled(enrolled: "Enrolled") -> None:
         f"{enrolled.asset}/{enrolled.channel}: {enrolled.windows} windows of {enrolled.window_s:g} s enrolled as "
         f"{what}{added}, version {enrolled.version}"
     )
-    if enrolled.thresholds:
-        often, seldom = enrolled.thresholds.values()
+    if enrolled.promise:
         print(f"  the median distance of a normal window from the others is {enrolled.spread:.3g}")
-        print(f"  warning above {often:.3g}: about one false window a day; alarm above {seldom:.3g}: one in ten days")
-        print(f"  (extrapolated from {enrolled.windows} windows: longer recordings make this more certain)")
-    for name, level in zip(enrolled.states, enrolled.level_thresholds, strict=False):
-        which = f" in operating state {name}" if len(enrolled.states) > 1 else ""
-        print(f"  level{which}: alarm when the RMS is more than {exp(level['0.1']):.2f} times as large or as small")
+        (warning, warnings), (alarm, alarms) = enrolled.promise.items()
+        print(f"  false warnings: {warning} a day ({_interval(warnings)})")
+        print(f"  false alarms: {alarm} a day ({_interval(alarms)})")
+        print(f"  (90 % intervals, from {enrolled.takes} recordings or blocks: more of them make this more certain)")
     if len(enrolled.states) > 1:
         print(
             f"  {len(enrolled.states)} operating states were found, each with a level of its own: {_states(enrolled)}"
         )
     for name in enrolled.alone:
         print(f"  {name} is unlike all other recordings: record its operating state a second time, or leave it out")
+    for name in enrolled.odd:
+        print(f"  {name} is unlike the others of its operating state and says nothing about their spread: listen to it")
+    for name, why in enrolled.set_aside.items():
+        print(f"  {name} was set aside: {why}")
     if enrolled.fusion:
         print(f"  {fusion_in_words(enrolled.fusion)}")
+
+
+def _interval(values: tuple[float, float]) -> str:
+    """An interval of rates in words."""
+    return f"{values[0]:.1g} to {values[1]:.1g}"
 
 
 def _states(enrolled: "Enrolled") -> str:
@@ -180,24 +185,24 @@ def fusion_in_words(fusion: "Fusion") -> str:
     return f"{start}: accuracy on specimens or recordings left out: {fusion.fused_accuracy:.0%}{alone}{rest}"
 
 
-HEAD = "     end  state           shape   level        p  largest share of the distance"
+HEAD = "     end  state           score  evidence of shape, level  most unusual band"
 
 
 def _line(result: "Result") -> str:
-    """One window in one line; shape and level are multiples of their alarm thresholds."""
+    """One window in one line; evidence is in multiples of the limit of an alarm."""
     judgement = result.judgement
     start = f"{judgement.time_s:6.1f} s  {result.state.value:<14}"
-    if judgement.distance is None or judgement.p_value is None or judgement.level is None:
+    level = judgement.level
+    if judgement.evidence is None or level is None or level.evidence is None:
         return f"{start}  {result.reason}"
-    worst = max(judgement.bands, key=lambda band: band.share)
-    part = worst.share / judgement.distance if judgement.distance else 0.0
-    p_value = f"{judgement.p_value:.1g}" if judgement.p_value > 1e-9 else "<1e-09"
-    louder = "+" if (judgement.level.z or 0.0) > 0 else "-"
+    worst = max(judgement.bands, key=lambda band: band.unusual or 0.0)
+    louder = "+" if (level.z or 0.0) > 0 else "-"
     fault = judgement.fault
     resembles = f"  {fault.label} ({fault.votes} of {fault.k})" if fault else ""
+    unfamiliar = "  unfamiliar operating state" if judgement.unfamiliar else ""
     return (
-        f"{start} {judgement.ratio:6.2f}  {judgement.level.ratio:5.2f}{louder}  {p_value:>7}  "
-        f"{part:.0%} in {worst.low_hz / 1000:.3g}-{worst.high_hz / 1000:.3g} kHz{resembles}"
+        f"{start} {judgement.score:6.1f}  {judgement.evidence.alarm:17.2f}  {level.evidence.alarm:5.2f}{louder}  "
+        f"{worst.unusual:+.1f} sd in {worst.low_hz / 1000:.3g}-{worst.high_hz / 1000:.3g} kHz{resembles}{unfamiliar}"
     )
 
 
@@ -205,13 +210,13 @@ def _summary(results: "list[Result]") -> str:
     """The whole recording in one line."""
     counts = Counter(result.state.value for result in results)
     states = ", ".join(f"{count} {state}" for state, count in counts.most_common())
-    judged = [result.judgement for result in results if result.judgement.distance is not None]
+    judged = [result.judgement for result in results if result.judgement.ratio is not None]
     if not judged:
         return f"{len(results)} windows: {states}"
-    shape = median(judgement.ratio or 0.0 for judgement in judged)
-    level = median((judgement.level.ratio if judgement.level else None) or 0.0 for judgement in judged)
-    cause = "shape" if shape >= level else "level"
-    return (
-        f"{len(results)} windows: {states}; median {cause} {max(shape, level):.2f} times its alarm threshold "
-        "(two of three windows beyond it raise the alarm)"
-    )
+    most = max(judged, key=lambda judgement: judgement.ratio or 0.0)
+    assert most.evidence is not None
+    assert most.level is not None
+    assert most.level.evidence is not None
+    shape, level = most.evidence, most.level.evidence
+    cause, said = ("shape", shape) if shape.alarm >= level.alarm else ("level", level)
+    return f"{len(results)} windows: {states}; most evidence: {cause}, {said.kind}, {said.alarm:.2f} times its limit"

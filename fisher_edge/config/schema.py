@@ -116,7 +116,7 @@ Level = Annotated[str, AfterValidator(_level)]
 OwnPath = Annotated[Path, AfterValidator(_absolute)]
 SecretFile = Annotated[OwnPath, AfterValidator(_small_file)]
 Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[float, Field(ge=0)]
 Megabytes = Annotated[float, Field(ge=1)]
 
 
@@ -193,28 +193,23 @@ class MqttConfig(_Table):
 
 
 class AlarmConfig(_Table):
-    """`[alarm]`: how many false alarms a day are acceptable, and how many windows an alarm takes."""
+    """`[alarm]`: how many false alarms a day are acceptable, and how fast the state follows the evidence."""
 
-    warning_per_day: Positive = Field(
-        default=1.0, description="Normal windows a day that may exceed the threshold of a warning."
-    )
+    warning_per_day: Positive = Field(default=1.0, description="False warnings a day that are acceptable.")
     alarm_per_day: Positive = Field(
         default=0.1,
-        description="Normal windows a day that may exceed the threshold of an alarm; at most warning_per_day.",
+        description="False alarms a day that are acceptable, shape and level together; at most warning_per_day.",
     )
-    needed: Count = Field(
-        default=2, description="Windows out of the last `of` that must exceed a threshold before the state rises."
+    delay_s: NotNegative = Field(
+        default=0.0, description="Seconds that evidence must stay beyond its limit before the state rises."
     )
-    of: Count = Field(default=3, description="Number of last windows in which `needed` are counted.")
-    hold: Count = Field(
-        default=3, description="Windows in a row that must be clearly below the threshold before the state falls."
+    hold_s: NotNegative = Field(
+        default=10.0, description="Seconds that evidence must stay clearly below its limit before the state falls."
     )
 
     @model_validator(mode="after")
     def _possible(self) -> "AlarmConfig":
-        """Refuse an alarm that can never be raised, and one that comes before its warning."""
-        if self.needed > self.of:
-            raise ValueError(f"needed = {self.needed} is more than of = {self.of}; lower needed or raise of")
+        """Refuse an alarm that comes before its warning."""
         if self.warning_per_day < self.alarm_per_day:
             raise ValueError(
                 f"warning_per_day = {self.warning_per_day:g} is below alarm_per_day = {self.alarm_per_day:g}: alarms "
@@ -228,9 +223,8 @@ class ChannelAlarmConfig(_Table):
 
     warning_per_day: Positive | None = Field(default=None, description="Overrides warning_per_day of [alarm].")
     alarm_per_day: Positive | None = Field(default=None, description="Overrides alarm_per_day of [alarm].")
-    needed: Count | None = Field(default=None, description="Overrides needed of [alarm].")
-    of: Count | None = Field(default=None, description="Overrides of of [alarm].")
-    hold: Count | None = Field(default=None, description="Overrides hold of [alarm].")
+    delay_s: NotNegative | None = Field(default=None, description="Overrides delay_s of [alarm].")
+    hold_s: NotNegative | None = Field(default=None, description="Overrides hold_s of [alarm].")
 
 
 class HistoryConfig(_Table):

@@ -1,74 +1,34 @@
 """From judgements to the state of a channel: a pure machine with an injected clock. Start at `AlarmMachine`.
 
-N of the last M windows raise an alarm, and it falls only after a hold. A channel has two quantities that are judged
-apart, the shape of its sound and its level; its state is the worse of the two.
+It rises as soon as the evidence of shape or level has been beyond its limit for `delay_s`, and falls when all of it has
+been clearly below for `hold_s`. Missing data never clears an alarm.
 """
 
-import math
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
-from fisher_edge.decision.judgement import Change, Judgement, State
+from fisher_edge.decision.judgement import Change, Evidence, Judgement, State
 
-__all__ = ["AlarmMachine", "AlarmRule", "Interruption", "Quantity", "worse"]
+__all__ = ["UNFAMILIAR", "AlarmMachine", "AlarmRule", "Interruption", "worse"]
 
 Severity = Literal[State.NORMAL, State.WARNING, State.ALARM]
 Interruption = Literal[State.CHECK_FUNCTION, State.NO_DATA, State.NO_BASELINE]
 
 ORDER: tuple[Severity, ...] = (State.NORMAL, State.WARNING, State.ALARM)
+UNFAMILIAR = "unfamiliar operating state"
 
 
 @dataclass(frozen=True)
 class AlarmRule:
-    """How many windows it takes: `needed` of the last `of` to raise, the last `hold` to fall.
+    """How long (s) evidence must stay beyond its limit before the state rises, and below before it falls.
 
-    To fall they must all be below `hysteresis` times the threshold.
+    "Below" means below `hysteresis` times the limit.
     """
 
-    needed: int = 2
-    of: int = 3
-    hold: int = 3
+    delay_s: float = 0.0
+    hold_s: float = 10.0
     hysteresis: float = 0.9
-
-
-@dataclass
-class Quantity:
-    """One quantity of a channel, window by window, as multiples of its warning and of its alarm threshold."""
-
-    rule: AlarmRule
-    severity: Severity = State.NORMAL
-    _recent: deque[tuple[float, float]] = field(default_factory=deque)
-
-    def judge(self, over_warning: float, over_alarm: float) -> Severity:
-        """Take the next window and return how serious the quantity is now."""
-        self._recent.append((over_warning, over_alarm))
-        while len(self._recent) > max(self.rule.of, self.rule.hold):
-            self._recent.popleft()
-        self.severity = worse(self._raised(), self._held())
-        return self.severity
-
-    def _raised(self) -> Severity:
-        """How serious the last windows are by themselves."""
-        last = list(self._recent)[-self.rule.of :]
-        if sum(alarm > 1 for _, alarm in last) >= self.rule.needed:
-            return State.ALARM
-        if sum(warning > 1 for warning, _ in last) >= self.rule.needed:
-            return State.WARNING
-        return State.NORMAL
-
-    def _held(self) -> Severity:
-        """How far the severity may fall: past a threshold only when the last windows are all clearly below it."""
-        last = list(self._recent)[-self.rule.hold :]
-        whole = len(last) == self.rule.hold
-        warning = max(each for each, _ in last) if whole else math.inf
-        alarm = max(each for _, each in last) if whole else math.inf
-        if self.severity is State.NORMAL or warning < self.rule.hysteresis:
-            return State.NORMAL
-        if self.severity is State.WARNING or alarm < self.rule.hysteresis:
-            return State.WARNING
-        return State.ALARM
 
 
 class AlarmMachine:
@@ -83,8 +43,10 @@ class AlarmMachine:
         self.reason: str | None = None
         self._clock = clock
         self._rule = rule
-        self._shape = Quantity(rule)
-        self._level = Quantity(rule)
+        self._severity: Severity = State.NORMAL
+        self._pending: dict[bool, tuple[Severity, float] | None] = {}
+        self._reach_s = 0.0
+        """Length of the span that raised the state: it falls only when one as long says that all is well."""
 
     def judge(self, judgement: Judgement) -> Change | None:
         """Take a judgement of the next window; return the change of state it leads to, if any."""
@@ -92,62 +54,80 @@ class AlarmMachine:
             return self._become(State.CHECK_FUNCTION, judgement.distrust, judgement.time_s, judgement)
         if judgement.unjudged is not None:
             return self._become(State.NO_BASELINE, judgement.unjudged, judgement.time_s, judgement)
-        assert judgement.distance is not None
-        assert judgement.threshold is not None
-        assert judgement.warning_threshold is not None
-        shape = self._shape.judge(
-            judgement.distance / judgement.warning_threshold, judgement.distance / judgement.threshold
-        )
-        level_ratio = self._judge_level(judgement)
-        severity = worse(shape, self._level.severity)
-        reason = (
-            f"shape at {judgement.distance / judgement.threshold:.2f} times its threshold, level at {level_ratio:.2f} "
-            "times its own"
-        )
-        return self._become(severity, reason, judgement.time_s, judgement)
+        assert judgement.evidence is not None
+        assert judgement.level is not None
+        assert judgement.level.evidence is not None
+        shape, level = judgement.evidence, judgement.level.evidence
+        unfamiliar = judgement.unfamiliar and self._severity is not State.ALARM and level.alarm <= 1
+        before: Severity = self._severity
+        self._follow(_beyond(shape, level, unfamiliar, 1.0), judgement.time_s, rising=True)
+        if shape.reach_s >= self._reach_s:
+            self._follow(_beyond(shape, level, unfamiliar, self._rule.hysteresis), judgement.time_s, rising=False)
+        if self._severity is not before:
+            self._reach_s = 0.0 if self._severity is State.NORMAL else _spoke(shape, level).span_s
+        reason = f"shape at {shape.alarm:.2f} times its limit, level at {level.alarm:.2f} times its own"
+        kind = None if self._severity is State.NORMAL else _spoke(shape, level).kind
+        if unfamiliar:
+            reason, kind = f"{UNFAMILIAR}: enroll it if it is normal; {reason}", UNFAMILIAR
+        return self._become(self._severity, reason, judgement.time_s, judgement, kind)
 
     def interrupt(self, state: Interruption, reason: str) -> Change | None:
         """Note that the channel cannot be judged now; return the change of state, if it is one."""
         return self._become(state, reason, self._clock(), None)
 
     def resume(self, change: Change) -> None:
-        """Take up the judgement where the last change left it, so that a restart clears no alarm.
-
-        The quantity that was further beyond its threshold carries it on.
-        """
+        """Take up the judgement where the last change left it, so that a restart clears no alarm."""
         if change.after not in ORDER or change.after is State.NORMAL:
             return
-        level = change.judgement.level if change.judgement else None
-        level_ratio = (level.ratio if level else None) or 0.0
-        shape_ratio = (change.judgement.ratio if change.judgement else None) or 0.0
-        quantity = self._level if level_ratio > shape_ratio else self._shape
-        quantity.severity = change.after
+        self._severity = change.after
+        found = change.judgement
+        if found is not None and found.evidence and found.level and found.level.evidence:
+            self._reach_s = _spoke(found.evidence, found.level.evidence).span_s
         self.state, self.reason, self.since_s = change.after, change.reason, change.time_s
 
     def forget(self) -> None:
-        """Begin anew after an enrollment: what was judged against another baseline says nothing about this one."""
-        self._shape, self._level = Quantity(self._rule), Quantity(self._rule)
+        """Start again after an enrollment: what was judged against another baseline says nothing about this one."""
+        self._severity, self._pending, self._reach_s = State.NORMAL, {}, 0.0
 
-    def _judge_level(self, judgement: Judgement) -> float:
-        """Judge the level and return its multiple of the alarm threshold."""
-        level = judgement.level
-        assert level is not None
-        assert level.deviation is not None
-        assert level.threshold is not None
-        assert level.warning_threshold is not None
-        self._level.judge(level.deviation / level.warning_threshold, level.deviation / level.threshold)
-        return level.deviation / level.threshold
+    def _follow(self, now: Severity, time_s: float, *, rising: bool) -> None:
+        """Let the severity follow the evidence once that has been so for long enough; `now` is what it says."""
+        above = ORDER.index(now) - ORDER.index(self._severity)
+        if (above <= 0) if rising else (above >= 0):
+            self._pending[rising] = None
+            return
+        pending = self._pending.get(rising)
+        least = now if pending is None else (min if rising else max)(pending[0], now, key=ORDER.index)
+        since_s = time_s if pending is None else min(pending[1], time_s)
+        self._pending[rising] = (least, since_s)
+        if time_s - since_s >= (self._rule.delay_s if rising else self._rule.hold_s):
+            self._severity, self._pending[rising] = least, None
 
-    def _become(self, state: State, reason: str, time_s: float, judgement: Judgement | None) -> Change | None:
+    def _become(
+        self, state: State, reason: str, time_s: float, judgement: Judgement | None, kind: str | None = None
+    ) -> Change | None:
         """Change the state; None when it stays."""
         before, self.state = self.state, state
         self.reason = None if state.judged else reason
         if before is state:
             return None
         self.since_s = time_s
-        return Change(time_s, before, state, reason, judgement)
+        return Change(time_s, before, state, reason, kind, judgement)
 
 
 def worse(left: Severity, right: Severity) -> Severity:
     """Return the more serious of two."""
     return max(left, right, key=ORDER.index)
+
+
+def _beyond(shape: Evidence, level: Evidence, unfamiliar: bool, limit: float) -> Severity:
+    """How serious evidence is; an unfamiliar operating state is a warning, however far the shape is."""
+    if level.alarm > limit or (shape.alarm > limit and not unfamiliar):
+        return State.ALARM
+    if unfamiliar or max(shape.warning, level.warning) > limit:
+        return State.WARNING
+    return State.NORMAL
+
+
+def _spoke(shape: Evidence, level: Evidence) -> Evidence:
+    """The evidence that says more."""
+    return shape if shape.alarm >= level.alarm else level

@@ -4,12 +4,16 @@ Plain NumPy: exact, and faster than an index up to some ten thousand windows.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
 from fisher_edge.dsp.blocks import FloatArray
 
 __all__ = ["Match", "MemoryBank", "unit"]
+
+Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,11 +42,29 @@ class MemoryBank:
     def __len__(self) -> int:
         return len(self.vectors)
 
+    @cached_property
+    def _doubles(self) -> Doubles:
+        return self.vectors.astype(np.float64)
+
     def distances(self, embedding: FloatArray) -> FloatArray:
         """Cosine distance (n,) of one embedding (bands, dim) to every enrolled window."""
         rows = self.vectors.reshape(len(self), -1)
         distances: FloatArray = np.float32(1) - rows @ unit(embedding).ravel()
         return distances
+
+    def squared(self, embedding: FloatArray) -> Doubles:
+        """Squared distance (n, bands) of every band of one embedding (bands, dim) to that band of every window."""
+        query = unit(embedding).astype(np.float64)
+        lengths = (self._doubles**2).sum(axis=2) + (query**2).sum(axis=1)
+        squared: Doubles = np.maximum(lengths - 2 * np.einsum("nbd,bd->nb", self._doubles, query), 0.0)
+        return squared
+
+    def residual(self, embedding: FloatArray, among: npt.NDArray[np.bool_]) -> Doubles:
+        """Return each band less its own nearest window of those marked `among` (n,): (bands, dim)."""
+        squared = np.where(among[:, None], self.squared(embedding), np.inf)
+        own = squared.argmin(axis=0)
+        residual: Doubles = unit(embedding).astype(np.float64) - self._doubles[own, np.arange(len(own))]
+        return residual
 
     def nearest(self, embedding: FloatArray) -> Match:
         """Find the nearest window; for unit vectors e and n, 1 - e.n is the sum over bands of |e_b - n_b|^2 / 2.

@@ -1,132 +1,312 @@
-"""What the enrolled windows say about normal: operating states, held-out distances, levels. Start at `calibrate`.
+"""What enrolled windows say about normal: operating states, and how unusual each band, score and level may be.
 
-Every enrolled window is judged as if its recording had not been enrolled. Recordings are grouped into operating states;
-each state has its own held-out distances and its own level.
+Start at `grouped` (which recordings show one operating state) and `calibrate`. Every enrolled window is judged as if
+its take had not been enrolled. A take is a recording; where every operating state was recorded once, contiguous blocks
+of the recordings stand in for takes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from fisher_edge.decision.bank import MemoryBank
-from fisher_edge.dsp.blocks import FloatArray
-from fisher_edge.store.baselines import OperatingState
+from fisher_edge.decision.predict import ROBUST, Prediction, Usual, pooled, predict
 
-__all__ = ["Calibration", "HeldOut", "calibrate", "held_out_distances"]
-
-FOLDS = 4
-CHUNK_WINDOWS = 256
-ALONE_RATIO = 5.0
-# Two recordings belong to one operating state when the distance between them is at most this many times the distance
-# within them ...
-SAME_STATE_RATIO = 5.0
-# ... and their levels (log RMS) differ by no more than this: a factor of 2.
-SAME_STATE_LEVEL = 0.7
-SMALLEST_DISTANCE = 1e-6
+__all__ = ["Calibration", "Enrollment", "Grouping", "Span", "calibrate", "grouped", "held_out_distances", "score_of"]
 
 Integers = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+
+BLOCKS = 8
+"""Blocks a recording is cut into where it is the only one of its operating state."""
+CHUNK_WINDOWS = 64
+# Two recordings belong to one operating state when the distance between them is at most this many times the distance
+# within them ...
+SAME_STATE_RATIO = 3.0
+# ... and their levels (log RMS) differ by no more than this: a factor of 2.
+SAME_STATE_LEVEL = 0.7
+SMALLEST_DISTANCE = 1e-6
+"""About the distance between two int8 embeddings of one window, and the floor of squared distances by band."""
+SMALLEST_SPREAD = 0.15
+"""Added to the spread of a band, in natural log of squared distance: a few equal distances prove no precision."""
+LONGEST_SPAN = 64
+"""Windows over which residuals are averaged at most."""
+# Means of the score and of the level of takes of one machine in one operating state have this standard deviation; the
+# knowledge is worth so many takes. From 31 enrollments of eight datasets, see LOG.md.
+USUAL_SCORE = Usual(sd=0.3, takes=8)
+USUAL_LEVEL = Usual(sd=0.03, takes=6)
+# An operating state never enrolled is about as far from the nearest enrolled one as those are from each other: up to
+# this many times the squared distance.
+UNFAMILIAR_RATIO = 2.5
 
 
 @dataclass(frozen=True, eq=False)
-class HeldOut:
-    """Distances (n,) of the enrolled windows that could be held out, whose window each is, recordings like no other."""
+class Enrollment:
+    """Enrolled windows as the calibration needs them.
 
-    distances: Doubles
-    windows: Integers
+    Of each window: its recording `take` (n,), where it ends there `end_s` (n,) and its log RMS `level` (n,).
+    """
+
+    bank: MemoryBank
+    take: Integers
+    end_s: Doubles
+    level: Doubles
+    window_s: float
+
+    def step_s(self) -> float:
+        """Usual time from one window to the next of a recording."""
+        steps = np.diff(self.end_s)[np.diff(self.take) == 0]
+        return float(np.median(steps)) if len(steps) else self.window_s
+
+
+@dataclass(frozen=True, eq=False)
+class Grouping:
+    """Operating state of each take, and the takes that are alone in theirs."""
+
+    state_of_take: tuple[int, ...]
     alone: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Span:
+    """What is normal when the residuals of so many windows in a row are averaged.
+
+    `centre` and `spread` (bands,) are of the natural log of the squared residual; `score` predicts that of a take.
+    """
+
+    windows: int
+    centre: Doubles
+    spread: Doubles
+    score: Prediction
+
+    def unusual(self, residual: Doubles) -> Doubles:
+        """How unusual each band (bands,) of a mean residual (bands, dim) is, in standard deviations of that band."""
+        squared = (residual**2).sum(axis=-1)
+        return np.asarray((_log(squared, self.windows) - self.centre) / self.spread)
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """Operating states, state of each recording, and recordings unlike all others."""
+    """What is normal: by span of time, the level of each operating state, and how far an unfamiliar state may be.
 
-    states: tuple[OperatingState, ...]
-    state_of_take: tuple[int, ...]
-    alone: tuple[int, ...]
+    `step_s` is the time from window to window; `zone` is the mean log ratio of squared distances up to which a sudden
+    change may be an operating state that was not enrolled, None where only one state is known; `odd` are takes that
+    were left out of the spread because they are unlike the others of their state.
+    """
+
+    spans: tuple[Span, ...]
+    levels: tuple[Prediction, ...]
+    step_s: float
+    zone: float | None
+    odd: tuple[int, ...]
 
     @property
-    def held_out(self) -> Doubles:
-        """Held-out distances of all states together (n,)."""
-        return np.concatenate([state.held_out for state in self.states])
+    def takes(self) -> int:
+        """Takes that the spread was learnt from."""
+        return self.spans[0].score.takes
 
 
-def calibrate(
-    bank: MemoryBank, take: Integers, end_s: Doubles, window_s: float, level: Doubles, hum_share: Doubles
-) -> Calibration:
-    """Calibrate a normal state; of each window: recording `take` (n,), `end_s` (n,) in it, log RMS, share of hum."""
-    held_out = held_out_distances(bank, take, end_s, window_s)
-    state_of_take = _operating_states(bank, take, end_s, window_s, level)
-    of_window = np.array(state_of_take, np.int64)[take]
-    states = []
-    for number in range(max(state_of_take) + 1):
-        own = of_window == number
-        deviations = _level_deviations(level[own], take[own])
-        states.append(
-            OperatingState(
-                name=str(number + 1),
-                held_out=held_out.distances[own[held_out.windows]],
-                level_mean=float(level[own].mean()),
-                level_std=float(level[own].std()),
-                level_held_out=deviations,
-                hum_share=float(hum_share[own].max()),
-            )
-        )
-    return Calibration(tuple(states), state_of_take, held_out.alone)
+def score_of(unusual: Doubles) -> Doubles:
+    """Score of a window from its bands (..., bands): the mean of the more unusual half of them.
 
-
-def held_out_distances(bank: MemoryBank, take: Integers, end_s: Doubles, window_s: float) -> HeldOut:
-    """Hold out each recording in turn; `take` (n,) is whose window it is, `end_s` (n,) where in it the window ends.
-
-    A recording far from all others (an operating state recorded once) says nothing about the spread of the others: its
-    windows are judged against the rest of itself, in contiguous quarters. That holds for a minority only: where most
-    recordings are far from each other, how far they are *is* the spread of the normal state. All that stand alone are
-    reported.
+    A fault moves some bands far, rarely all of them; one band alone is noise.
     """
-    rows = bank.vectors.reshape(len(bank), -1)
-    takes = np.unique(take)
-    own_of = {int(number): np.flatnonzero(take == number) for number in takes}
-    outside = {n: _nearest(rows, own, partial(_elsewhere, others=take != n)) for n, own in own_of.items()}
-    inside = {n: _inside(rows, own, end_s, window_s) for n, own in own_of.items()}
-    alone = [n for n in own_of if _stands_alone(outside[n][0], inside[n][0])]
-    by_itself = alone if len(alone) <= len(takes) / 2 else []
-    chosen = [inside[n] if n in by_itself or not len(outside[n][0]) else outside[n] for n in own_of]
-    return HeldOut(
-        np.concatenate([distances for distances, _ in chosen]),
-        np.concatenate([windows for _, windows in chosen]),
-        tuple(alone),
-    )
+    half = (unusual.shape[-1] + 1) // 2
+    return np.asarray(np.sort(unusual, axis=-1)[..., -half:].mean(axis=-1))
 
 
-def _stands_alone(outside: Doubles, inside: Doubles) -> bool:
-    """Whether a recording is much farther from the others than from itself."""
-    if not len(outside) or not len(inside):
-        return False
-    return bool(np.median(outside) > ALONE_RATIO * max(float(np.median(inside)), SMALLEST_DISTANCE))
+def grouped(enrolled: Enrollment) -> Grouping:
+    """Group takes into operating states: those near each other in shape and level are linked.
 
-
-def _operating_states(
-    bank: MemoryBank, take: Integers, end_s: Doubles, window_s: float, level: Doubles
-) -> tuple[int, ...]:
-    """Number of the operating state of each recording: those near each other in shape and level are linked."""
-    rows = bank.vectors.reshape(len(bank), -1)
-    own_of = [np.flatnonzero(take == number) for number in np.unique(take)]
-    levels = [float(np.median(level[own])) for own in own_of]
+    A take alone in its state, where others are not, is one that stands alone.
+    """
+    rows = enrolled.bank.vectors.reshape(len(enrolled.bank), -1)
+    own_of = [np.flatnonzero(enrolled.take == number) for number in np.unique(enrolled.take)]
+    levels = [float(np.median(enrolled.level[own])) for own in own_of]
     between = np.array([[_between(rows[first], rows[second]) for second in own_of] for first in own_of])
     between = np.minimum(between, between.T)
-    within = _within([_inside(rows, own, end_s, window_s)[0] for own in own_of], between)
+    within = _within([_inside(rows, own, enrolled) for own in own_of], between)
     typical = np.maximum(within[:, None], within[None, :])
     near = between <= SAME_STATE_RATIO * np.maximum(typical, np.median(within))
     near &= np.abs(np.subtract.outer(levels, levels)) <= SAME_STATE_LEVEL
-    return _linked(near)
+    states = _linked(near)
+    alone = tuple(number for number, state in enumerate(states) if states.count(state) == 1 and len(states) > 1)
+    return Grouping(states, alone)
 
 
-def _between(first: FloatArray, second: FloatArray) -> float:
+def held_out_distances(enrolled: Enrollment, state_of_take: Sequence[int]) -> Doubles:
+    """Cosine distance (n,) of each window to the nearest of another take of its state (see `calibrate`); NaN: none."""
+    allowed = _Allowed(enrolled, state_of_take)
+    rows = enrolled.bank.vectors.reshape(len(enrolled.bank), -1)
+    nearest = [
+        np.where(allowed.of(chunk), np.maximum(1.0 - (rows[chunk] @ rows.T).astype(np.float64), 0.0), np.inf).min(
+            axis=1
+        )
+        for chunk in _chunks(len(rows))
+    ]
+    found = np.concatenate(nearest)
+    return np.where(np.isfinite(found), found, np.nan)
+
+
+def calibrate(enrolled: Enrollment, state_of_take: Sequence[int]) -> Calibration | None:
+    """Calibrate a normal state; None when no window can be held out."""
+    allowed = _Allowed(enrolled, state_of_take)
+    residuals, held = _residuals(enrolled.bank, allowed)
+    if not held.any():
+        return None
+    spans: list[Span] = []
+    odd: tuple[int, ...] = ()
+    for windows in _span_lengths():
+        runs = _runs(residuals, held, enrolled.take, allowed, windows)
+        if runs is None:
+            break
+        squared, group = runs
+        centre, spread = _standard(_log(squared, windows))
+        prediction, apart = predict(score_of((_log(squared, windows) - centre) / spread), group, USUAL_SCORE)
+        spans.append(Span(windows, centre, spread, prediction))
+        odd = apart if windows == 1 and not allowed.cut else odd
+    of_window = np.asarray(state_of_take, np.int64)[enrolled.take]
+    return Calibration(
+        spans=tuple(spans),
+        levels=_levels(enrolled.level, of_window, allowed.block),
+        step_s=enrolled.step_s(),
+        zone=_zone(enrolled.bank, of_window, spans[0].centre),
+        odd=odd,
+    )
+
+
+class _Allowed:
+    """Which enrolled windows a window may be compared with: those of other takes (or blocks) of its operating state.
+
+    `block` (n,) is the unit of evidence of each window, `cut` whether blocks stand in for takes, `use` (n,) whose state
+    says something about the spread between takes.
+    """
+
+    def __init__(self, enrolled: Enrollment, state_of_take: Sequence[int]) -> None:
+        states = np.asarray(state_of_take, np.int64)
+        self._take, self._end_s, self._window_s = enrolled.take, enrolled.end_s, enrolled.window_s
+        self._state = states[enrolled.take]
+        single = np.bincount(states)[states] == 1
+        self.cut = bool(single.all())
+        overlap = max(1, round(enrolled.window_s / enrolled.step_s()))
+        self.block = np.empty(len(enrolled.take), np.int64)
+        number = 0
+        for take in np.unique(enrolled.take):
+            own = np.flatnonzero(enrolled.take == take)
+            count = max(1, min(BLOCKS, len(own) // overlap)) if single[take] else 1
+            self.block[own] = number + np.arange(len(own)) * count // len(own)
+            number += count
+        self.use = np.full(len(self.block), True) if self.cut else ~single[enrolled.take]
+
+    def of(self, chunk: slice) -> Flags:
+        """Windows (chunk, n) that those of a chunk may be compared with."""
+        other = (self._state[chunk, None] == self._state[None]) & (self.block[chunk, None] != self.block[None])
+        overlapping = np.abs(self._end_s[chunk, None] - self._end_s[None]) < self._window_s - 1e-6
+        return np.asarray(other & ~((self._take[chunk, None] == self._take[None]) & overlapping))
+
+
+def _residuals(bank: MemoryBank, allowed: _Allowed) -> tuple[Doubles, Flags]:
+    """Residual (n, bands, dim) of each window from the own nearest of each band, and whether it has one (n,)."""
+    vectors = bank.vectors.astype(np.float64)
+    lengths = (vectors**2).sum(axis=2)
+    residuals, held = np.zeros_like(vectors), np.zeros(len(vectors), np.bool_)
+    for chunk in _chunks(len(vectors)):
+        may = allowed.of(chunk)
+        squared = lengths[chunk, None] + lengths[None] - 2 * np.einsum("cbd,nbd->cnb", vectors[chunk], vectors)
+        nearest = np.where(may[:, :, None], squared, np.inf).argmin(axis=1)
+        held[chunk] = may.any(axis=1)
+        residuals[chunk] = vectors[chunk] - vectors[nearest, np.arange(vectors.shape[1])]
+    return residuals, held
+
+
+def _span_lengths() -> Iterator[int]:
+    """1, 2, 4, ... windows."""
+    windows = 1
+    while windows <= LONGEST_SPAN:
+        yield windows
+        windows *= 2
+
+
+def _runs(
+    residuals: Doubles, held: Flags, take: Integers, allowed: _Allowed, windows: int
+) -> tuple[Doubles, Integers] | None:
+    """Squared mean residuals (runs, bands) of so many windows in a row of one recording, and the take of each (runs,).
+
+    None where fewer than two takes are so long: nothing is known about that span.
+    """
+    squared, groups = [], []
+    for number in np.unique(take):
+        own = np.flatnonzero((take == number) & held & allowed.use)
+        if len(own) < windows:
+            continue
+        sums = np.cumsum(np.concatenate([np.zeros((1, *residuals.shape[1:])), residuals[own]]), axis=0)
+        means = (sums[windows:] - sums[:-windows]) / windows
+        squared.append((means**2).sum(axis=2))
+        block = allowed.block[own][: len(means)]
+        if allowed.cut and windows > 1:
+            longest = max(windows, int(np.bincount(block - block[0]).max()))
+            block = block[0] + np.arange(len(means)) // longest
+        groups.append(block)
+    if not squared:
+        return None
+    group = np.concatenate(groups)
+    return None if windows > 1 and len(np.unique(group)) < 2 else (np.concatenate(squared), group)
+
+
+def _log(squared: Doubles, windows: int) -> Doubles:
+    """Natural log of squared residuals, with a floor that averaging lowers."""
+    return np.asarray(np.log(squared + SMALLEST_DISTANCE / windows))
+
+
+def _standard(logs: Doubles) -> tuple[Doubles, Doubles]:
+    """Median and robust standard deviation (bands,) of logs (runs, bands)."""
+    centre = np.median(logs, axis=0)
+    return centre, ROBUST * np.median(np.abs(logs - centre), axis=0) + SMALLEST_SPREAD
+
+
+def _levels(level: Doubles, state: Integers, block: Integers) -> tuple[Prediction, ...]:
+    """Predict the level of each operating state; the spread between takes is pooled over the states."""
+    means, within = [], []
+    for number in range(int(state.max()) + 1):
+        blocks = [level[(state == number) & (block == each)] for each in np.unique(block[state == number])]
+        means.append(np.array([of_block.mean() for of_block in blocks]))
+        within += [float(of_block.var()) for of_block in blocks]
+    freedom = sum(len(of_state) - 1 for of_state in means)
+    squares = sum(float(((of_state - of_state.mean()) ** 2).sum()) for of_state in means)
+    variance = (squares / freedom if freedom else 0.0) + float(np.mean(within))
+    return tuple(pooled(float(each.mean()), variance, freedom, len(each), USUAL_LEVEL) for each in means)
+
+
+def _zone(bank: MemoryBank, state: Integers, centre: Doubles) -> float | None:
+    """How far (mean log ratio of squared distances) from the enrolled states another one may be; None: one is known."""
+    if state.max() == 0:
+        return None
+    ratios = []
+    for number in np.unique(state):
+        others = state != number
+        logs = [
+            _log(bank.squared(bank.vectors[window])[others].min(axis=0), 1) - centre
+            for window in np.flatnonzero(~others)
+        ]
+        ratios.append(float(np.mean(logs)))
+    return float(np.median(ratios) + np.log(UNFAMILIAR_RATIO))
+
+
+def _between(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]) -> float:
     """Median distance of the windows of one recording to the nearest of another."""
     return float(np.median(1.0 - (first @ second.T).max(axis=1)))
+
+
+def _inside(rows: npt.NDArray[np.float32], own: Integers, enrolled: Enrollment) -> Doubles:
+    """Distance of the windows of a recording to the nearest other one that does not overlap; none: empty."""
+    distances = np.maximum(1.0 - (rows[own] @ rows[own].T).astype(np.float64), 0.0)
+    ends = enrolled.end_s[own]
+    apart = np.abs(ends[:, None] - ends[None]) >= enrolled.window_s - 1e-6
+    nearest = np.where(apart, distances, np.inf).min(axis=1)
+    return np.asarray(nearest[np.isfinite(nearest)])
 
 
 def _within(inside: Sequence[Doubles], between: Doubles) -> Doubles:
@@ -138,7 +318,7 @@ def _within(inside: Sequence[Doubles], between: Doubles) -> Doubles:
     return np.maximum(np.where(np.isnan(within), np.nanmedian(within), within), SMALLEST_DISTANCE)
 
 
-def _linked(near: npt.NDArray[np.bool_]) -> tuple[int, ...]:
+def _linked(near: Flags) -> tuple[int, ...]:
     """Connected groups of a symmetric relation, numbered in the order of their first members."""
     group = [-1] * len(near)
     for first in range(len(near)):
@@ -153,46 +333,6 @@ def _linked(near: npt.NDArray[np.bool_]) -> tuple[int, ...]:
     return tuple(group)
 
 
-def _level_deviations(level: Doubles, take: Integers) -> Doubles:
-    """Deviation of each window's level from that of the other recordings of its state; alone, from its own mean."""
-    return np.array(
-        [
-            abs(value - (level[take != own].mean() if (take != own).any() else level.mean()))
-            for value, own in zip(level, take, strict=True)
-        ]
-    )
-
-
-def _nearest(
-    rows: FloatArray, own: Integers, allowed: Callable[[Integers], npt.NDArray[np.bool_]]
-) -> tuple[Doubles, Integers]:
-    """Distance of each own window to the nearest allowed one, a few at a time; windows with none are left out."""
-    nearest = []
-    for first in range(0, len(own), CHUNK_WINDOWS):
-        chunk = own[first : first + CHUNK_WINDOWS]
-        distances = np.maximum(1.0 - (rows[chunk] @ rows.T).astype(np.float64), 0.0)
-        nearest.append(np.where(allowed(chunk), distances, np.inf).min(axis=1))
-    found = np.concatenate(nearest)
-    there = np.isfinite(found)
-    return found[there], own[there]
-
-
-def _inside(rows: FloatArray, own: Integers, end_s: Doubles, window_s: float) -> tuple[Doubles, Integers]:
-    """Distance of each window of a recording to the nearest in another quarter of it, and whose window it is."""
-    return _nearest(rows, own, partial(_apart, own=own, end_s=end_s, window_s=window_s))
-
-
-def _elsewhere(chunk: Integers, others: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Windows of other recordings (chunk, all)."""
-    return np.broadcast_to(others, (len(chunk), len(others)))
-
-
-def _apart(chunk: Integers, own: Integers, end_s: Doubles, window_s: float) -> npt.NDArray[np.bool_]:
-    """Windows of the same recording outside a window's own quarter and not overlapping with it (chunk, all)."""
-    first, last = float(end_s[own].min()), float(end_s[own].max())
-    quarter = np.floor((end_s - first) / (last - first + 1e-9) * FOLDS)
-    apart = np.zeros((len(chunk), len(end_s)), np.bool_)
-    apart[:, own] = (quarter[chunk, None] != quarter[None, own]) & (
-        np.abs(end_s[chunk, None] - end_s[None, own]) >= window_s - 1e-6
-    )
-    return apart
+def _chunks(count: int) -> Iterator[slice]:
+    """A few windows at a time."""
+    return (slice(first, min(first + CHUNK_WINDOWS, count)) for first in range(0, count, CHUNK_WINDOWS))

@@ -10,11 +10,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fisher_edge.decision.bank import MemoryBank
-from fisher_edge.decision.calibrate import Calibration, calibrate, held_out_distances
+from fisher_edge.decision.calibrate import (
+    Calibration,
+    Enrollment,
+    calibrate,
+    grouped,
+    held_out_distances,
+)
+from fisher_edge.decision.evidence import Rates, limits, promise
 from fisher_edge.decision.fusion import Fusion
 from fisher_edge.decision.judgement import ModelName
 from fisher_edge.decision.naming import NORMAL, learn, made_alike, views_of
-from fisher_edge.decision.threshold import fit_tail, level_threshold
 from fisher_edge.dsp.blocks import FloatArray, Rate, rate_text
 from fisher_edge.dsp.frontend import FrontEnd
 from fisher_edge.dsp.grid import Grid
@@ -53,10 +59,12 @@ class EnrolledTake:
 class Enrolled:
     """What an enrollment has stored.
 
-    `windows_before` were enrolled earlier and kept; `spread` is the median held-out distance of a normal window,
-    `thresholds` are distances by expected false alarms a day, `level_thresholds` the same for the level (deviation of
-    the natural log of the RMS) in each operating state; `states` are the operating states found and
-    `state_of_take` says which one each recording belongs to; `alone` names recordings unlike all others.
+    `windows_before` were enrolled earlier and kept; `spread` is the median held-out distance of a normal window.
+    `takes` is the number of recordings (or blocks of one) that the spread was learnt from, and `promise` says for each
+    number of false alarms a day in which interval (90 %) the true one lies. `spans_s` are the spans of time that are
+    watched; `states` are the operating states found and `state_of_take` says which one each recording belongs to.
+    `alone` names recordings that are the only ones of their operating state, `odd` those that are unlike the others of
+    theirs, and `set_aside` says of recordings that were not enrolled why.
     """
 
     asset: str
@@ -68,11 +76,14 @@ class Enrolled:
     window_s: float
     hop_s: float
     spread: float
-    thresholds: dict[str, float]
-    level_thresholds: tuple[dict[str, float], ...]
+    takes: int
+    promise: dict[str, tuple[float, float]]
+    spans_s: tuple[float, ...]
     states: tuple[str, ...]
     state_of_take: tuple[str, ...]
     alone: tuple[str, ...]
+    odd: tuple[str, ...]
+    set_aside: dict[str, str]
     fusion: Fusion | None
 
 
@@ -92,8 +103,9 @@ def enroll(
     Raises BadInputError for windows of a dead sensor, or too few to calibrate a threshold.
     """
     check_target(baselines, key, made, label=label, extend=extend)
-    columns = _Columns.of(takes)
-    calibration = _calibration(columns, made.grid) if label is None else _no_calibration(columns, len(takes))
+    columns, set_aside = _Columns.of(takes)
+    takes = [take for take in takes if take.name not in set_aside]
+    normal = _normal(columns, made.grid) if label is None else _unstated(columns, len(takes))
     baseline = Baseline(
         key=key,
         label=label,
@@ -108,10 +120,10 @@ def enroll(
         level=columns.level,
         takes=tuple(
             Take(take.name, take.specimen, take.recorded_s, state)
-            for take, state in zip(takes, calibration.state_of_take, strict=True)
+            for take, state in zip(takes, normal.state_of_take, strict=True)
         ),
-        states=calibration.states,
-        view_calibrations=_view_calibrations(columns, made, normal=label is None),
+        states=normal.states,
+        view_calibrations=_view_calibrations(columns, made, normal),
         views=np.concatenate(columns.views, axis=1) if columns.views else None,
         reason=reason,
     )
@@ -119,7 +131,7 @@ def enroll(
         before = baselines.get(key, label) if extend else None
         version = baselines.add(joined(before, baseline) if before else baseline)
         fusion = _learn(baselines, key)
-    return _enrolled(baseline, version, len(before) if before else 0, calibration, fusion)
+    return _enrolled(baseline, version, len(before) if before else 0, normal, set_aside, fusion)
 
 
 def check_target(
@@ -227,66 +239,103 @@ class _Columns:
     hum_share: np.ndarray
 
     @classmethod
-    def of(cls, takes: Sequence[EnrolledTake]) -> "_Columns":
-        """Collect the windows, one recording after the other; a stretch of a dead sensor is nobody's normal state."""
-        windows, rows = [], []
-        for number, take in enumerate(takes):
-            for window in take.windows:
-                if window.fault:
-                    first_s = window.end_time_s - window.window_s
-                    raise BadInputError(
-                        f"{take.name}, {first_s:.2f} to {window.end_time_s:.2f} s: {window.fault}; cut that part out"
-                    )
-                windows.append((window.embedding, window.views))
-                rows.append((number, window.end_time_s, window.measures.log_rms, window.hum_share))
-        if not windows:
+    def of(cls, takes: Sequence[EnrolledTake]) -> tuple["_Columns", dict[str, str]]:
+        """Collect the windows, one recording after the other; also say which recordings are set aside, and why.
+
+        A recording of a sensor that cannot be trusted is nobody's normal state; when none is left, it is an error.
+        """
+        kept, set_aside = [], {}
+        for take in takes:
+            windows = list(take.windows)
+            faulty = next((window for window in windows if window.fault), None)
+            if faulty is None:
+                kept.append(windows)
+                continue
+            first_s = faulty.end_time_s - faulty.window_s
+            set_aside[take.name] = f"{first_s:.2f} to {faulty.end_time_s:.2f} s: {faulty.fault}"
+        if set_aside and not any(kept):
+            name, reason = next(iter(set_aside.items()))
+            raise BadInputError(f"{name}, {reason}; cut that part out")
+        rows = [(number, window) for number, windows in enumerate(kept) for window in windows]
+        if not rows:
             raise BadInputError("the recordings hold no window; enroll longer ones, or choose a shorter --window-s")
-        owner, end_s, level, hum_share = (np.array(column) for column in zip(*rows, strict=True))
-        vectors = np.stack([embedding for embedding, _ in windows])
+        vectors = np.stack([window.embedding for _, window in rows])
         if not np.isfinite(vectors).all():
             raise BadInputError("the encoder gives no finite numbers for these recordings; check their scale")
-        views = [np.stack(of_view) for of_view in zip(*(views for _, views in windows), strict=True)]
-        return cls(vectors, views, owner, end_s, level, hum_share)
+        columns = cls(
+            vectors=vectors,
+            views=[np.stack(of_view) for of_view in zip(*(window.views for _, window in rows), strict=True)],
+            take=np.array([number for number, _ in rows]),
+            end_s=np.array([window.end_time_s for _, window in rows]),
+            level=np.array([window.measures.log_rms for _, window in rows]),
+            hum_share=np.array([window.hum_share for _, window in rows]),
+        )
+        return columns, set_aside
+
+    def enrollment(self, vectors: FloatArray, window_s: float) -> Enrollment:
+        """The windows with these vectors (windows, bands, dim) as their calibration needs them."""
+        return Enrollment(MemoryBank.of(vectors), self.take.astype(np.int64), self.end_s, self.level, window_s)
 
 
-def _calibration(columns: _Columns, grid: Grid) -> Calibration:
+@dataclass(frozen=True)
+class _States:
+    """Operating states of an enrollment, that of each take, takes alone in theirs, and the calibration."""
+
+    states: tuple[OperatingState, ...]
+    state_of_take: tuple[int, ...]
+    alone: tuple[int, ...] = ()
+    calibration: Calibration | None = None
+
+
+def _normal(columns: _Columns, grid: Grid) -> _States:
     """Calibrate a normal state; too few windows are a BadInputError."""
-    bank = MemoryBank.of(columns.vectors)
-    calibration = calibrate(bank, columns.take, columns.end_s, grid.window_s, columns.level, columns.hum_share)
-    if len(calibration.held_out) < MIN_HELD_OUT:
+    enrollment = columns.enrollment(columns.vectors, grid.window_s)
+    grouping = grouped(enrollment)
+    held_out = held_out_distances(enrollment, grouping.state_of_take)
+    count = int(np.isfinite(held_out).sum())
+    calibration = calibrate(enrollment, grouping.state_of_take)
+    if calibration is None or count < MIN_HELD_OUT:
         raise BadInputError(
-            f"{len(columns.take)} windows leave {len(calibration.held_out)} that can be held out to calibrate a "
-            f"threshold, {MIN_HELD_OUT} are needed; enroll several recordings, longer ones, or a shorter --window-s"
+            f"{len(columns.take)} windows leave {count} that can be held out to say what is normal, {MIN_HELD_OUT} are "
+            "needed; enroll several recordings, longer ones, or a shorter --window-s"
         )
-    return calibration
+    of_window = np.array(grouping.state_of_take, np.int64)[columns.take]
+    states = []
+    for number in range(max(grouping.state_of_take) + 1):
+        own = of_window == number
+        states.append(_state(str(number + 1), columns, own, held_out[own & np.isfinite(held_out)]))
+    return _States(tuple(states), grouping.state_of_take, grouping.alone, calibration)
 
 
-def _no_calibration(columns: _Columns, takes: int) -> Calibration:
-    """Calibration of a labelled fault: one state without held-out distances, because faults have no threshold."""
-    state = OperatingState(
-        "1",
-        np.zeros(0),
-        float(columns.level.mean()),
-        float(columns.level.std()),
-        np.zeros(0),
-        float(columns.hum_share.max()),
+def _unstated(columns: _Columns, takes: int) -> _States:
+    """Examples of a fault: one state without held-out distances, because faults have no limit."""
+    everything = np.ones(len(columns.take), np.bool_)
+    return _States((_state("1", columns, everything, np.zeros(0)),), (0,) * takes)
+
+
+def _state(name: str, columns: _Columns, own: np.ndarray, held_out: np.ndarray) -> OperatingState:
+    """One operating state, whose windows are marked `own` (windows,)."""
+    level = columns.level[own]
+    return OperatingState(
+        name=name,
+        held_out=held_out,
+        level_mean=float(level.mean()),
+        level_std=float(level.std()),
+        level_held_out=np.zeros(0),
+        hum_share=float(columns.hum_share[own].max()),
     )
-    return Calibration((state,), (0,) * takes, ())
 
 
-def _view_calibrations(columns: _Columns, made: Made, *, normal: bool) -> tuple[ViewCalibration, ...]:
+def _view_calibrations(columns: _Columns, made: Made, normal: _States) -> tuple[ViewCalibration, ...]:
     """Held-out distances in each view; none of examples of a fault."""
-    return tuple(
-        ViewCalibration(
-            view,
-            held_out_distances(
-                MemoryBank.of(vectors[:, None, :]), columns.take, columns.end_s, made.grid.window_s
-            ).distances
-            if normal
-            else np.zeros(0),
-        )
-        for view, vectors in zip(made.front_end.views, columns.views, strict=True)
-    )
+    calibrations = []
+    for view, vectors in zip(made.front_end.views, columns.views, strict=True):
+        held_out = np.zeros(0)
+        if normal.calibration:
+            enrollment = columns.enrollment(vectors[:, None, :], made.grid.window_s)
+            held_out = held_out_distances(enrollment, normal.state_of_take)
+        calibrations.append(ViewCalibration(view, held_out[np.isfinite(held_out)]))
+    return tuple(calibrations)
 
 
 def _learn(baselines: Baselines, key: ChannelKey) -> Fusion | None:
@@ -297,11 +346,17 @@ def _learn(baselines: Baselines, key: ChannelKey) -> Fusion | None:
 
 
 def _enrolled(
-    baseline: Baseline, version: int, windows_before: int, calibration: Calibration, fusion: Fusion | None
+    baseline: Baseline,
+    version: int,
+    windows_before: int,
+    normal: _States,
+    set_aside: dict[str, str],
+    fusion: Fusion | None,
 ) -> Enrolled:
     """Say what was stored, and what its calibration means."""
-    held_out, grid = calibration.held_out, baseline.grid
-    tail = fit_tail(held_out) if len(held_out) else None
+    calibration, grid, rates = normal.calibration, baseline.grid, Rates()
+    held_out = np.concatenate([state.held_out for state in normal.states])
+    promised = promise(calibration, rates, grid.hop_s) if calibration else {}
     return Enrolled(
         asset=baseline.key.asset,
         channel=baseline.key.channel,
@@ -312,14 +367,13 @@ def _enrolled(
         window_s=grid.window_s,
         hop_s=grid.hop_s,
         spread=float(np.median(held_out)) if len(held_out) else 0.0,
-        thresholds={f"{rate:g}": tail.threshold(rate, grid.hop_s) for rate in (1.0, 0.1)} if tail else {},
-        level_thresholds=tuple(
-            {f"{rate:g}": level_threshold(state.level_held_out, rate, grid.hop_s) for rate in (1.0, 0.1)}
-            for state in calibration.states
-            if tail
-        ),
-        states=tuple(state.name for state in calibration.states),
-        state_of_take=tuple(calibration.states[number].name for number in calibration.state_of_take),
-        alone=tuple(baseline.takes[number].name for number in calibration.alone),
+        takes=calibration.takes if calibration else 0,
+        promise={f"{rate:g}": interval for rate, interval in promised.items()},
+        spans_s=tuple(span_s for span_s, _ in limits(calibration, rates, grid.hop_s)) if calibration else (),
+        states=tuple(state.name for state in normal.states),
+        state_of_take=tuple(normal.states[number].name for number in normal.state_of_take),
+        alone=tuple(baseline.takes[number].name for number in normal.alone),
+        odd=tuple(baseline.takes[number].name for number in calibration.odd) if calibration else (),
+        set_aside=set_aside,
         fusion=fusion,
     )

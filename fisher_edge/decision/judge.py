@@ -1,7 +1,7 @@
-"""The judgement of one window: a pure function of the window and of what is enrolled. Start at `Judge.judge`.
+"""The judgement of a window by what is enrolled, and by the windows before it. Start at `Judge.judge`.
 
-Shape and level are two statements: how far the embedding is from the enrolled ones, and how far the RMS is from that of
-the operating state the window is nearest to. Each has thresholds of its own, calibrated on held-out windows.
+Shape and level are two statements: how unusual the embedding is band by band, and how far the RMS is from that of the
+operating state the window is nearest to. What windows add up to over time is in `evidence`.
 """
 
 import math
@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from fisher_edge.decision.bank import Match, MemoryBank
+from fisher_edge.decision.calibrate import Calibration, Enrollment, calibrate, score_of
+from fisher_edge.decision.evidence import Rates, Tracker, Unusual
 from fisher_edge.decision.fusion import Fusion
 from fisher_edge.decision.judgement import (
     BandShare,
@@ -23,15 +25,14 @@ from fisher_edge.decision.judgement import (
     ViewScore,
 )
 from fisher_edge.decision.naming import comparable, examples_of, normal_of, view_vectors
-from fisher_edge.decision.threshold import MIN_LEVEL_STD, fit_tail, level_threshold
 from fisher_edge.dsp.blocks import FloatArray
 from fisher_edge.dsp.frontend import FrontEnd
 from fisher_edge.dsp.views import View
 from fisher_edge.encoder.windows import EmbeddedWindow
 from fisher_edge.errors import BadInputError
-from fisher_edge.store.baselines import Baseline, OperatingState, ViewCalibration
+from fisher_edge.store.baselines import Baseline, ViewCalibration
 
-__all__ = ["Judge", "Rates", "Unenrolled", "WindowJudge", "distrusted"]
+__all__ = ["Judge", "Unenrolled", "WindowJudge", "distrusted", "enrollment_of"]
 
 # An open cable: at least this share of the power at mains frequency and its harmonics, ...
 OPEN_CABLE = 0.95
@@ -42,26 +43,11 @@ DEVIATIONS = 1.4826
 # The spread of a view is at least this share of its median: a few nearly equal distances do not prove precision.
 SMALLEST_SHARE = 0.05
 SMALLEST_SPREAD = 1e-6
-
-
-@dataclass(frozen=True)
-class Rates:
-    """Normal windows a day that may exceed the warning and the alarm threshold, for shape and level each."""
-
-    warning_per_day: float = 1.0
-    alarm_per_day: float = 0.1
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """A value from which windows count as a warning, and one from which they count as an alarm."""
-
-    warning: float
-    alarm: float
+FAR = 10.0
 
 
 class Judge:
-    """Judges windows of one channel against its active baselines; it has no memory of the windows before.
+    """Judges the windows of one channel, in order, against its active baselines; its `Tracker` remembers those before.
 
     `enrolled` are the active baselines of the channel, `front_end` is that of the encoder (with its views), `hop_s` the
     time from one window to the next. Raises BadInputError when no normal state is among them.
@@ -81,14 +67,16 @@ class Judge:
         self.normal = normal
         self.model = ModelName(normal.model_name, normal.model_sha256)
         self.views = tuple(each.view for each in normal.view_calibrations if each.view in front_end.views)
-        self._bank = MemoryBank.of(normal.vectors)
+        enrollment = enrollment_of(normal)
+        calibration = calibrate(enrollment, [take.state for take in normal.takes])
+        if calibration is None:
+            raise BadInputError(f"the baseline of {normal.key} holds too few windows to judge by; enroll again")
+        self.calibration: Calibration = calibration
+        self._bank = enrollment.bank
         self._edges_hz = front_end.band_edges_hz(normal.rate_hz)
         self._state_of_window = normal.state_of_window
-        self._tail = fit_tail(np.concatenate([state.held_out for state in normal.states]))
-        self._shape = Thresholds(
-            *(self._tail.threshold(rate, hop_s) for rate in (rates.warning_per_day, rates.alarm_per_day))
-        )
-        self._levels = [_level_thresholds(state, rates, hop_s) for state in normal.states]
+        self._tracker = Tracker(calibration, rates, hop_s)
+        self._typical = float(np.median(np.concatenate([state.held_out for state in normal.states])))
         self._view_scores = [
             _ViewScorer.of(each, view_vectors(normal, each.view))
             for each in normal.view_calibrations
@@ -114,6 +102,10 @@ class Judge:
             )
             return distrusted(window, self.model, reason, baseline)
         vectors = {view.name: vector for view, vector in zip(self.views, window.views, strict=True)}
+        unusual = self._unusual(window, number)
+        found = self._tracker.take(unusual)
+        level = self.calibration.levels[number]
+        difference = unusual.level - level.mean
         return Judgement(
             time_s=window.end_time_s,
             window_s=window.window_s,
@@ -122,13 +114,13 @@ class Judge:
             baseline=baseline,
             operating_state=state.name if len(self.normal.states) > 1 else None,
             distance=match.distance,
-            threshold=self._shape.alarm,
-            warning_threshold=self._shape.warning,
-            p_value=self._tail.p_value(match.distance),
-            bands=self._band_shares(match),
+            score=unusual.score,
+            evidence=found.shape,
+            unfamiliar=found.unfamiliar,
+            bands=self._band_shares(match, unusual),
             nearest=self._nearest(match.index),
-            fault=self._examples.vote(window.embedding, vectors, self._shape.alarm) if self._examples else None,
-            level=_level(window, state, self._levels[number]),
+            fault=self._examples.vote(window.embedding, vectors, FAR / 3 * self._typical) if self._examples else None,
+            level=Level(unusual.level, difference / level.sd, abs(difference), found.level),
             views=tuple(
                 ViewScore(
                     scorer.view.name, self._weights.get(scorer.view.name, 0.0), scorer.z(vectors[scorer.view.name])
@@ -138,10 +130,24 @@ class Judge:
             measures=_plain(window),
         )
 
-    def _band_shares(self, match: Match) -> tuple[BandShare, ...]:
-        """Hz range and share of the distance of every band; the shares add up to the distance."""
-        pairs = zip(self._edges_hz, match.shares, strict=True)
-        return tuple(BandShare(low, high, float(share)) for (low, high), share in pairs)
+    def _unusual(self, window: EmbeddedWindow, state: int) -> Unusual:
+        """Compare a window band by band with those of its operating state."""
+        residual = self._bank.residual(window.embedding, self._state_of_window == state)
+        span = self.calibration.spans[0]
+        bands = span.unusual(residual)
+        return Unusual(
+            residual=residual,
+            bands=bands,
+            score=float(score_of(bands)),
+            log_ratio=float((bands * span.spread).mean()),
+            level=window.measures.log_rms,
+            state=state,
+        )
+
+    def _band_shares(self, match: Match, unusual: Unusual) -> tuple[BandShare, ...]:
+        """Hz range, share of the distance and unusualness of every band; the shares add up to the distance."""
+        rows = zip(self._edges_hz, match.shares, unusual.bands, strict=True)
+        return tuple(BandShare(low, high, float(share), float(z)) for (low, high), share, z in rows)
 
     def _nearest(self, index: int) -> Nearest:
         """Say which enrolled window this is."""
@@ -219,26 +225,18 @@ class _ViewScorer:
         return (float(self.bank.distances(vector[None]).min()) - self.median) / self.spread
 
 
-def _level(window: EmbeddedWindow, state: OperatingState, thresholds: Thresholds) -> Level:
-    """Compare the log RMS of a window with that of its operating state."""
-    log_rms = window.measures.log_rms
-    difference = log_rms - state.level_mean
-    return Level(
-        log_rms=log_rms,
-        z=difference / max(state.level_std, MIN_LEVEL_STD),
-        deviation=abs(difference),
-        threshold=thresholds.alarm,
-        warning_threshold=thresholds.warning,
-    )
-
-
 def _plain(window: EmbeddedWindow) -> PlainMeasures:
     """Plain measures of a window."""
     measures = window.measures
     return PlainMeasures(measures.rms, measures.peak, measures.crest, measures.kurtosis)
 
 
-def _level_thresholds(state: OperatingState, rates: Rates, hop_s: float) -> Thresholds:
-    """Deviations of the level to warn and to alarm at."""
-    both = (rates.warning_per_day, rates.alarm_per_day)
-    return Thresholds(*(level_threshold(state.level_held_out, rate, hop_s) for rate in both))
+def enrollment_of(normal: Baseline) -> Enrollment:
+    """Return the windows of a normal baseline as its calibration needs them."""
+    return Enrollment(
+        bank=MemoryBank.of(normal.vectors),
+        take=normal.take.astype(np.int64),
+        end_s=normal.offset_s,
+        level=normal.level,
+        window_s=normal.grid.window_s,
+    )

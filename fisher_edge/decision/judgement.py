@@ -11,6 +11,7 @@ __all__ = [
     "BandShare",
     "BaselineName",
     "Change",
+    "Evidence",
     "FaultVote",
     "Judgement",
     "Level",
@@ -58,11 +59,42 @@ class BaselineName:
 
 @dataclass(frozen=True)
 class BandShare:
-    """Part of the distance that one sub-band contributes."""
+    """Part of the distance that one sub-band contributes, and how unusual it is in this band.
+
+    `unusual` counts standard deviations above what is normal there; None where that is not known.
+    """
 
     low_hz: float
     high_hz: float
     share: float
+    unusual: float | None = None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """How much speaks for a change, over the limit of an alarm each: above 1 is an alarm.
+
+    `sudden` (up to a minute), `persistent` and `drift` (12 hours and more) are the worst of their spans of time; None
+    while no span of that kind is full. `warning` is the worst over the limit of a warning. `span_s` is the length of
+    the span that says most, `reach_s` that of the longest full one.
+    """
+
+    sudden: float | None = None
+    persistent: float | None = None
+    drift: float | None = None
+    warning: float = 0.0
+    span_s: float = 0.0
+    reach_s: float = 0.0
+
+    @property
+    def alarm(self) -> float:
+        """The worst over the limit of an alarm."""
+        return max(each or 0.0 for each in (self.sudden, self.persistent, self.drift))
+
+    @property
+    def kind(self) -> str:
+        """Which kind says most."""
+        return max(("sudden", "persistent", "drift"), key=lambda name: getattr(self, name) or 0.0)
 
 
 @dataclass(frozen=True)
@@ -91,19 +123,14 @@ class FaultVote:
 class Level:
     """Level of a window: natural log of its RMS, and how far it is from the level of its operating state.
 
-    `deviation` is absolute, `z` counts standard deviations of the enrolled level; None without a baseline.
+    `deviation` is absolute, `z` counts standard deviations of the level of takes of that state; None without a
+    baseline.
     """
 
     log_rms: float
     z: float | None = None
     deviation: float | None = None
-    threshold: float | None = None
-    warning_threshold: float | None = None
-
-    @property
-    def ratio(self) -> float | None:
-        """Deviation over the threshold of an alarm."""
-        return self.deviation / self.threshold if self.deviation is not None and self.threshold else None
+    evidence: Evidence | None = None
 
 
 @dataclass(frozen=True)
@@ -133,6 +160,8 @@ class Judgement:
 
     `time_s` is the end of the window in seconds since 1970-01-01 UTC, by the clock of its samples. `distance` is the
     cosine distance to the nearest enrolled window and the exact sum of the shares of its `bands`; None: not judged.
+    `score` says how unusual the window is by itself, in standard deviations of normal windows; `evidence` is that of
+    the shape over time, and `unfamiliar` says that the change may be an operating state that was not enrolled.
     `latency_ms` is the time it took to judge, without the time the window waited.
     """
 
@@ -145,9 +174,9 @@ class Judgement:
     baseline: BaselineName | None = None
     operating_state: str | None = None
     distance: float | None = None
-    threshold: float | None = None
-    warning_threshold: float | None = None
-    p_value: float | None = None
+    score: float | None = None
+    evidence: Evidence | None = None
+    unfamiliar: bool = False
     bands: tuple[BandShare, ...] = ()
     nearest: Nearest | None = None
     fault: FaultVote | None = None
@@ -158,8 +187,10 @@ class Judgement:
 
     @property
     def ratio(self) -> float | None:
-        """Distance over the threshold of an alarm."""
-        return self.distance / self.threshold if self.distance is not None and self.threshold else None
+        """The evidence of shape or level, whichever says more, over the limit of an alarm."""
+        if self.evidence is None or self.level is None or self.level.evidence is None:
+            return None
+        return max(self.evidence.alarm, self.level.evidence.alarm)
 
 
 @dataclass(frozen=True)
@@ -178,12 +209,16 @@ class Result:
 
 @dataclass(frozen=True)
 class Change:
-    """A change of state of a channel, why, and the judgement that led to it (None: no window did)."""
+    """A change of state of a channel, why, and the judgement that led to it (None: no window did).
+
+    `kind` says which evidence spoke: sudden, persistent, drift, or unfamiliar operating state.
+    """
 
     time_s: float
     before: State
     after: State
     reason: str
+    kind: str | None = None
     judgement: Judgement | None = None
 
 

@@ -20,13 +20,13 @@ COLOURS = {
     "check_function": "magenta",
 }
 DECADES = 1.0
-"""The chart reaches this many decades below and above the threshold, which is its middle."""
+"""The chart reaches this many decades below and above the limit, which is its middle."""
 
 
 def draw(demo: Demonstration) -> Panel:
     """Draw the present state of all sensors: three lines each, within 80 columns."""
     foot = Text(f"{demo.elapsed_s:5.1f} s   {demo.messages} MQTT messages   ", style="dim")
-    foot.append("(chart: the whole replay, red above threshold)")
+    foot.append("(chart: the whole replay, red above the limit of an alarm)")
     return Panel(
         Group(*(_card(track) for track in demo.tracks.values()), foot),
         title="fisher-edge: three sensors, one encoder",
@@ -66,7 +66,7 @@ def _outcome(track: Track) -> str:
     outcome = "ALARM" if track.caught else "NO ALARM"
     return (
         f"  {track.sensor.asset:<9}{len(track.healthy)} healthy windows, {track.false_alarms} of them not normal\n"
-        f"  {'':<9}{track.sensor.fault}: {outcome}, {_worst(track):.1f} x threshold\n"
+        f"  {'':<9}{track.sensor.fault}: {outcome}, {_worst(track):.1f} x its limit\n"
     )
 
 
@@ -84,7 +84,7 @@ def _card(track: Track) -> Text:
     card.append("  ")
     card.append(f" {_state(track)} ".center(9), style=COLOURS.get(last["state"], ""))
     card.append("  ").append_text(_chart(track))
-    card.append(f"  {_ratio(last):.2f} x threshold   ", style="not bold")
+    card.append(f"  {_ratio(last):.2f} x its limit   ", style="not bold")
     return card.append(f"{_responsible(last)}\n", style="not bold cyan")
 
 
@@ -94,12 +94,19 @@ def _state(track: Track) -> str:
 
 
 def _ratio(result: dict[str, Any]) -> float:
-    """The worse of shape and level over its threshold; 0 for a window that could not be judged."""
-    return max(float(result["ratio"]), float(result["level"]["ratio"])) if result["ratio"] is not None else 0.0
+    """The worse of shape and level over its limit; 0 for a window that could not be judged."""
+    if result["evidence"] is None:
+        return 0.0
+    return max(_worst_of(result["evidence"]), _worst_of(result["level"]["evidence"]))
+
+
+def _worst_of(evidence: dict[str, float | None]) -> float:
+    """The worst of the spans of time over the limit of an alarm."""
+    return max(evidence[kind] or 0.0 for kind in ("sudden", "persistent", "drift"))
 
 
 def _chart(track: Track) -> Text:
-    """Distances against the threshold over the whole replay, the worst of every column."""
+    """Evidence over its limit in the whole replay, the worst of every column."""
     ratios = [_ratio(result) for result in track.results]
     columns = min(CHART_WIDTH, len(ratios))
     chart = Text()
@@ -112,17 +119,14 @@ def _chart(track: Track) -> Text:
 
 
 def _responsible(result: dict[str, Any]) -> str:
-    """What contributes most: the level, or the band with the largest share of the distance."""
-    if result["ratio"] is None:
+    """What contributes most: the level, or the most unusual band."""
+    if result["evidence"] is None:
         return ""
-    if result["level"]["ratio"] > max(1.0, result["ratio"]):
+    if _worst_of(result["level"]["evidence"]) > max(1.0, _worst_of(result["evidence"])):
         factor = math.exp(math.copysign(result["level"]["deviation"], result["level"]["z"]))
         return f"level x {factor:.2f}"
-    if not result["distance"]:
-        return ""
-    worst = max(result["bands"], key=lambda band: band["share"])
-    low_khz, high_khz = worst["low_hz"] / 1000, worst["high_hz"] / 1000
-    return f"{worst['share'] / result['distance']:.0%} in {low_khz:g}-{high_khz:g} kHz"
+    worst = max(result["bands"], key=lambda band: band["unusual"])
+    return f"{worst['unusual']:+.1f} sd in {worst['low_hz'] / 1000:g}-{worst['high_hz'] / 1000:g} kHz"
 
 
 def _worst(track: Track) -> float:

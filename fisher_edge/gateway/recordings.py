@@ -8,8 +8,9 @@ from dataclasses import replace
 
 from fisher_edge.decision.alarm import AlarmMachine, AlarmRule
 from fisher_edge.decision.enroll import DEFAULT_WINDOW_S, Enrolled, EnrolledTake, Made, check_target, enroll
+from fisher_edge.decision.evidence import Rates
 from fisher_edge.decision.fusion import Fusion
-from fisher_edge.decision.judge import Judge, Rates
+from fisher_edge.decision.judge import Judge
 from fisher_edge.decision.judgement import ModelName, Result
 from fisher_edge.decision.naming import normal_of
 from fisher_edge.dsp.blocks import Block, rate_text
@@ -56,7 +57,7 @@ def enroll_recordings(
     `specimens` names what was recorded (a bearing, a pump): one for all recordings or one for each; `takes` says all
     about them where it is known from before. The bundle is kept beside the baseline, and so are up to `audio_bytes` of
     recordings. Raises BadInputError for recordings that differ in rate, are too short, constant, copies of each
-    other or too few to calibrate a threshold.
+    other or too few to say what is normal.
     """
     takes = _takes(recordings, specimens) if takes is None else takes
     _check_rates(recordings)
@@ -73,7 +74,11 @@ def enroll_recordings(
     bundles.keep(database.state_dir, bundle.path, bundle.sha256)
     enrolled = enroll(baselines, key, cuts, made, label=label, extend=extend, reason=reason)
     if not extend:
-        kept = [KeptTake(recording.blocks(), recording.rate_hz, recording.length) for recording in recordings]
+        kept = [
+            KeptTake(recording.blocks(), recording.rate_hz, recording.length)
+            for recording, take in zip(recordings, takes, strict=True)
+            if take.name not in enrolled.set_aside
+        ]
         if not AudioArchive(database.state_dir, audio_bytes).keep(key, label, enrolled.version, kept) and audio_bytes:
             log.warning(
                 "%s: these recordings are larger than the %d MB that may be kept: they cannot be embedded again with "
@@ -228,7 +233,7 @@ def _check_rates(recordings: Sequence[Recording]) -> None:
 
 
 def _check_copies(recordings: Sequence[Recording]) -> None:
-    """Refuse a recording given twice: held out, it would find itself, and the threshold would be next to nothing."""
+    """Refuse a recording given twice: held out, it would find itself, and the spread would be next to nothing."""
     seen: dict[bytes, Recording] = {}
     for recording in recordings:
         digest = hashlib.blake2b()

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from fisher_edge.config import ChannelConfig, Config
 from fisher_edge.decision.alarm import AlarmRule
+from fisher_edge.decision.evidence import Rates
 from fisher_edge.decision.fusion import Fusion
-from fisher_edge.decision.judge import Judge, Rates, Unenrolled
+from fisher_edge.decision.judge import Judge, Unenrolled
 from fisher_edge.decision.judgement import ModelName
 from fisher_edge.decision.naming import normal_of
 from fisher_edge.dsp.frontend import FrontEnd
@@ -126,9 +127,9 @@ def front_end_of(baseline: Baseline, of_bundle: FrontEnd) -> FrontEnd | None:
 
 
 def rule_of(config: Config, channel: ChannelConfig) -> AlarmRule:
-    """Return how many windows a change of state takes."""
+    """Return how long a change of state takes."""
     alarm = config.alarm_of(channel)
-    return AlarmRule(needed=alarm.needed, of=alarm.of, hold=alarm.hold)
+    return AlarmRule(delay_s=alarm.delay_s, hold_s=alarm.hold_s)
 
 
 def _model(encoder: Encoder) -> ModelName:

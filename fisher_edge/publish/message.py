@@ -4,16 +4,15 @@ Pure functions. Every payload is a JSON object with a `schema` field, except the
 documented in docs/mqtt.md.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from fisher_edge.decision.judgement import Change, Judgement, Level, Nearest, Result, Standing
+from fisher_edge.decision.judgement import Change, Evidence, Judgement, Level, Nearest, Result, Standing
 from fisher_edge.errors import BadInputError
 from fisher_edge.names import ChannelKey, check_name, check_root
-from fisher_edge.store.body import DamagedRowError, Kind, decode, plain, rounded, to_text
+from fisher_edge.store.body import DamagedRowError, Kind, decode, plain, to_text
 from fisher_edge.store.records import Row
 from fisher_edge.store.schema import MESSAGE
 
@@ -137,8 +136,7 @@ def result_fields(result: Result) -> dict[str, Any]:
         "skipped": result.skipped,
         "operating_state": found.operating_state,
         **_distance(found),
-        "warning_threshold": found.warning_threshold,
-        **_evidence(found),
+        **_explanation(found),
         "features": vars(measures) if measures else {},
         "baseline": vars(baseline) if baseline else None,
         "model": vars(found.model),
@@ -154,7 +152,12 @@ def event_fields(change: Change) -> dict[str, Any]:
         "before": change.before.value,
         "after": change.after.value,
         "reason": change.reason,
-        **({} if found is None else {"operating_state": found.operating_state, **_distance(found), **_evidence(found)}),
+        "kind": change.kind,
+        **(
+            {}
+            if found is None
+            else {"operating_state": found.operating_state, **_distance(found), **_explanation(found)}
+        ),
     }
 
 
@@ -223,7 +226,7 @@ def _payload(row: Row, topics: Topics, *, replay: bool) -> bytes:
 def _header(kind: Kind, gateway: str | None, key: ChannelKey, boot: int | None, seq: int | None) -> dict[str, Any]:
     """Return the identity that every message of a channel begins with."""
     return {
-        "schema": f"fisher-edge/{kind}/1",
+        "schema": f"fisher-edge/{kind}/2",
         "gateway": gateway,
         "asset": key.asset,
         "channel": key.channel,
@@ -233,16 +236,19 @@ def _header(kind: Kind, gateway: str | None, key: ChannelKey, boot: int | None, 
 
 
 def _distance(found: Judgement) -> dict[str, Any]:
-    """Return how far a window is from normal."""
-    return {
-        "distance": found.distance,
-        "threshold": found.threshold,
-        "ratio": _ratio(found.ratio),
-        "p_value": found.p_value,
-    }
+    """Return how far a window is from normal, how unusual that is, and what windows add up to."""
+    return {"distance": found.distance, "score": found.score, "evidence": _evidence(found.evidence)}
 
 
-def _evidence(found: Judgement) -> dict[str, Any]:
+def _evidence(evidence: Evidence | None) -> dict[str, Any] | None:
+    """Return the evidence of shape or level, over the limit of an alarm; null: no such span of time is full yet."""
+    if evidence is None:
+        return None
+    kinds = {"sudden": evidence.sudden, "persistent": evidence.persistent, "drift": evidence.drift}
+    return {**kinds, "warning": evidence.warning}
+
+
+def _explanation(found: Judgement) -> dict[str, Any]:
     """Return what a window resembles, and in what it differs."""
     return {
         "bands": [vars(band) for band in found.bands],
@@ -275,20 +281,13 @@ def _level(level: Level | None) -> dict[str, Any] | None:
         "log_rms": level.log_rms,
         "z": level.z,
         "deviation": level.deviation,
-        "threshold": level.threshold,
-        "warning_threshold": level.warning_threshold,
-        "ratio": _ratio(level.ratio),
+        "evidence": _evidence(level.evidence),
     }
 
 
 def _rate(rate_hz: float) -> float:
     """Return a rate as an integer when it is one: 48000, not 48000.0."""
     return int(rate_hz) if float(rate_hz).is_integer() else rate_hz
-
-
-def _ratio(ratio: float | None) -> float | None:
-    """Round what is not kept but computed."""
-    return rounded(ratio) if ratio is not None and math.isfinite(ratio) else ratio
 
 
 FIELDS: dict[Kind, Callable[[Any], dict[str, Any]]] = {
