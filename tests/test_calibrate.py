@@ -3,10 +3,10 @@
 import numpy as np
 import numpy.typing as npt
 import pytest
+from fisher_edge.decision.threshold import fit_tail
 
 from fisher_edge.decision.bank import MemoryBank
 from fisher_edge.decision.calibrate import FOLDS, Calibration, calibrate, held_out_distances
-from fisher_edge.decision.threshold import fit_tail
 from fisher_edge.dsp.blocks import FloatArray
 
 WINDOW = 64
