@@ -90,7 +90,7 @@ class Tracker:
 
     def __init__(self, calibration: Calibration, rates: Rates, step_s: float) -> None:
         self._calibration = calibration
-        self._stretch = calibration.step_s / step_s
+        self._stretch = _stretch(calibration, step_s)
         self._spans = _lengths(calibration, step_s)
         self._long = [windows for windows in self._spans if windows > self._longest]
         self._rates = rates
@@ -100,7 +100,7 @@ class Tracker:
             _level_limits(calibration.levels, rates, self._spans, windows, step_s) for windows in self._spans
         ]
         self._residuals: deque[Doubles] = deque(maxlen=self._longest)
-        self._deviations: deque[float] = deque(maxlen=self._longest)
+        self._deviations: deque[float] = deque(maxlen=max(self._longest, RECENT))
         self._recent: deque[Unusual] = deque(maxlen=RECENT)
         self._means = [(_LongMean(windows), _LongMean(windows)) for windows in self._long]
 
@@ -227,15 +227,20 @@ def _normal_tail(z: Doubles) -> Doubles:
 
 def _lengths(calibration: Calibration, step_s: float) -> list[int]:
     """Windows of every span: those that were calibrated, then twice as long each up to three days."""
-    stretch = calibration.step_s / step_s
+    stretch = _stretch(calibration, step_s)
     lengths = [_windows(span.windows, stretch) if span.windows > 1 else 1 for span in calibration.spans]
     while 2 * lengths[-1] * step_s <= LONGEST_S:
         lengths.append(2 * lengths[-1])
     return lengths
 
 
+def _stretch(calibration: Calibration, step_s: float) -> float:
+    """How many windows there are now for each at enrollment; as many at least: a mean of fewer is less steady."""
+    return max(1.0, calibration.step_s / step_s)
+
+
 def _windows(enrolled: int, stretch: float) -> int:
-    """Windows now that last as long as so many did at enrollment."""
+    """Windows now that last at least as long as so many did at enrollment."""
     return max(1, round(enrolled * stretch))
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from fisher_edge.decision.bank import Match, MemoryBank
 from fisher_edge.decision.calibrate import Calibration, Enrollment, calibrate, score_of
@@ -43,7 +44,10 @@ DEVIATIONS = 1.4826
 # The spread of a view is at least this share of its median: a few nearly equal distances do not prove precision.
 SMALLEST_SHARE = 0.05
 SMALLEST_SPREAD = 1e-6
+# A window is unlike anything beyond this many usual held-out distances from the nearest example.
 FAR = 10.0
+
+Doubles = npt.NDArray[np.float64]
 
 
 class Judge:
@@ -237,6 +241,15 @@ def enrollment_of(normal: Baseline) -> Enrollment:
         bank=MemoryBank.of(normal.vectors),
         take=normal.take.astype(np.int64),
         end_s=normal.offset_s,
-        level=normal.level,
+        level=_levels(normal),
         window_s=normal.grid.window_s,
     )
+
+
+def _levels(normal: Baseline) -> Doubles:
+    """Level of every window; where a former release kept only mean and spread, values that have these."""
+    states = [normal.states[number] for number in normal.state_of_window]
+    mean = np.array([state.level_mean for state in states])
+    spread = np.array([state.level_std for state in states])
+    sign = np.where(np.arange(len(states)) % 2, 1.0, -1.0)
+    return np.asarray(np.where(np.isnan(normal.level), mean + sign * spread, normal.level))
