@@ -92,7 +92,7 @@ class Tracker:
         self._calibration = calibration
         self._stretch = _stretch(calibration, step_s)
         self._spans = _lengths(calibration, step_s)
-        self._long = [windows for windows in self._spans if windows > self._longest]
+        self._long = self._spans[len(calibration.spans) :]
         self._rates = rates
         self._step_s = step_s
         self._shape = [self._shape_limits(index) for index in range(len(self._spans))]
@@ -107,7 +107,7 @@ class Tracker:
     @property
     def _longest(self) -> int:
         """Windows of the longest span over which residuals are averaged."""
-        return _windows(self._calibration.spans[-1].windows, self._stretch)
+        return self._spans[len(self._calibration.spans) - 1]
 
     def take(self, window: Unusual) -> Found:
         """Take the next window and return the evidence after it."""
