@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fisher_edge.decision.threshold import fit_tail
 from windows import FRONT_END, KEY, VIEWS, embedding, made, take, window
 
+from fisher_edge.decision.calibrate import score_of
 from fisher_edge.decision.enroll import EnrolledTake, enroll
-from fisher_edge.decision.judge import Judge, Rates, Unenrolled
-from fisher_edge.decision.judgement import BaselineName, Judgement, Level, ModelName
+from fisher_edge.decision.evidence import Rates
+from fisher_edge.decision.judge import Judge, Unenrolled
+from fisher_edge.decision.judgement import BaselineName, Evidence, Judgement, Level, ModelName
 from fisher_edge.encoder.windows import EmbeddedWindow
 from fisher_edge.errors import BadInputError
 from fisher_edge.store.baselines import Baseline, Baselines
@@ -56,36 +57,58 @@ def fresh(axis: int = 0, seed: int = 77, **options: Any) -> EmbeddedWindow:
 
 
 def test_judgement_agrees_with_the_calibration(normal: Baseline) -> None:
-    """Thresholds and p-value are those of the held-out distances; names, time and measures are those of the window."""
-    tail = fit_tail(normal.states[0].held_out)
-    judged = judge_of(normal).judge(fresh(log_rms=0.25))
+    """Score and bands are those of the shortest span; names, time and measures are those of the window."""
+    judge = judge_of(normal)
+    judged = judge.judge(fresh(log_rms=0.25))
+    residual = judge._bank.residual(fresh().embedding, np.ones(32, np.bool_))
+    unusual = judge.calibration.spans[0].unusual(residual)
     assert judged.distance is not None
-    assert judged.threshold == tail.threshold(0.1, 0.64)
-    assert judged.warning_threshold == tail.threshold(1.0, 0.64)
-    assert judged.p_value == tail.p_value(judged.distance)
-    assert judged.ratio == judged.distance / judged.threshold
+    assert judged.score == float(score_of(unusual))
+    assert [band.unusual for band in judged.bands] == unusual.tolist()
+    assert judged.evidence == Evidence(), "one window is no evidence"
+    assert judged.ratio == 0.0
+    assert judged.unfamiliar is False
+    judged = judge.judge(fresh(log_rms=0.5))
+    judged = judge.judge(fresh(log_rms=0.5))
+    assert judged.evidence is not None
+    assert judged.level is not None
+    assert judged.level.evidence is not None
+    assert judged.ratio == max(judged.evidence.alarm, judged.level.evidence.alarm) > 1
     assert (judged.time_s, judged.window_s, judged.rate_hz) == (1234.5, 0.64, 16_000.0)
     assert judged.model == ModelName("nano", "a" * 64)
     assert judged.baseline == BaselineName(1, 32)
     assert (judged.distrust, judged.unjudged, judged.fault, judged.views) == (None, None, None, ())
-    deviation = math.exp(0.25)
+    deviation = math.exp(0.5)
     assert judged.measures is not None
     assert asdict(judged.measures) == pytest.approx(
         {"rms": deviation, "peak": 3 * deviation, "crest": 3.0, "kurtosis": 3.0}
     )
 
 
-def test_windows_of_the_enrolled_kind_are_within_the_thresholds(normal: Baseline) -> None:
+def after(judge: Judge, windows: Sequence[EmbeddedWindow]) -> Judgement:
+    """Return the judgement of the last of some windows in a row."""
+    return [judge.judge(each) for each in windows][-1]
+
+
+def alarm_of(judged: Judgement) -> tuple[bool, bool]:
+    """Whether the evidence of shape and that of the level are beyond the limit of an alarm."""
+    assert judged.evidence is not None
+    assert judged.level is not None
+    assert judged.level.evidence is not None
+    return judged.evidence.alarm > 1, judged.level.evidence.alarm > 1
+
+
+def test_windows_of_the_enrolled_kind_are_within_the_limits(normal: Baseline) -> None:
     """New windows of the same sound stay below the warning, another sound is far beyond the alarm."""
     judge = judge_of(normal)
-    same = [judge.judge(fresh(seed=seed)) for seed in range(500, 520)]
-    assert max(each.distance / each.warning_threshold for each in same if each.distance and each.warning_threshold) < 1
-    assert len([each for each in same if each.distance]) == 20
-    other = judge.judge(fresh(axis=3))
-    assert other.ratio is not None
-    assert other.p_value is not None
-    assert other.ratio > 5
-    assert other.p_value < 1e-5
+    same = [judge.judge(fresh(seed=seed)).evidence for seed in range(500, 520)]
+    warnings = [each.warning for each in same if each]
+    assert len(warnings) == 20
+    assert max(warnings) < 1
+    other = after(judge, [fresh(axis=9, seed=seed) for seed in range(600, 603)])
+    assert alarm_of(other) == (True, False)
+    assert other.score is not None
+    assert other.score > 5
 
 
 def test_shares_of_the_bands_add_up_to_the_distance(normal: Baseline) -> None:
@@ -124,78 +147,93 @@ def test_time_of_a_recording_that_does_not_say_is_unknown(two_states: Baseline) 
     assert (judged.nearest.recording, judged.nearest.time_s) == ("rest-11.wav", None)
 
 
-def test_rarer_alarms_and_more_windows_mean_higher_thresholds(normal: Baseline) -> None:
-    """The rates and the hop of the configuration move the thresholds of shape and of level."""
+def test_rarer_alarms_mean_less_evidence(normal: Baseline) -> None:
+    """The rates of the configuration move the limits of shape and of level; that of a warning alone moves no alarm."""
 
-    def thresholds(hop_s: float = 0.64, **rates: float) -> list[float]:
-        judged = judge_of(normal, hop_s, **rates).judge(fresh())
+    def found(**rates: float) -> list[float]:
+        judged = after(judge_of(normal, **rates), [fresh(axis=3, log_rms=0.5)] * 3)
+        assert judged.evidence is not None
         assert judged.level is not None
-        found = [judged.warning_threshold, judged.threshold, judged.level.warning_threshold, judged.level.threshold]
-        assert None not in found
-        return [each for each in found if each is not None]
+        assert judged.level.evidence is not None
+        level = judged.level.evidence
+        return [judged.evidence.warning, judged.evidence.alarm, level.warning, level.alarm]
 
-    usual = thresholds()
-    assert usual[0] < usual[1]
-    assert usual[2] < usual[3]
-    for stricter in (thresholds(warning_per_day=0.1, alarm_per_day=0.01), thresholds(0.08)):
-        assert all(new > old for new, old in zip(stricter, usual, strict=True))
-    warning_only = thresholds(warning_per_day=0.5)
-    assert [new > old for new, old in zip(warning_only, usual, strict=True)] == [True, False, True, False]
+    usual = found()
+    assert usual[0] > usual[1] > 0
+    assert usual[2] > usual[3] > 0
+    stricter = found(warning_per_day=0.1, alarm_per_day=0.01)
+    assert [new < old for new, old in zip(stricter, usual, strict=True)] == [True] * 4
+    warning_only = found(warning_per_day=0.5)
+    assert [new < old for new, old in zip(warning_only, usual, strict=True)] == [True, False, True, False]
+
+
+def test_hop_of_the_channel_sets_the_spans(normal: Baseline) -> None:
+    """With half the hop a span of as many seconds takes twice as many windows."""
+    judge = judge_of(normal, 0.32)
+    reaches = []
+    for seed in range(8):
+        evidence = judge.judge(fresh(seed=seed)).evidence
+        assert evidence is not None
+        reaches.append(evidence.reach_s)
+    assert reaches == pytest.approx([0, 0.32, 0.32, 1.28, 1.28, 1.28, 1.28, 2.56])
 
 
 # Level
 
 
-def level_of(judge: Judge, axis: int, log_rms: float) -> tuple[str | None, Level]:
-    """Return operating state and level of a window of one sound."""
-    judged = judge.judge(fresh(axis, log_rms=log_rms))
+def level_of(baseline: Baseline, axis: int, log_rms: float) -> tuple[str | None, Level, bool]:
+    """Return operating state and level of windows of one sound, and whether the level is an alarm."""
+    judged = after(judge_of(baseline), [fresh(axis, seed, log_rms=log_rms) for seed in range(600, 603)])
     assert judged.level is not None
-    assert judged.ratio is not None
-    assert judged.ratio < 1, "the shape is a normal one"
-    return judged.operating_state, judged.level
+    shape, level = alarm_of(judged)
+    assert not shape, "the shape is a normal one"
+    return judged.operating_state, judged.level, level
 
 
 def test_louder_is_an_alarm_of_the_level_alone(normal: Baseline) -> None:
-    """The same sound three times as loud, or a third, is beyond the level's threshold and normal in shape."""
-    judge = judge_of(normal)
+    """The same sound three times as loud, or a third, is beyond the level's limit and normal in shape."""
+    (known,) = judge_of(normal).calibration.levels
+    assert known.mean == pytest.approx(normal.states[0].level_mean)
     for gain in (3.0, 1 / 3):
-        state, level = level_of(judge, 0, math.log(gain))
-        assert state is None
-        assert level.ratio is not None
-        assert level.ratio > 1
+        state, level, alarm = level_of(normal, 0, math.log(gain))
+        assert (state, alarm) == (None, True)
         assert level.log_rms == pytest.approx(math.log(gain))
-        assert level.deviation == pytest.approx(abs(math.log(gain) - normal.states[0].level_mean))
-        assert level.z == pytest.approx((math.log(gain) - normal.states[0].level_mean) / 0.01, rel=0.3)
-    _, quiet = level_of(judge, 0, normal.states[0].level_mean)
+        assert level.deviation == pytest.approx(abs(math.log(gain) - known.mean))
+        assert level.z == pytest.approx((math.log(gain) - known.mean) / known.sd)
+    _, quiet, alarm = level_of(normal, 0, normal.states[0].level_mean)
     assert quiet.z == pytest.approx(0.0, abs=1e-6)
+    assert not alarm
 
 
 def test_each_operating_state_has_a_level_of_its_own(two_states: Baseline) -> None:
     """Where standstill is enrolled too, running three times as loud is an alarm, and so is a standstill that runs."""
-    judge = judge_of(two_states)
     for axis, name, log_rms in ((0, "1", 0.0), (5, "2", -4.5)):
-        state, level = level_of(judge, axis, log_rms)
-        assert state == name
-        assert level.ratio is not None
-        assert level.ratio < 1
-        _, louder = level_of(judge, axis, log_rms + math.log(3.0))
-        assert louder.ratio is not None
-        assert louder.ratio > 1
-    state, level = level_of(judge, 5, 0.0)
-    assert state == "2"
-    assert level.ratio is not None
-    assert level.ratio > 1
+        assert level_of(two_states, axis, log_rms)[::2] == (name, False)
+        assert level_of(two_states, axis, log_rms + math.log(3.0))[::2] == (name, True)
+    assert level_of(two_states, 5, 0.0)[::2] == ("2", True)
 
 
-def test_level_is_never_judged_finer_than_one_percent(normal: Baseline) -> None:
-    """A machine that was enrolled at the very same level all along may become 3 % louder, not 10 %."""
-    state = replace(normal.states[0], level_mean=0.0, level_std=0.0, level_held_out=np.zeros(32))
-    judge = judge_of(replace(normal, states=(state,)))
-    for gain, exceeded in ((1.03, False), (1.1, True)):
-        _, level = level_of(judge, 0, math.log(gain))
-        assert level.ratio is not None
-        assert (level.ratio > 1) is exceeded
-        assert level.z == pytest.approx(math.log(gain) / 0.01)
+def test_level_is_never_judged_finer_than_machines_usually_vary(normal: Baseline) -> None:
+    """A machine that was enrolled at the very same level all along may become 5 % louder, not twice as loud."""
+    steady = replace(normal, level=np.zeros(32))
+    for gain, exceeded in ((1.05, False), (0.95, False), (2.0, True)):
+        _, level, alarm = level_of(steady, 0, math.log(gain))
+        assert alarm is exceeded
+        assert level.deviation == pytest.approx(abs(math.log(gain)))
+
+
+def test_level_of_an_old_baseline_is_that_of_its_states(two_states: Baseline) -> None:
+    """An earlier release kept mean and spread of every state, and no level of any window: these are judged by."""
+    old = replace(two_states, level=np.full(64, np.nan))
+    states = (replace(old.states[0], level_std=0.3), old.states[1])
+    for baseline in (old, replace(old, states=states)):
+        for axis, name, log_rms in ((0, "1", 0.0), (5, "2", -4.5)):
+            state, level, alarm = level_of(baseline, axis, log_rms)
+            assert (state, alarm) == (name, False)
+            assert level.deviation == pytest.approx(abs(log_rms - baseline.states[int(name) - 1].level_mean))
+            assert level_of(baseline, axis, log_rms + math.log(20.0))[::2] == (name, True)
+    wide, narrow = (judge_of(each).calibration.levels[0].sd for each in (replace(old, states=states), old))
+    assert wide > 2 * narrow
 
 
 # What cannot be trusted
@@ -205,7 +243,7 @@ def assert_distrusted(judged: Judgement, reason: str) -> None:
     """Check that a judgement says why nothing was judged, and can be published."""
     assert judged.distrust is not None
     assert reason in judged.distrust
-    assert (judged.distance, judged.threshold, judged.p_value, judged.level, judged.fault) == (None,) * 5
+    assert (judged.distance, judged.score, judged.evidence, judged.level, judged.fault) == (None,) * 5
     assert (judged.bands, judged.views, judged.ratio) == ((), (), None)
     assert judged.baseline == BaselineName(1, 32)
     assert judged.time_s == 1234.5
@@ -271,7 +309,7 @@ def test_absurd_rates_and_identical_windows_still_judge(normal: Baseline) -> Non
     """Endless alarms asked for, and a baseline without any spread, give finite numbers that can be published."""
     state = replace(normal.states[0], held_out=np.zeros(5), level_held_out=np.zeros(5), level_std=0.0)
     same = replace(normal, vectors=np.repeat(normal.vectors[:1], 32, axis=0), states=(state,))
-    judged = judge_of(same, warning_per_day=1e9, alarm_per_day=1e9).judge(fresh())
+    judged = after(judge_of(same, warning_per_day=1e9, alarm_per_day=1e9), [fresh()] * 2)
     assert judged.ratio is not None
     assert judged.ratio > 1
     json.dumps(asdict(judged), allow_nan=False)
@@ -326,7 +364,7 @@ def test_views_say_how_far_a_window_is_in_spreads(viewed: Baseline) -> None:
 
 
 def test_views_do_not_touch_the_distance(viewed: Baseline) -> None:
-    """Distance, thresholds and level are the same for an encoder that has lost one view, or both."""
+    """Distance, score, evidence and level are the same for an encoder that has lost one view, or both."""
     vectors = tuple(np.ones(view.bins, np.float32) for view in VIEWS)
     whole = judge_of(viewed).judge(fresh(views=vectors))
     one = Judge([viewed], replace(FRONT_END, views=VIEWS[1:]), Rates(), 0.64)
