@@ -5,6 +5,7 @@ its take had not been enrolled. A take is a recording; where every operating sta
 of the recordings stand in for takes.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -92,16 +93,25 @@ class Span:
 class Calibration:
     """What is normal: by span of time, the level of each operating state, and how far an unfamiliar state may be.
 
-    `step_s` is the time from window to window; `zone` is the mean log ratio of squared distances up to which a sudden
-    change may be an operating state that was not enrolled, None where only one state is known; `odd` are takes that
-    were left out of the spread because they are unlike the others of their state.
+    `window_s` is the length of a window, `step_s` the time from one to the next. `zone` is the mean log ratio of squared
+    distances up to which a sudden change may be an operating state that was not enrolled, None where only one is known.
+    `odd` are takes that were left out of the spread because they are unlike the others of their state.
     """
 
     spans: tuple[Span, ...]
     levels: tuple[Prediction, ...]
+    window_s: float
     step_s: float
     zone: float | None
     odd: tuple[int, ...]
+
+    def windows_now(self, span: Span, step_s: float) -> int:
+        """Windows, one every `step_s`, that average out as much chance as a span did at enrollment.
+
+        Overlapping windows share samples: only what they do not share averages out.
+        """
+        fresh, fresh_now = min(self.step_s, self.window_s), min(step_s, self.window_s)
+        return 1 if span.windows == 1 else max(2, math.ceil(span.windows * fresh / fresh_now - 1e-9))
 
     @property
     def takes(self) -> int:
@@ -172,6 +182,7 @@ def calibrate(enrolled: Enrollment, state_of_take: Sequence[int]) -> Calibration
     return Calibration(
         spans=tuple(spans),
         levels=_levels(enrolled.level, of_window, allowed.block),
+        window_s=enrolled.window_s,
         step_s=enrolled.step_s(),
         zone=_zone(enrolled.bank, of_window, spans[0].centre),
         odd=odd,

@@ -90,24 +90,18 @@ class Tracker:
 
     def __init__(self, calibration: Calibration, rates: Rates, step_s: float) -> None:
         self._calibration = calibration
-        self._stretch = calibration.step_s / step_s
+        self._counts = [calibration.windows_now(span, step_s) for span in calibration.spans]
         self._spans = _lengths(calibration, step_s)
-        self._long = [windows for windows in self._spans if windows > self._longest]
         self._rates = rates
         self._step_s = step_s
         self._shape = [self._shape_limits(index) for index in range(len(self._spans))]
         self._level = [
             _level_limits(calibration.levels, rates, self._spans, windows, step_s) for windows in self._spans
         ]
-        self._residuals: deque[Doubles] = deque(maxlen=self._longest)
-        self._deviations: deque[float] = deque(maxlen=self._longest)
+        self._residuals: deque[Doubles] = deque(maxlen=self._counts[-1])
+        self._deviations: deque[float] = deque(maxlen=max(RECENT, self._counts[-1]))
         self._recent: deque[Unusual] = deque(maxlen=RECENT)
-        self._means = [(_LongMean(windows), _LongMean(windows)) for windows in self._long]
-
-    @property
-    def _longest(self) -> int:
-        """Windows of the longest span over which residuals are averaged."""
-        return _windows(self._calibration.spans[-1].windows, self._stretch)
+        self._means = [(_LongMean(windows), _LongMean(windows)) for windows in self._spans[len(self._counts) :]]
 
     def take(self, window: Unusual) -> Found:
         """Take the next window and return the evidence after it."""
@@ -116,8 +110,7 @@ class Tracker:
         self._deviations.append(self._deviation(window))
         unfamiliar = self._is_unfamiliar()
         shape, level = self._sudden()
-        for span in self._calibration.spans[1:]:
-            windows = _windows(span.windows, self._stretch)
+        for span, windows in zip(self._calibration.spans[1:], self._counts[1:], strict=True):
             full = len(self._residuals) >= windows
             mean = np.mean([self._residuals[-each] for each in range(1, windows + 1)], axis=0) if full else None
             shape.append(None if mean is None else float(score_of(span.unusual(mean))))
@@ -227,16 +220,10 @@ def _normal_tail(z: Doubles) -> Doubles:
 
 def _lengths(calibration: Calibration, step_s: float) -> list[int]:
     """Windows of every span: those that were calibrated, then twice as long each up to three days."""
-    stretch = calibration.step_s / step_s
-    lengths = [_windows(span.windows, stretch) if span.windows > 1 else 1 for span in calibration.spans]
+    lengths = [calibration.windows_now(span, step_s) for span in calibration.spans]
     while 2 * lengths[-1] * step_s <= LONGEST_S:
         lengths.append(2 * lengths[-1])
     return lengths
-
-
-def _windows(enrolled: int, stretch: float) -> int:
-    """Windows now that last as long as so many did at enrollment."""
-    return max(1, round(enrolled * stretch))
 
 
 def _looks(lengths: Sequence[int], windows: int, step_s: float, per_day: float) -> tuple[float, float]:
