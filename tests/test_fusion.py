@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fisher_edge.decision import evidence
+from fisher_edge.decision import fusion as evidence
 from fisher_edge.decision.fusion import CANDIDATES, Fusion, Scale, fuse, vote, weigh
 from fisher_edge.dsp.blocks import FloatArray
 

@@ -33,6 +33,8 @@ SMALLEST_DISTANCE = 1e-6
 """About the distance between two int8 embeddings of one window, and the floor of squared distances by band."""
 SMALLEST_SPREAD = 0.15
 """Added to the spread of a band, in natural log of squared distance: a few equal distances prove no precision."""
+TAMED = 3.0
+"""Standard deviations of a band beyond which a residual counts no more when it is averaged."""
 LONGEST_SPAN = 64
 """Windows over which residuals are averaged at most."""
 # Means of the score and of the level of takes of one machine in one operating state have this standard deviation; the
@@ -83,6 +85,15 @@ class Span:
     spread: Doubles
     score: Prediction
 
+    def tamed(self, residual: Doubles) -> Doubles:
+        """Shorten each band of a residual (..., bands, dim) to what is just about unusual.
+
+        One bang must not stand in the mean of a long span; a change that lasts does, however short it is made.
+        """
+        longest = np.exp((self.centre + TAMED * self.spread) / 2)
+        length = np.sqrt((residual**2).sum(axis=-1))
+        return np.asarray(residual * np.minimum(1.0, longest / np.maximum(length, longest))[..., None])
+
     def unusual(self, residual: Doubles) -> Doubles:
         """How unusual each band (bands,) of a mean residual (bands, dim) is, in standard deviations of that band."""
         squared = (residual**2).sum(axis=-1)
@@ -93,9 +104,9 @@ class Span:
 class Calibration:
     """What is normal: by span of time, the level of each operating state, and how far an unfamiliar state may be.
 
-    `window_s` is the length of a window, `step_s` the time from one to the next. `zone` is the mean log ratio of squared
-    distances up to which a sudden change may be an operating state that was not enrolled, None where only one is known.
-    `odd` are takes that were left out of the spread because they are unlike the others of their state.
+    `window_s` is the length of a window, `step_s` the time from one to the next. `zone` is the mean log ratio of
+    squared distances up to which a sudden change may be an operating state that was not enrolled, None where only one
+    is known. `odd` are takes that were left out of the spread because they are unlike the others of their state.
     """
 
     spans: tuple[Span, ...]
@@ -177,7 +188,9 @@ def calibrate(enrolled: Enrollment, state_of_take: Sequence[int]) -> Calibration
         centre, spread = _standard(_log(squared, windows))
         prediction, apart = predict(score_of((_log(squared, windows) - centre) / spread), group, USUAL_SCORE)
         spans.append(Span(windows, centre, spread, prediction))
-        odd = apart if windows == 1 and not allowed.cut else odd
+        if windows == 1:
+            residuals = spans[0].tamed(residuals)
+            odd = () if allowed.cut else apart
     of_window = np.asarray(state_of_take, np.int64)[enrolled.take]
     return Calibration(
         spans=tuple(spans),

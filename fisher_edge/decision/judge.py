@@ -12,7 +12,7 @@ import numpy as np
 
 from fisher_edge.decision.bank import Match, MemoryBank
 from fisher_edge.decision.calibrate import Calibration, Enrollment, calibrate, score_of
-from fisher_edge.decision.evidence import Rates, Tracker, Unusual
+from fisher_edge.decision.evidence import Rates, Tracker, Unusual, promise
 from fisher_edge.decision.fusion import Fusion
 from fisher_edge.decision.judgement import (
     BandShare,
@@ -75,6 +75,7 @@ class Judge:
         self._bank = enrollment.bank
         self._edges_hz = front_end.band_edges_hz(normal.rate_hz)
         self._state_of_window = normal.state_of_window
+        self._rates, self._hop_s = rates, hop_s
         self._tracker = Tracker(calibration, rates, hop_s)
         self._typical = float(np.median(np.concatenate([state.held_out for state in normal.states])))
         self._view_scores = [
@@ -129,6 +130,10 @@ class Judge:
             ),
             measures=_plain(window),
         )
+
+    def promise(self) -> dict[float, tuple[float, float]]:
+        """Return for both rates a day in which interval (90 %) the true one lies."""
+        return promise(self.calibration, self._rates, self._hop_s)
 
     def _unusual(self, window: EmbeddedWindow, state: int) -> Unusual:
         """Compare a window band by band with those of its operating state."""
