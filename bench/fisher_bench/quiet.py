@@ -14,7 +14,7 @@ import json
 import math
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -64,6 +64,11 @@ MANY = 6
 WINDOW_S = 1.28
 SHORT_WINDOW_S = 0.5
 KEPT_SHARE = 0.6
+LEAST_WINDOWS = 3
+"""Windows that a recording must hold to be cut by time."""
+
+Embedded = Callable[[FloatArray], list[EmbeddedWindow]]
+"""Windows of a recording, embedded once."""
 
 
 @dataclass(frozen=True)
@@ -249,12 +254,18 @@ def _wander(mean: float, sd: float, correlation_s: float, minutes: int, rng: np.
 def _kept_out(encoder: Encoder, data_dir: Path, name: str) -> Iterator[Kept]:
     """Put the splits of one dataset to the decision."""
     recordings = list(_recordings(data_dir / name))
-    window_s = (
-        WINDOW_S if min(len(each.wave) / each.rate_hz for each in recordings) > 2 * WINDOW_S * 0.75 else SHORT_WINDOW_S
-    )
+    shortest_s = min(len(each.wave) / each.rate_hz for each in recordings)
+    window_s = WINDOW_S if shortest_s > LEAST_WINDOWS / 2 * WINDOW_S else SHORT_WINDOW_S
     rate_hz = recordings[0].rate_hz
-    for split in _day_splits(recordings) if name == BY_DAY else _splits(recordings):
-        found = _asked(encoder, split, rate_hz, window_s)
+    known: dict[int, tuple[FloatArray, list[EmbeddedWindow]]] = {}
+
+    def embedded(wave: FloatArray) -> list[EmbeddedWindow]:
+        if id(wave) not in known:
+            known[id(wave)] = (wave, windows_of(encoder, wave, rate_hz, window_s))
+        return known[id(wave)][1]
+
+    for split in _day_splits(recordings) if name == BY_DAY else _splits(recordings, window_s):
+        found = _asked(encoder, split, rate_hz, window_s, embedded)
         for kind, worst in found.items():
             yield Kept(
                 dataset=name,
@@ -268,16 +279,16 @@ def _kept_out(encoder: Encoder, data_dir: Path, name: str) -> Iterator[Kept]:
             )
 
 
-def _asked(encoder: Encoder, split: Split, rate_hz: int, window_s: float) -> dict[str, Counter[str]]:
+def _asked(
+    encoder: Encoder, split: Split, rate_hz: int, window_s: float, embedded: Embedded
+) -> dict[str, Counter[str]]:
     """Count the worst state of every recording that is asked about, by kind."""
     grid = grid_of(encoder.bundle.front_end, window_s, None, rate_hz)
-    takes = [
-        (f"take {number}", windows_of(encoder, wave, rate_hz, window_s)) for number, wave in enumerate(split.enrolled)
-    ]
+    takes = [(f"take {number}", embedded(wave)) for number, wave in enumerate(split.enrolled)]
     channel = Channel.enrolled([take for take in takes if take[1]], made_with(encoder, grid, rate_hz))
     found: dict[str, Counter[str]] = {}
     for kind, wave in split.asked:
-        judged = list(channel.run(windows_of(encoder, wave, rate_hz, window_s), Rates(), grid.hop_s))
+        judged = list(channel.run(embedded(wave), Rates(), grid.hop_s))
         states = {each.state for each in judged}
         worst = "alarm" if State.ALARM in states else "warning" if State.WARNING in states else "normal"
         if worst == "warning" and any(each.judgement.unfamiliar for each in judged):
@@ -287,7 +298,7 @@ def _asked(encoder: Encoder, split: Split, rate_hz: int, window_s: float) -> dic
     return found
 
 
-def _splits(recordings: Sequence[Recording]) -> Iterator[Split]:
+def _splits(recordings: Sequence[Recording], window_s: float) -> Iterator[Split]:
     """Kept out by time, and each speed or load in turn, channel by channel."""
     for channel in sorted({each.facts["channel"] for each in recordings}):
         here = [each for each in recordings if each.facts["channel"] == channel]
@@ -297,9 +308,12 @@ def _splits(recordings: Sequence[Recording]) -> Iterator[Split]:
         here = [each for each in here if each.rate_hz == healthy[0].rate_hz]
         faulty = [("faulty", each.wave) for each in here if not each.healthy]
         states = sorted({each.state for each in healthy})
+        shortest_s = min(len(each.wave) / each.rate_hz for each in healthy)
         if len(healthy) >= MANY and len(states) == 1:
             half = len(healthy) // 2
             enrolled, kept = [each.wave for each in healthy[:half]], [("same", each.wave) for each in healthy[half:]]
+        elif len(healthy) > 1 and shortest_s < LEAST_WINDOWS * window_s:
+            enrolled, kept = [each.wave for each in healthy[:-1]], [("same", healthy[-1].wave)]
         else:
             enrolled = [each.part(low, low + KEPT_SHARE / 2) for each in healthy for low in (0.0, KEPT_SHARE / 2)]
             kept = [("same", each.part(KEPT_SHARE, 1.0)) for each in healthy]

@@ -10,7 +10,7 @@ from typing import Literal
 
 from fisher_edge.decision.judgement import Change, Evidence, Judgement, State
 
-__all__ = ["UNFAMILIAR", "AlarmMachine", "AlarmRule", "Interruption", "worse"]
+__all__ = ["UNFAMILIAR", "AlarmMachine", "AlarmRule", "Interruption"]
 
 Severity = Literal[State.NORMAL, State.WARNING, State.ALARM]
 Interruption = Literal[State.CHECK_FUNCTION, State.NO_DATA, State.NO_BASELINE]
@@ -112,11 +112,6 @@ class AlarmMachine:
             return None
         self.since_s = time_s
         return Change(time_s, before, state, reason, kind, judgement)
-
-
-def worse(left: Severity, right: Severity) -> Severity:
-    """Return the more serious of two."""
-    return max(left, right, key=ORDER.index)
 
 
 def _beyond(shape: Evidence, level: Evidence, unfamiliar: bool, limit: float) -> Severity:

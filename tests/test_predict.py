@@ -1,0 +1,86 @@
+"""Prediction of the next take: t quantiles, coverage by simulation, odd takes."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from fisher_edge.decision.predict import Usual, pooled, predict, student_quantile, student_tail
+
+USUAL = Usual(sd=0.3, takes=8)
+
+
+@pytest.mark.parametrize("freedom", [1.0, 2.5, 8.0, 13.0, 200.0])
+@pytest.mark.parametrize("probability", [0.9, 0.3, 1e-3, 1e-6, 1e-9])
+def test_quantiles_are_those_of_the_t_distribution(freedom: float, probability: float) -> None:
+    """Down to the smallest probabilities that a limit asks for."""
+    expected = stats.t.isf(probability, freedom)
+    assert student_quantile(probability, freedom) == pytest.approx(expected, rel=1e-7)
+    assert student_tail(expected, freedom) == pytest.approx(probability, rel=1e-7)
+
+
+@pytest.mark.parametrize("takes", [2, 3, 6, 20])
+@pytest.mark.parametrize("probability", [0.05, 0.01])
+def test_next_take_exceeds_the_limit_as_often_as_said(takes: int, probability: float) -> None:
+    """Machines whose spread is drawn from what is usual: the share of next takes beyond the limit is the probability."""
+    rng = np.random.default_rng(takes)
+    machines = 20_000
+    sd = USUAL.sd * np.sqrt(USUAL.takes / rng.chisquare(USUAL.takes, machines))
+    seen = rng.normal(size=(machines, takes)) * sd[:, None]
+    limits = [pooled(float(row.mean()), float(row.var(ddof=1)), takes - 1, takes, USUAL) for row in seen]
+    t = student_quantile(probability, USUAL.takes + takes - 1)
+    beyond = rng.normal(size=machines) * sd > [each.mean + t * each.sd for each in limits]
+    error = np.sqrt(probability / machines)
+    assert abs(float(beyond.mean()) - probability) < 4 * error
+
+
+def test_limit_is_the_quantile_of_the_prediction() -> None:
+    """`limit` and `tail` are each other's inverse, around the mean."""
+    prediction = pooled(1.0, 0.04, 4, 5, USUAL)
+    assert prediction.freedom == USUAL.takes + 4
+    assert prediction.limit(0.5) == pytest.approx(1.0)
+    assert prediction.tail(prediction.limit(1e-5)) == pytest.approx(1e-5)
+
+
+def test_few_takes_give_wider_limits() -> None:
+    """With the same spread, three takes leave more room than thirty."""
+    few, many = pooled(0.0, 0.09, 2, 3, USUAL), pooled(0.0, 0.09, 29, 30, USUAL)
+    assert few.limit(1e-5) > 1.2 * many.limit(1e-5)
+
+
+def values(means: list[float], windows: int = 5) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of windows of takes with these means, and whose they are."""
+    wiggle = np.tile(np.linspace(-0.1, 0.1, windows), len(means))
+    return np.repeat(means, windows) + wiggle, np.repeat(np.arange(len(means)), windows)
+
+
+def test_windows_of_one_take_are_one_piece_of_evidence() -> None:
+    """Ten times as many windows of the same takes make the prediction no more certain."""
+    few, _ = predict(*values([0.0, 0.2, -0.2], 5), USUAL)
+    many, _ = predict(*values([0.0, 0.2, -0.2], 50), USUAL)
+    assert (few.takes, few.freedom) == (many.takes, many.freedom)
+    assert few.sd == pytest.approx(many.sd, rel=0.05)
+
+
+def test_spread_between_and_within_takes_add_up() -> None:
+    """Both are part of what the next window may show."""
+    flat = Usual(sd=0.3, takes=1e-9)
+    means = [0.0, 0.4, -0.4, 0.2, -0.2]
+    prediction, _ = predict(*values(means), flat)
+    within = float(np.linspace(-0.1, 0.1, 5).var())
+    assert prediction.sd**2 / (1 + 1 / 5) == pytest.approx(np.var(means, ddof=1) + within)
+
+
+def test_odd_take_is_named_and_does_not_widen_the_spread() -> None:
+    """One run-in recording among nine changes nothing but the number of takes."""
+    means = [0.0, 0.1, -0.1, 0.2, -0.2, 0.1, 0.0, -0.1, 6.0]
+    with_it, odd = predict(*values(means), USUAL)
+    without, none = predict(*values(means[:-1]), USUAL)
+    assert (odd, none) == ((8,), ())
+    assert with_it == without
+
+
+def test_three_takes_cannot_say_which_is_odd() -> None:
+    """None is left out: the spread is what they show."""
+    prediction, odd = predict(*values([0.0, 0.1, 6.0]), USUAL)
+    assert odd == ()
+    assert prediction.takes == 3
