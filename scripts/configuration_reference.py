@@ -45,7 +45,7 @@ alarm_per_day = 0.1
 asset = "press-7"
 name = "motor"
 window_s = 2.56
-alarm = { alarm_per_day = 0.01, hold = 10 }
+alarm = { alarm_per_day = 0.01, hold_s = 60 }
 source = { type = "serial", port = "/dev/serial/by-id/usb-board", channel = 1 }
 ```
 """

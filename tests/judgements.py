@@ -37,12 +37,12 @@ JUDGEMENT = Judgement(
     baseline=BaselineName(3, 420),
     operating_state="running",
     distance=0.25,
-    score=0.5,
-    evidence=Evidence(0.5, 0.25, None, 0.75, 60.0, 600.0),
-    bands=(BandShare(0.0, 1000.0, 0.15, 1.5), BandShare(500.0, 1500.0, 0.1, -0.5)),
+    score=1.5,
+    evidence=Evidence(0.5, 0.25, None, 0.75, 10.24, 655.36),
+    bands=(BandShare(0.0, 1000.0, 0.15, 2.0), BandShare(500.0, 1500.0, 0.1, -0.5)),
     nearest=Nearest(3, "normal-01.wav", 20.48, TIME_S - 86400),
     fault=FaultVote("outer race", 4, 7),
-    level=Level(-1.5, 0.5, 0.25, Evidence(0.125, 0.0625, None, 0.25, 60.0, 600.0)),
+    level=Level(-1.5, 0.5, 0.25, Evidence(0.25, 0.125, None, 0.3, 20.48, 655.36)),
     views=(ViewScore("envelope-1000hz", 0.5, 1.25),),
     measures=PlainMeasures(0.25, 1.0, 4.0, 3.0),
     latency_ms=12.5,
@@ -59,7 +59,7 @@ def result(reason: str | None = None, **fields: Any) -> Result:
     return Result(judgement(**fields), State.NORMAL, "g", reason)
 
 
-def change(after: State = State.ALARM, reason: str = "shape at 1.50 times its limit", **fields: Any) -> Change:
+def change(after: State = State.ALARM, reason: str = "shape at 1.5 times its limit", **fields: Any) -> Change:
     """Return a change of state."""
     return replace(Change(TIME_S, State.NORMAL, after, reason, "sudden", judgement()), **fields)
 

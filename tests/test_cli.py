@@ -25,7 +25,7 @@ BEARING = EXAMPLES / "bearing"
 HEALTHY = [BEARING / f"healthy-{rpm}rpm-{part}.flac" for rpm in (600, 900, 1200) for part in "ab"]
 RESULT_FIELDS = {
     *("schema", "gateway", "asset", "channel", "boot", "seq", "replay", "time", "window_s", "rate_hz", "unit"),
-    *("state", "skipped", "operating_state", "distance", "threshold", "warning_threshold", "ratio", "p_value"),
+    *("state", "skipped", "operating_state", "distance", "score", "evidence"),
     *("bands", "nearest", "fault", "level", "views", "features", "baseline", "model", "latency_ms"),
 }
 """As documented in docs/mqtt.md."""
@@ -84,7 +84,10 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
     facts = json.loads(enrolled.stdout)
     assert (facts["asset"], facts["channel"], facts["label"], facts["version"]) == ("bearing", "vibration", None, 1)
     assert (facts["windows"], facts["window_s"], facts["hop_s"]) == (42, 0.64, 0.16)
-    assert facts["spread"] < facts["thresholds"]["1"] < facts["thresholds"]["0.1"]
+    assert facts["promise"].keys() == {"1", "0.1"}
+    for rate, (low, high) in facts["promise"].items():
+        assert low < float(rate) < high
+    assert (facts["takes"], facts["spans_s"][0], facts["set_aside"]) == (6, 0.16, {})
     fault = BEARING / "inner-5-900rpm.flac"
     labelled = run_here("enroll", fault, *options, "--label", "inner race", "--hop-s", "0.64")
     assert (labelled.returncode, labelled.stderr) == (0, "")
@@ -117,7 +120,7 @@ def test_score_speaks_to_people(state: Path) -> None:
     scored = run_here("score", BEARING / "healthy-900rpm-c.flac", *PLACE, "--state-dir", state)
     assert (scored.returncode, scored.stderr) == (0, "")
     head, *lines, summary = scored.stdout.splitlines()
-    assert head.split()[:4] == ["end", "state", "shape", "level"]
+    assert head.split()[:4] == ["end", "state", "score", "evidence"]
     assert len(lines) == 7
     assert all(" normal " in line and line.endswith("kHz  normal (5 of 5)") for line in lines)
     assert max(map(len, lines)) <= 100
@@ -144,14 +147,15 @@ def test_enroll_add_keeps_the_examples_there_are(tmp_path: Path) -> None:
     ]
 
 
-def test_enroll_says_what_thresholds_mean(tmp_path: Path) -> None:
-    """People read the version, the thresholds, and that the recordings of a state that was seen once stand alone."""
+def test_enroll_says_what_it_promises(tmp_path: Path) -> None:
+    """People read the version, how many false alarms to expect, and that the recordings of a state that was seen once stand alone."""
     files = [sound_file(tmp_path / f"{seed}.wav", machine_signal(seed)) for seed in range(3)]
     odd = sound_file(tmp_path / "odd.wav", machine_signal(9, fault_hz=3000.0))
     enrolled = run_here("enroll", *files, odd, *PLACE, "--window-s", "0.64", "--state-dir", tmp_path / "state")
     assert (enrolled.returncode, enrolled.stderr) == (0, "")
     assert "windows of 0.64 s enrolled as normal, version 1" in enrolled.stdout
-    assert re.search(r"warning above [\d.e-]+: about one false window a day; alarm above [\d.e-]+:", enrolled.stdout)
+    assert re.search(r"false warnings: 1 a day \([\d.e-]+ to [\d.e+]+\)\n", enrolled.stdout)
+    assert re.search(r"false alarms: 0.1 a day \([\d.e-]+ to [\d.e+]+\)\n", enrolled.stdout)
     assert "odd.wav is unlike all other recordings" in enrolled.stdout
 
 

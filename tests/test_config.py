@@ -115,7 +115,7 @@ def test_relative_paths_count_from_the_folder_of_the_file(tmp_path: Path, monkey
         ("[gateway]\nstate_dri = 'a'\n" + CHANNEL, "[gateway]", "state_dri", "state_dir"),
         ("[model]\nwindow = 1\n" + CHANNEL, "[model]", "window", "window_s"),
         ("[mqtt]\nurI = 'x'\n" + CHANNEL, "[mqtt]", "urI", "url"),
-        ("[alarm]\nneded = 1\n" + CHANNEL, "[alarm]", "neded", "needed"),
+        ("[alarm]\nhold_m = 1\n" + CHANNEL, "[alarm]", "hold_m", "hold_s"),
         (CHANNEL + "assset = 'x'\n", "[[channel]] 1", "assset", "asset"),
         (CHANNEL.replace("type =", "spede = 1, type ="), "[[channel]] 1, source", "spede", "speed"),
         (CHANNEL + CHANNEL.replace("pump-1", "pump-2") + "nmae = 'x'\n", "[[channel]] 2", "nmae", "name"),
@@ -146,7 +146,7 @@ def test_misspelt_key_is_named_before_the_one_that_is_missing(file: Path) -> Non
 def test_unknown_key_like_no_other_lists_the_known_ones(file: Path) -> None:
     """Without a near name all names of the table are listed."""
     said = mistake(file, "[alarm]\nxyzzy = 1\n" + CHANNEL)
-    assert said == "unknown key 'xyzzy' in [alarm]; known keys: alarm_per_day, hold, needed, of, warning_per_day"
+    assert said == "unknown key 'xyzzy' in [alarm]; known keys: alarm_per_day, delay_s, hold_s, warning_per_day"
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_unknown_key_like_no_other_lists_the_known_ones(file: Path) -> None:
         ("[model]\nwindow_s = '1.28'\n" + CHANNEL, "[model], window_s = '1.28': must be a number, without quotes"),
         ("[model]\nwindow_s = true\n" + CHANNEL, "[model], window_s = True: must be a number"),
         ("[mqtt]\nembedded_port = 70000\n" + CHANNEL, "[mqtt], embedded_port = 70000: must be 65535 or less"),
-        ("[alarm]\nneeded = 0\n" + CHANNEL, "[alarm], needed = 0: must be 1 or more"),
+        ("[alarm]\nhold_s = -1\n" + CHANNEL, "[alarm], hold_s = -1: must be 0 or more"),
         ("[alarm]\nalarm_per_day = 0\n" + CHANNEL, "[alarm], alarm_per_day = 0: "),
         ("[mqtt]\noutbox_mb = 0.5\n" + CHANNEL, "[mqtt], outbox_mb = 0.5: "),
         (CHANNEL + "scale = inf\n", "[[channel]] 1, scale = inf: "),
@@ -183,15 +183,11 @@ def test_unknown_key_like_no_other_lists_the_known_ones(file: Path) -> None:
         ("", "there is no channel; add a table [[channel]] for each sensor"),
         ("channel = []\n", "there is no channel; add a table [[channel]] for each sensor"),
         (CHANNEL.replace("[[channel]]", "[channel]"), "channel must be written [[channel]], with two brackets"),
-        (
-            "[alarm]\nneeded = 4\nof = 3\n" + CHANNEL,
-            "[alarm]: needed = 4 is more than of = 3; lower needed or raise of",
-        ),
         ("[alarm]\nwarning_per_day = 0.05\n" + CHANNEL, "[alarm]: warning_per_day = 0.05 is below alarm_per_day = 0.1"),
-        (CHANNEL + "alarm = { neded = 1 }\n", "unknown key 'neded' in [[channel]] 1, alarm; did you mean 'needed'?"),
+        (CHANNEL + "alarm = { hold = 1 }\n", "unknown key 'hold' in [[channel]] 1, alarm; did you mean 'hold_s'?"),
         (
-            CHANNEL + "alarm = { needed = 4 }\n",
-            "[[channel]] 1, alarm together with [alarm]: needed = 4 is more than of = 3",
+            CHANNEL + "alarm = { alarm_per_day = 4 }\n",
+            "[[channel]] 1, alarm together with [alarm]: warning_per_day = 1 is below alarm_per_day = 4",
         ),
         (CHANNEL + CHANNEL, "channel pump-1/vib-de is there twice; rename one"),
     ],
@@ -336,11 +332,11 @@ def test_provider_is_any_word(file: Path) -> None:
 
 def test_alarm_settings_of_a_channel_are_added_to_those_of_the_gateway(file: Path) -> None:
     """What a channel does not say it inherits; the gateway's own settings stay as they are."""
-    text = "[alarm]\nhold = 9\nneeded = 1\n" + CHANNEL + "alarm = { alarm_per_day = 0.5, needed = 3 }\n"
+    text = "[alarm]\nhold_s = 9\ndelay_s = 1\n" + CHANNEL + "alarm = { alarm_per_day = 0.5, delay_s = 3 }\n"
     config = loaded(file, text + CHANNEL.replace("pump-1", "pump-2"))
     first, second = config.channel
-    assert config.alarm_of(first) == AlarmConfig(alarm_per_day=0.5, needed=3, hold=9)
-    assert config.alarm_of(second) == config.alarm == AlarmConfig(needed=1, hold=9)
+    assert config.alarm_of(first) == AlarmConfig(alarm_per_day=0.5, delay_s=3, hold_s=9)
+    assert config.alarm_of(second) == config.alarm == AlarmConfig(delay_s=1, hold_s=9)
 
 
 SECRET = "pa%2Fss@w"

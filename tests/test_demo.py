@@ -53,7 +53,7 @@ def test_demo_on_a_terminal_draws_all_sensors_within_80_columns() -> None:
     os.close(controller)
     assert process.returncode == 0
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
-    for word in ("three sensors, one encoder", "NORMAL", "ALARM", "x threshold", "kHz", "MQTT messages", "real time"):
+    for word in ("three sensors, one encoder", "NORMAL", "ALARM", "x its limit", "kHz", "MQTT messages", "real time"):
         assert word in text, word
     assert max(len(line) for line in re.split(r"[\r\n]+", text)) <= 80
 

@@ -130,13 +130,13 @@ def test_result_that_cannot_be_written_is_check_function(
 ) -> None:
     """A number without a JSON form never ends the worker; the window says what is wrong instead."""
     real = Judge.judge
-    monkeypatch.setattr(Judge, "judge", lambda self, window: replace(real(self, window), p_value=math.nan))
+    monkeypatch.setattr(Judge, "judge", lambda self, window: replace(real(self, window), score=math.nan))
     with running(config_of(enrolled, mosquitto.url, [A]), {A: PlainSource(endless(HEALTHY))}) as gateway:
         wait_until(lambda: results_of(gateway, A) > 3, "results", 30)
         wait_until(lambda: state_of(gateway, A) is State.CHECK_FUNCTION, "check_function", 30)
         status = gateway.status()
         assert status is not None
-        assert "p_value" in (status.channels[0].reason or "")
+        assert "score" in (status.channels[0].reason or "")
 
 
 def test_channel_with_too_many_gaps_says_no_data_and_why(enrolled: Path, mosquitto: Mosquitto) -> None:
@@ -374,8 +374,8 @@ def planner_of(config: Config, database: Database) -> Planner:
 
 
 def test_alarm_settings_of_the_configuration_are_obeyed(enrolled: Path) -> None:
-    """False alarms a day, windows needed, hold and hop reach the judge and the alarm machine, per channel."""
-    alarm = {"warning_per_day": 10.0, "alarm_per_day": 5.0, "needed": 4, "of": 6, "hold": 5}
+    """False alarms a day, delay, hold and hop reach the judge and the alarm machine, per channel."""
+    alarm = {"warning_per_day": 10.0, "alarm_per_day": 5.0, "delay_s": 4.0, "hold_s": 5.0}
     default, changed = config_of(enrolled, "embedded", [A, B]), config_of(enrolled, "embedded", [A, B], alarm=alarm)
     with Database(enrolled / "state") as database:
         plans = [planner_of(config, database).plan(config.channel[0]) for config in (default, changed)]
@@ -383,13 +383,14 @@ def test_alarm_settings_of_the_configuration_are_obeyed(enrolled: Path) -> None:
         assert planner_of(default, database).plan(hop).cutting.grid(RATE_HZ).hop_s == pytest.approx(0.08)
     assert plans[0].cutting.grid(RATE_HZ).hop_s == pytest.approx(HOP_S)
     judges = [plan.judge for plan in plans]
-    assert all(isinstance(judge, Judge) for judge in judges)
-    assert judges[1]._shape.alarm < judges[0]._shape.alarm  # type: ignore[union-attr]
-    assert judges[1]._shape.warning < judges[0]._shape.warning  # type: ignore[union-attr]
+    usual, often = (judge._tracker._shape for judge in judges if isinstance(judge, Judge))
+    assert len(usual) == len(often) > 1
+    for limit, lower in zip(usual, often, strict=True):
+        assert (lower.alarm < limit.alarm, lower.warning < limit.warning) == (True, True)
     rule = rule_of(changed, changed.channel[0])
-    assert (rule.needed, rule.of, rule.hold) == (4, 6, 5)
-    own = changed.channel[1].model_copy(update={"alarm": changed.channel[1].alarm.model_copy(update={"needed": 2})})
-    assert rule_of(changed, own).needed == 2
+    assert (rule.delay_s, rule.hold_s) == (4.0, 5.0)
+    own = changed.channel[1].model_copy(update={"alarm": changed.channel[1].alarm.model_copy(update={"delay_s": 2.0})})
+    assert rule_of(changed, own).delay_s == 2.0
 
 
 def test_limits_of_the_configuration_are_obeyed(enrolled: Path) -> None:

@@ -108,7 +108,7 @@ def test_replaying_a_fault_goes_from_normal_to_alarm(
     assert [result["seq"] for result in results] == list(range(1, len(results) + 1))
     assert results[0].keys() >= {
         *("schema", "gateway", "asset", "channel", "seq", "boot", "time", "window_s", "rate_hz", "state", "distance"),
-        *("threshold", "ratio", "p_value", "bands", "nearest", "fault", "level", "views", "features", "baseline"),
+        *("score", "evidence", "bands", "nearest", "fault", "level", "views", "features", "baseline"),
         *("model", "latency_ms", "replay", "unit", "skipped", "operating_state"),
     }
     assert results[0]["nearest"]["recording"] in {file.name for file in HEALTHY}

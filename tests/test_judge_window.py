@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fisher_edge.decision.threshold import fit_tail
 from windows import FRONT_END, KEY, VIEWS, embedding, made, take, window
 
 from fisher_edge.decision.enroll import EnrolledTake, enroll
 from fisher_edge.decision.judge import Judge, Rates, Unenrolled
 from fisher_edge.decision.judgement import BaselineName, Judgement, Level, ModelName
-from fisher_edge.decision.threshold import fit_tail
 from fisher_edge.encoder.windows import EmbeddedWindow
 from fisher_edge.errors import BadInputError
 from fisher_edge.store.baselines import Baseline, Baselines

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from judgements import TIME_S, change, result, standing
 
-from fisher_edge.decision.judgement import Judgement, Level, ModelName, Nearest, Result, Standing, State
+from fisher_edge.decision.judgement import Evidence, Judgement, Level, ModelName, Nearest, Result, Standing, State
 from fisher_edge.errors import BadInputError
 from fisher_edge.names import ChannelKey
 from fisher_edge.publish.message import (
@@ -34,19 +34,19 @@ IDENTITY: dict[str, Any] = {"gateway": "line-3", "key": KEY, "boot": 7, "seq": 1
 ON_THE_WIRE = {"gateway": "line-3", "asset": "pump-1", "channel": "vib-de", "boot": 7, "seq": 12}
 EVIDENCE = {
     "distance": 0.25,
-    "threshold": 0.5,
-    "ratio": 0.5,
-    "p_value": 0.04,
-    "bands": [{"low_hz": 0.0, "high_hz": 1000.0, "share": 0.15}, {"low_hz": 500.0, "high_hz": 1500.0, "share": 0.1}],
+    "score": 1.5,
+    "evidence": {"sudden": 0.5, "persistent": 0.25, "drift": None, "warning": 0.75},
+    "bands": [
+        {"low_hz": 0.0, "high_hz": 1000.0, "share": 0.15, "unusual": 2.0},
+        {"low_hz": 500.0, "high_hz": 1500.0, "share": 0.1, "unusual": -0.5},
+    ],
     "nearest": {"baseline": 3, "recording": "normal-01.wav", "offset_s": 20.48, "time": "2026-01-30T09:30:00.250Z"},
     "fault": {"label": "outer race", "votes": 4, "k": 7},
     "level": {
         "log_rms": -1.5,
         "z": 0.5,
         "deviation": 0.25,
-        "threshold": 0.75,
-        "warning_threshold": 0.5,
-        "ratio": 0.3333333,
+        "evidence": {"sudden": 0.25, "persistent": 0.125, "drift": None, "warning": 0.3},
     },
     "views": [{"name": "envelope-1000hz", "weight": 0.5, "z": 1.25}],
 }
@@ -105,7 +105,7 @@ def test_time_that_cannot_be_written_is_one_line(time_s: float) -> None:
 def test_result_has_every_documented_field() -> None:
     """A result of a window that was judged."""
     assert result_message(replace(result(), skipped=2), **IDENTITY) == {
-        "schema": "fisher-edge/result/1",
+        "schema": "fisher-edge/result/2",
         **ON_THE_WIRE,
         "time": "2026-01-31T09:30:00.250Z",
         "window_s": 10.24,
@@ -114,7 +114,6 @@ def test_result_has_every_documented_field() -> None:
         "state": "normal",
         "skipped": 2,
         "operating_state": "running",
-        "warning_threshold": 0.4,
         **EVIDENCE,
         "features": {"rms": 0.25, "peak": 1.0, "crest": 4.0, "kurtosis": 3.0},
         "baseline": {"version": 3, "windows": 420},
@@ -130,7 +129,7 @@ def test_result_that_was_not_judged_says_why() -> None:
     unjudged = result_message(Result(found, State.CHECK_FUNCTION, "g"), **IDENTITY)
     assert unjudged["reason"] == "flat line"
     assert (unjudged["state"], unjudged["features"], unjudged["bands"]) == ("check_function", {}, [])
-    assert [unjudged[name] for name in ("distance", "ratio", "level", "nearest", "fault", "baseline")] == [None] * 6
+    assert [unjudged[name] for name in ("distance", "evidence", "level", "nearest", "fault", "baseline")] == [None] * 6
     assert (
         result_message(Result(found, State.CHECK_FUNCTION, "g", "fell behind"), **IDENTITY)["reason"] == "fell behind"
     )
@@ -158,12 +157,13 @@ def test_rate_that_is_no_integer_stays_a_fraction() -> None:
 def test_event_has_what_led_to_it() -> None:
     """A change of state with the judgement, and one that no window led to."""
     header = {
-        "schema": "fisher-edge/event/1",
+        "schema": "fisher-edge/event/2",
         **ON_THE_WIRE,
         "time": "2026-01-31T09:30:00.250Z",
         "before": "normal",
         "after": "alarm",
-        "reason": "shape at 1.5 times its threshold",
+        "reason": "shape at 1.5 times its limit",
+        "kind": "sudden",
     }
     assert message("event", change()) == {
         **header,
@@ -177,7 +177,7 @@ def test_event_has_what_led_to_it() -> None:
 def test_state_says_since_when_and_how_the_channel_fares() -> None:
     """The latest state, with a window behind it and without."""
     assert message("state", standing(gaps=3, dropped=2, real_rate_hz=47990.5)) == {
-        "schema": "fisher-edge/state/1",
+        "schema": "fisher-edge/state/2",
         **ON_THE_WIRE,
         "time": "2026-01-31T09:30:00.250Z",
         "state": "normal",
@@ -186,7 +186,7 @@ def test_state_says_since_when_and_how_the_channel_fares() -> None:
         "gaps": 3,
         "dropped": 2,
         "real_rate_hz": 47990.5,
-        **{name: EVIDENCE[name] for name in ("distance", "threshold", "ratio", "p_value", "level")},
+        **{name: EVIDENCE[name] for name in ("distance", "score", "evidence", "level")},
         "replay": False,
     }
     silent = message("state", Standing(TIME_S, State.NO_DATA, TIME_S, "no data for 10 s", unit="g"))
@@ -196,9 +196,13 @@ def test_state_says_since_when_and_how_the_channel_fares() -> None:
 
 def test_numbers_are_rounded_to_seven_digits() -> None:
     """No message carries digits that mean nothing."""
-    value = result(distance=1 / 3, threshold=0.3)
+    value = result(distance=1 / 3, score=200 / 3, evidence=Evidence(sudden=10 / 9))
     for published in (result_message(value, **IDENTITY), message("result", value)):
-        assert (published["distance"], published["threshold"], published["ratio"]) == (0.3333333, 0.3, 1.111111)
+        assert (published["distance"], published["score"], published["evidence"]["sudden"]) == (
+            0.3333333,
+            66.66667,
+            1.111111,
+        )
 
 
 def test_numpy_values_become_plain_ones() -> None:
@@ -211,7 +215,7 @@ def test_numpy_values_become_plain_ones() -> None:
 def test_number_that_is_not_finite_is_named(bad: float) -> None:
     """A number without a JSON form is refused with the path to it."""
     with pytest.raises(BadInputError, match=r"result\.level\.z is (nan|inf)"):
-        result_message(result(level=replace(Level(0.0, 0.0, 0.0, 1.0), z=bad)), **IDENTITY)
+        result_message(result(level=replace(Level(0.0, 0.0, 0.0), z=bad)), **IDENTITY)
 
 
 def test_text_is_compact_utf8() -> None:
@@ -229,7 +233,7 @@ def test_wire_of_each_kind(replay: bool) -> None:
         fields = json.loads(published.payload)
         assert published.topic == f"plant/fisher-edge/line-3/pump-1/vib-de/{kind}"
         assert {name: fields[name] for name in ON_THE_WIRE} == ON_THE_WIRE
-        assert (fields["schema"], fields["replay"]) == (f"fisher-edge/{kind}/1", replay)
+        assert (fields["schema"], fields["replay"]) == (f"fisher-edge/{kind}/2", replay)
         assert published.retain == (kind == "state")
     assert message("result", result()) == result_message(result(), **IDENTITY)
 

@@ -119,7 +119,7 @@ def test_stream_arrives_complete_in_order_and_once(mosquitto: Mosquitto, gateway
     assert subscriber.seqs("result") == list(range(1, 301))
     message = subscriber.of("result")[0]
     assert message.topic == "fisher-edge/line-3/pump-1/vib-de/result"
-    assert message.fields["schema"] == "fisher-edge/result/1"
+    assert message.fields["schema"] == "fisher-edge/result/2"
     assert (message.fields["gateway"], message.fields["boot"]) == ("line-3", 1)
     assert {message.fields["replay"] for message in subscriber.of("result")} == {False}
     assert subscriber.seqs("state")[-1] == 300

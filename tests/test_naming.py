@@ -11,8 +11,9 @@ import pytest
 from windows import FRONT_END, KEY, VIEWS, embedding, made, take, window
 
 from fisher_edge.decision.enroll import EnrolledTake, enroll
+from fisher_edge.decision.evidence import Rates
 from fisher_edge.decision.fusion import Fusion
-from fisher_edge.decision.judge import Judge, Rates
+from fisher_edge.decision.judge import Judge
 from fisher_edge.decision.judgement import FaultVote, Judgement
 from fisher_edge.decision.naming import UNLIKE_ANYTHING, learn, made_alike
 from fisher_edge.encoder.windows import EmbeddedWindow
@@ -21,6 +22,7 @@ from fisher_edge.store.database import Database
 
 FAULTS = {"inner race": 1, "outer race": 2}
 VIEW = VIEWS[1]
+NORMAL = [take(f"{seed}.wav", 0, seed) for seed in range(4)]
 
 
 @pytest.fixture
@@ -28,7 +30,7 @@ def baselines(tmp_path: Path) -> Iterator[Baselines]:
     """Return baselines with a normal state, whose windows lie at 0 of 24 directions."""
     with Database(tmp_path) as database:
         opened = Baselines(database)
-        enroll(opened, KEY, [take(f"{seed}.wav", 0, seed) for seed in range(4)], made())
+        enroll(opened, KEY, NORMAL, made())
         yield opened
 
 
@@ -77,12 +79,11 @@ def test_vote_counts_the_five_nearest_only(baselines: Baselines) -> None:
     assert judge(baselines).judge(at(54.0)).fault == FaultVote("c", 4, 5)
 
 
-def test_window_is_unlike_anything_beyond_three_thresholds(baselines: Baselines) -> None:
-    """A window is named up to three times the alarm threshold from the nearest example, and not beyond."""
+def test_window_is_unlike_anything_beyond_ten_usual_distances(baselines: Baselines) -> None:
+    """A window is named up to ten usual distances of normal windows from the nearest example, and not beyond."""
+    spread = enroll(baselines, KEY, NORMAL, made()).spread
     enroll(baselines, KEY, [EnrolledTake("a.wav", [at(90.0)])], made(), label="a")
-    threshold = judge(baselines).judge(at(90.0)).threshold
-    assert threshold is not None
-    edge = float(np.degrees(np.arccos(1 - 3 * threshold)))
+    edge = float(np.degrees(np.arccos(1 - 10 * spread)))
     near, far = (judge(baselines).judge(at(90.0 + degrees)).fault for degrees in (0.98 * edge, 1.02 * edge))
     assert near is not None
     assert far is not None
@@ -91,7 +92,7 @@ def test_window_is_unlike_anything_beyond_three_thresholds(baselines: Baselines)
 
 
 def test_fault_as_far_as_its_enrolled_specimens_is_named(baselines: Baselines) -> None:
-    """A fault is named beyond three thresholds where specimens of one fault lie that far apart themselves."""
+    """A fault is named beyond ten usual distances where specimens of one fault lie that far apart themselves."""
 
     def specimen(degrees: float, name: str) -> EnrolledTake:
         return EnrolledTake(f"{name}.wav", [at(degrees)], specimen=name)

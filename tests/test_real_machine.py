@@ -8,7 +8,8 @@ from windows import KEY
 
 from fisher_edge.decision.alarm import AlarmMachine, AlarmRule
 from fisher_edge.decision.enroll import EnrolledTake, Made, enroll
-from fisher_edge.decision.judge import Judge, Rates
+from fisher_edge.decision.evidence import Rates
+from fisher_edge.decision.judge import Judge
 from fisher_edge.decision.judgement import ModelName, State
 from fisher_edge.dsp.blocks import Block
 from fisher_edge.dsp.grid import Grid, grid_of

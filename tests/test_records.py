@@ -127,7 +127,7 @@ def test_state_without_a_result_has_no_number(records: Records) -> None:
     ("bad", "field"),
     [
         ({"result": result(distance=float("nan"))}, r"result\.judgement\.distance is nan"),
-        ({"change": change(judgement=judgement(p_value=float("inf")))}, r"event\.judgement\.p_value is inf"),
+        ({"change": change(judgement=judgement(score=float("inf")))}, r"event\.judgement\.score is inf"),
         ({"standing": standing(real_rate_hz=float("nan"))}, r"state\.real_rate_hz is nan"),
         (
             {"result": result(bands=(BandShare(0, 1, 0.5), BandShare(1, 2, float("-inf"))))},
