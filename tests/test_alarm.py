@@ -254,7 +254,7 @@ def put(machine: AlarmMachine, entry: Judgement | State, time_s: float) -> None:
         machine.judge(replace(entry, time_s=time_s))
     else:
         assert entry in {State.NO_DATA, State.CHECK_FUNCTION, State.NO_BASELINE}
-        machine.interrupt(entry, "gone")  # type: ignore[arg-type]  # one of the three
+        machine.interrupt(entry, "gone")
 
 
 @given(entries=st.lists(inputs, max_size=40), missing=st.lists(inputs, max_size=20))

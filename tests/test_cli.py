@@ -148,7 +148,7 @@ def test_enroll_add_keeps_the_examples_there_are(tmp_path: Path) -> None:
 
 
 def test_enroll_says_what_it_promises(tmp_path: Path) -> None:
-    """People read the version, how many false alarms to expect, and that the recordings of a state that was seen once stand alone."""
+    """People read the version, how many false alarms to expect, and which recording stands alone."""
     files = [sound_file(tmp_path / f"{seed}.wav", machine_signal(seed)) for seed in range(3)]
     odd = sound_file(tmp_path / "odd.wav", machine_signal(9, fault_hz=3000.0))
     enrolled = run_here("enroll", *files, odd, *PLACE, "--window-s", "0.64", "--state-dir", tmp_path / "state")

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fisher_edge.decision.threshold import fit_tail
-from windows import KEY, VIEWS, embedding, made, take, window
+from windows import FRONT_END, KEY, VIEWS, embedding, made, take, window
 
 from fisher_edge.decision import enroll as module
 from fisher_edge.decision.enroll import EnrolledTake, Made, activate, enroll, remove
+from fisher_edge.decision.evidence import Rates
+from fisher_edge.decision.judge import Judge
 from fisher_edge.decision.judgement import ModelName
 from fisher_edge.dsp.views import View
 from fisher_edge.errors import BadInputError, UsageError
@@ -102,19 +103,33 @@ def test_view_is_held_out_like_the_signal(baselines: Baselines) -> None:
         np.testing.assert_allclose(calibration.held_out, expected, atol=1e-6)
 
 
-def test_thresholds_told_are_those_of_the_stored_calibration(baselines: Baselines) -> None:
-    """Spread and thresholds of the report follow from the held-out distances that the judge will read."""
+def test_report_follows_from_the_stored_calibration(baselines: Baselines) -> None:
+    """Spread, takes and promise of the report are those that the judge will come to."""
     result = enroll(baselines, KEY, NORMAL, MADE)
     kept = baselines.get(KEY, None)
     assert kept is not None
     (state,) = kept.states
-    tail = fit_tail(state.held_out)
     assert result.spread == np.median(state.held_out)
-    assert result.thresholds == {"1": tail.threshold(1.0, 0.64), "0.1": tail.threshold(0.1, 0.64)}
-    assert result.thresholds["1"] < result.thresholds["0.1"]
+    judge = Judge([kept], FRONT_END, Rates(), 0.64)
+    assert result.takes == judge.calibration.takes
+    assert result.promise == {f"{rate:g}": interval for rate, interval in judge.promise().items()}
+    for rate, (low, high) in result.promise.items():
+        assert low < float(rate) < high
+    assert result.spans_s[:3] == pytest.approx((0.64, 1.28, 2.56))
     levels = np.array([each.measures.log_rms for one in NORMAL for each in one.windows])
     assert (state.level_mean, state.level_std) == pytest.approx((levels.mean(), levels.std()))
     assert state.hum_share == 0.1
+
+
+def test_recording_of_a_faulty_sensor_is_set_aside(baselines: Baselines) -> None:
+    """It is no part of the baseline, the others are enrolled, and the report says why."""
+    result = enroll(baselines, KEY, [NORMAL[0], dead("dead.wav"), *NORMAL[1:]], MADE)
+    assert result.set_aside == {"dead.wav": "1.28 to 1.92 s: flat line: every sample is 1"}
+    kept = baselines.get(KEY, None)
+    assert kept is not None
+    assert [each.name for each in kept.takes] == [each.name for each in NORMAL]
+    assert kept.take.max() == len(NORMAL) - 1
+    assert result.windows == sum(len(list(each.windows)) for each in NORMAL)
 
 
 def test_operating_states_are_stored_and_told(baselines: Baselines) -> None:
@@ -134,10 +149,10 @@ def test_recording_unlike_the_others_is_named(baselines: Baselines) -> None:
 
 
 def test_enrolling_again_makes_the_next_version(enrolled: Baselines) -> None:
-    """The newest is active; labelled examples have versions of their own, no threshold, and may be few."""
+    """The newest is active; labelled examples have versions of their own, no limits, and may be few."""
     assert enroll(enrolled, KEY, NORMAL, MADE).version == 2
     fault = enroll(enrolled, KEY, [take("f.wav", 1, 5, count=1)], MADE, label="inner race")
-    assert (fault.version, fault.windows, fault.thresholds, fault.spread) == (1, 1, {}, 0.0)
+    assert (fault.version, fault.windows, fault.promise, fault.spread) == (1, 1, {}, 0.0)
     assert stored(enrolled) == [(None, 1, False), (None, 2, True), ("inner race", 1, True)]
 
 
@@ -156,10 +171,10 @@ def not_finite(value: float) -> EnrolledTake:
 
 
 REFUSALS: list[tuple[list[EnrolledTake], dict[str, Any], str]] = [
-    ([*NORMAL, dead("dead.wav")], {}, "dead.wav, 1.28 to 1.92 s: flat line: every sample is 1; cut that part out"),
+    ([dead("dead.wav")], {}, "dead.wav, 1.28 to 1.92 s: flat line: every sample is 1; cut that part out"),
     ([EnrolledTake("a.wav", [])], {}, "the recordings hold no window; enroll longer ones"),
     ([], {}, "the recordings hold no window"),
-    ([take("a.wav", 0, 1, count=1)], {}, "1 windows leave 0 that can be held out to calibrate a threshold, 4 are need"),
+    ([take("a.wav", 0, 1, count=1)], {}, "1 windows leave 0 that can be held out to say what is normal, 4 are needed"),
     ([take("a.wav", 0, 1, count=3)], {}, "3 windows leave 3 that can be held out"),
     ([*NORMAL, not_finite(np.nan)], {}, "the encoder gives no finite numbers"),
     ([*NORMAL, not_finite(np.inf)], {}, "the encoder gives no finite numbers"),

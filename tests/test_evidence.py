@@ -1,7 +1,7 @@
 """Evidence over time: sudden, persistent and drift; limits by rate; unfamiliar states; false alarms by simulation."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 
 import numpy as np
@@ -33,7 +33,7 @@ def calibration_states(enrolled: Enrollment) -> np.ndarray:
 
 def follow(
     enrolled: Enrollment,
-    stream: Sequence[np.ndarray],
+    stream: Iterable[np.ndarray],
     levels: Sequence[float] | None = None,
     rates: Rates | None = None,
     step_s: float = STEP_S,
@@ -41,6 +41,7 @@ def follow(
     """Track windows one after the other."""
     found = calibrated(enrolled)
     tracker = Tracker(found, rates or Rates(), step_s)
+    stream = list(stream)
     levels = [0.0] * len(stream) if levels is None else levels
     return [tracker.take(unusual(found, enrolled, window, level)) for window, level in zip(stream, levels, strict=True)]
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fisher_edge.decision import fusion
+from fisher_edge.decision import fusion as rule
 from fisher_edge.decision.fusion import CANDIDATES, Fusion, Scale, fuse, vote, weigh
 from fisher_edge.dsp.blocks import FloatArray
 
@@ -91,7 +91,7 @@ def test_gain_within_chance_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> 
         ) -> Any:  # the outcome of the vote, as given
             return found[weights[0] == 0]
 
-        monkeypatch.setattr(fusion._Trial, "named_rightly", named_rightly)
+        monkeypatch.setattr(rule._Trial, "named_rightly", named_rightly)
         fusion = enrolled.weigh(signal=signal, envelope=view)
         assert (fusion.weights[0] > 0) is chosen
         assert fusion.weights[0] == (min(CANDIDATES[1:]) if chosen else 0), "of equal weights the lowest is taken"
@@ -186,7 +186,7 @@ def test_nothing_to_compare_learns_nothing(labels: list[str], units: list[str]) 
 
 def test_many_windows_are_thinned_evenly() -> None:
     """With a long normal state and few examples, all examples and an even choice of normal windows are compared."""
-    kept = fusion._thinned(np.array(["normal"] * 100_000 + ["inner"] * 40))
+    kept = rule._thinned(np.array(["normal"] * 100_000 + ["inner"] * 40))
     normal = kept[kept < 100_000]
     assert len(kept) == 750 + 40
     assert kept[-40:].tolist() == list(range(100_000, 100_040))

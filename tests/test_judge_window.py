@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fisher_edge.decision.threshold import fit_tail
 from windows import FRONT_END, KEY, VIEWS, embedding, made, take, window
 
 from fisher_edge.decision.enroll import EnrolledTake, enroll
-from fisher_edge.decision.judge import Judge, Rates, Unenrolled
+from fisher_edge.decision.evidence import Rates
+from fisher_edge.decision.judge import Judge, Unenrolled
 from fisher_edge.decision.judgement import BaselineName, Judgement, Level, ModelName
 from fisher_edge.encoder.windows import EmbeddedWindow
 from fisher_edge.errors import BadInputError
@@ -55,15 +55,18 @@ def fresh(axis: int = 0, seed: int = 77, **options: Any) -> EmbeddedWindow:
     return window(embedding(axis, seed), 1234.5, **options)
 
 
-def test_judgement_agrees_with_the_calibration(normal: Baseline) -> None:
-    """Thresholds and p-value are those of the held-out distances; names, time and measures are those of the window."""
-    tail = fit_tail(normal.states[0].held_out)
+def judged_twice(judge: Judge, window: EmbeddedWindow) -> Judgement:
+    """Judge a window and the same again: two windows are the least that raise anything."""
+    judge.judge(window)
+    return judge.judge(window)
+
+
+def test_judgement_says_what_and_when(normal: Baseline) -> None:
+    """Names, time and measures are those of the window; there is no evidence before the second one."""
     judged = judge_of(normal).judge(fresh(log_rms=0.25))
     assert judged.distance is not None
-    assert judged.threshold == tail.threshold(0.1, 0.64)
-    assert judged.warning_threshold == tail.threshold(1.0, 0.64)
-    assert judged.p_value == tail.p_value(judged.distance)
-    assert judged.ratio == judged.distance / judged.threshold
+    assert judged.evidence is not None
+    assert (judged.evidence.sudden, judged.evidence.alarm, judged.ratio) == (None, 0.0, 0.0)
     assert (judged.time_s, judged.window_s, judged.rate_hz) == (1234.5, 0.64, 16_000.0)
     assert judged.model == ModelName("nano", "a" * 64)
     assert judged.baseline == BaselineName(1, 32)
@@ -75,17 +78,24 @@ def test_judgement_agrees_with_the_calibration(normal: Baseline) -> None:
     )
 
 
-def test_windows_of_the_enrolled_kind_are_within_the_thresholds(normal: Baseline) -> None:
+def test_windows_of_the_enrolled_kind_are_within_the_limits(normal: Baseline) -> None:
     """New windows of the same sound stay below the warning, another sound is far beyond the alarm."""
     judge = judge_of(normal)
     same = [judge.judge(fresh(seed=seed)) for seed in range(500, 520)]
-    assert max(each.distance / each.warning_threshold for each in same if each.distance and each.warning_threshold) < 1
-    assert len([each for each in same if each.distance]) == 20
-    other = judge.judge(fresh(axis=3))
+    assert max(each.evidence.warning for each in same if each.evidence) < 1
+    assert max(abs(each.score) for each in same if each.score is not None) < 4
+    other = judged_twice(judge, fresh(axis=3))
     assert other.ratio is not None
-    assert other.p_value is not None
-    assert other.ratio > 5
-    assert other.p_value < 1e-5
+    assert other.score is not None
+    assert other.ratio > 1
+    assert other.score > 4
+
+
+def test_score_is_the_mean_of_the_more_unusual_half_of_the_bands(normal: Baseline) -> None:
+    """Four bands: the two most unusual."""
+    judged = judge_of(normal).judge(fresh(axis=3))
+    unusual = sorted(band.unusual for band in judged.bands if band.unusual is not None)
+    assert judged.score == pytest.approx(np.mean(unusual[-2:]))
 
 
 def test_shares_of_the_bands_add_up_to_the_distance(normal: Baseline) -> None:
@@ -124,78 +134,70 @@ def test_time_of_a_recording_that_does_not_say_is_unknown(two_states: Baseline) 
     assert (judged.nearest.recording, judged.nearest.time_s) == ("rest-11.wav", None)
 
 
-def test_rarer_alarms_and_more_windows_mean_higher_thresholds(normal: Baseline) -> None:
-    """The rates and the hop of the configuration move the thresholds of shape and of level."""
+def test_rarer_alarms_ask_for_more_evidence(normal: Baseline) -> None:
+    """The rates of the configuration move the limits of shape and of level."""
 
-    def thresholds(hop_s: float = 0.64, **rates: float) -> list[float]:
-        judged = judge_of(normal, hop_s, **rates).judge(fresh())
+    def evidence(**rates: float) -> list[float]:
+        judged = judged_twice(judge_of(normal, **rates), fresh(axis=3, log_rms=1.0))
+        assert judged.evidence is not None
         assert judged.level is not None
-        found = [judged.warning_threshold, judged.threshold, judged.level.warning_threshold, judged.level.threshold]
-        assert None not in found
-        return [each for each in found if each is not None]
+        assert judged.level.evidence is not None
+        found = (judged.evidence, judged.level.evidence)
+        return [each.warning for each in found] + [each.alarm for each in found]
 
-    usual = thresholds()
-    assert usual[0] < usual[1]
-    assert usual[2] < usual[3]
-    for stricter in (thresholds(warning_per_day=0.1, alarm_per_day=0.01), thresholds(0.08)):
-        assert all(new > old for new, old in zip(stricter, usual, strict=True))
-    warning_only = thresholds(warning_per_day=0.5)
-    assert [new > old for new, old in zip(warning_only, usual, strict=True)] == [True, False, True, False]
+    usual = evidence()
+    assert all(new < old for new, old in zip(evidence(warning_per_day=0.1, alarm_per_day=0.01), usual, strict=True))
+    warning_only = evidence(warning_per_day=0.5)
+    assert [new < old for new, old in zip(warning_only, usual, strict=True)] == [True, True, False, False]
 
 
 # Level
 
 
-def level_of(judge: Judge, axis: int, log_rms: float) -> tuple[str | None, Level]:
-    """Return operating state and level of a window of one sound."""
-    judged = judge.judge(fresh(axis, log_rms=log_rms))
+def level_of(judge: Judge, axis: int, log_rms: float) -> tuple[str | None, Level, float]:
+    """Return operating state, level and evidence of the level after two windows of one sound."""
+    judged = judged_twice(judge, fresh(axis, log_rms=log_rms))
     assert judged.level is not None
-    assert judged.ratio is not None
-    assert judged.ratio < 1, "the shape is a normal one"
-    return judged.operating_state, judged.level
+    assert judged.level.evidence is not None
+    assert judged.evidence is not None
+    assert judged.evidence.alarm < 1, "the shape is a normal one"
+    return judged.operating_state, judged.level, judged.level.evidence.alarm
 
 
 def test_louder_is_an_alarm_of_the_level_alone(normal: Baseline) -> None:
-    """The same sound three times as loud, or a third, is beyond the level's threshold and normal in shape."""
-    judge = judge_of(normal)
+    """The same sound three times as loud, or a third, is beyond the level's limit and normal in shape."""
     for gain in (3.0, 1 / 3):
-        state, level = level_of(judge, 0, math.log(gain))
+        judge = judge_of(normal)
+        state, level, evidence = level_of(judge, 0, math.log(gain))
+        prediction = judge.calibration.levels[0]
         assert state is None
-        assert level.ratio is not None
-        assert level.ratio > 1
+        assert evidence > 1
         assert level.log_rms == pytest.approx(math.log(gain))
-        assert level.deviation == pytest.approx(abs(math.log(gain) - normal.states[0].level_mean))
-        assert level.z == pytest.approx((math.log(gain) - normal.states[0].level_mean) / 0.01, rel=0.3)
-    _, quiet = level_of(judge, 0, normal.states[0].level_mean)
+        assert level.deviation == pytest.approx(abs(math.log(gain) - prediction.mean))
+        assert level.z == pytest.approx((math.log(gain) - prediction.mean) / prediction.sd)
+    _, quiet, evidence = level_of(judge_of(normal), 0, prediction.mean)
     assert quiet.z == pytest.approx(0.0, abs=1e-6)
+    assert evidence == pytest.approx(0.0, abs=1e-6)
 
 
 def test_each_operating_state_has_a_level_of_its_own(two_states: Baseline) -> None:
     """Where standstill is enrolled too, running three times as loud is an alarm, and so is a standstill that runs."""
-    judge = judge_of(two_states)
     for axis, name, log_rms in ((0, "1", 0.0), (5, "2", -4.5)):
-        state, level = level_of(judge, axis, log_rms)
+        state, _, evidence = level_of(judge_of(two_states), axis, log_rms)
         assert state == name
-        assert level.ratio is not None
-        assert level.ratio < 1
-        _, louder = level_of(judge, axis, log_rms + math.log(3.0))
-        assert louder.ratio is not None
-        assert louder.ratio > 1
-    state, level = level_of(judge, 5, 0.0)
+        assert evidence < 1
+        assert level_of(judge_of(two_states), axis, log_rms + math.log(3.0))[2] > 1
+    state, _, evidence = level_of(judge_of(two_states), 5, 0.0)
     assert state == "2"
-    assert level.ratio is not None
-    assert level.ratio > 1
+    assert evidence > 1
 
 
-def test_level_is_never_judged_finer_than_one_percent(normal: Baseline) -> None:
-    """A machine that was enrolled at the very same level all along may become 3 % louder, not 10 %."""
-    state = replace(normal.states[0], level_mean=0.0, level_std=0.0, level_held_out=np.zeros(32))
-    judge = judge_of(replace(normal, states=(state,)))
-    for gain, exceeded in ((1.03, False), (1.1, True)):
-        _, level = level_of(judge, 0, math.log(gain))
-        assert level.ratio is not None
-        assert (level.ratio > 1) is exceeded
-        assert level.z == pytest.approx(math.log(gain) / 0.01)
+def test_level_is_judged_by_what_is_usual_in_other_machines_too(normal: Baseline) -> None:
+    """A machine enrolled at the very same level all along may become 3 % louder, not twice as loud."""
+    level = np.zeros_like(normal.level)
+    for gain, exceeded in ((1.03, False), (2.0, True)):
+        evidence = level_of(judge_of(replace(normal, level=level)), 0, math.log(gain))[2]
+        assert (evidence > 1) is exceeded
 
 
 # What cannot be trusted
@@ -205,7 +207,7 @@ def assert_distrusted(judged: Judgement, reason: str) -> None:
     """Check that a judgement says why nothing was judged, and can be published."""
     assert judged.distrust is not None
     assert reason in judged.distrust
-    assert (judged.distance, judged.threshold, judged.p_value, judged.level, judged.fault) == (None,) * 5
+    assert (judged.distance, judged.score, judged.evidence, judged.level, judged.fault) == (None,) * 5
     assert (judged.bands, judged.views, judged.ratio) == ((), (), None)
     assert judged.baseline == BaselineName(1, 32)
     assert judged.time_s == 1234.5
@@ -269,9 +271,9 @@ def test_hum_is_held_against_the_state_the_window_is_nearest_to(two_states: Base
 
 def test_absurd_rates_and_identical_windows_still_judge(normal: Baseline) -> None:
     """Endless alarms asked for, and a baseline without any spread, give finite numbers that can be published."""
-    state = replace(normal.states[0], held_out=np.zeros(5), level_held_out=np.zeros(5), level_std=0.0)
+    state = replace(normal.states[0], held_out=np.zeros(5))
     same = replace(normal, vectors=np.repeat(normal.vectors[:1], 32, axis=0), states=(state,))
-    judged = judge_of(same, warning_per_day=1e9, alarm_per_day=1e9).judge(fresh())
+    judged = judged_twice(judge_of(same, warning_per_day=1e9, alarm_per_day=1e9), fresh())
     assert judged.ratio is not None
     assert judged.ratio > 1
     json.dumps(asdict(judged), allow_nan=False)
@@ -326,7 +328,7 @@ def test_views_say_how_far_a_window_is_in_spreads(viewed: Baseline) -> None:
 
 
 def test_views_do_not_touch_the_distance(viewed: Baseline) -> None:
-    """Distance, thresholds and level are the same for an encoder that has lost one view, or both."""
+    """Distance, evidence and level are the same for an encoder that has lost one view, or both."""
     vectors = tuple(np.ones(view.bins, np.float32) for view in VIEWS)
     whole = judge_of(viewed).judge(fresh(views=vectors))
     one = Judge([viewed], replace(FRONT_END, views=VIEWS[1:]), Rates(), 0.64)

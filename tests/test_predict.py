@@ -21,7 +21,7 @@ def test_quantiles_are_those_of_the_t_distribution(freedom: float, probability: 
 @pytest.mark.parametrize("takes", [2, 3, 6, 20])
 @pytest.mark.parametrize("probability", [0.05, 0.01])
 def test_next_take_exceeds_the_limit_as_often_as_said(takes: int, probability: float) -> None:
-    """Machines whose spread is drawn from what is usual: the share of next takes beyond the limit is the probability."""
+    """Machines whose spread is drawn from what is usual: next takes exceed the limit with its probability."""
     rng = np.random.default_rng(takes)
     machines = 20_000
     sd = USUAL.sd * np.sqrt(USUAL.takes / rng.chisquare(USUAL.takes, machines))

@@ -157,8 +157,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     if options.json:
-        for each in [*machines, *kept]:
-            print(json.dumps(asdict(each) | ({"within": each.within} if isinstance(each, Machine) else {})))
+        for machine in machines:
+            print(json.dumps(asdict(machine) | {"within": machine.within}))
+        for each in kept:
+            print(json.dumps(asdict(each)))
     else:
         print("\n".join([*_machine_table(machines), "", *_kept_table(kept)]))
     return 0
@@ -374,11 +376,9 @@ def _kept_table(kept: Sequence[Kept]) -> Iterator[str]:
         yield f"| {each.dataset} | {each.split} | {each.kind} | {' | '.join(map(str, counts))} |"
     for kind in dict.fromkeys(each.kind for each in kept):
         of_kind = [each for each in kept if each.kind == kind]
-        counts = [
-            sum(getattr(each, name) for each in of_kind)
-            for name in ("recordings", "normal", "warning", "unfamiliar", "alarm")
-        ]
-        yield f"| all | | {kind} | {' | '.join(map(str, counts))} |"
+        names = ("recordings", "normal", "warning", "unfamiliar", "alarm")
+        sums = [str(sum(getattr(each, name) for each in of_kind)) for name in names]
+        yield f"| all | | {kind} | {' | '.join(sums)} |"
 
 
 if __name__ == "__main__":
