@@ -7,13 +7,14 @@ of the recordings stand in for takes.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from fisher_edge.decision.bank import MemoryBank
 from fisher_edge.decision.predict import ROBUST, Prediction, Usual, pooled, predict
+from fisher_edge.dsp.grid import Grid
 
 __all__ = ["Calibration", "Enrollment", "Grouping", "Span", "calibrate", "grouped", "held_out_distances", "score_of"]
 
@@ -50,7 +51,8 @@ UNFAMILIAR_RATIO = 2.5
 class Enrollment:
     """Enrolled windows as the calibration needs them.
 
-    Of each window: its recording `take` (n,), where it ends there `end_s` (n,) and its log RMS `level` (n,).
+    Of each window: its recording `take` (n,), where it ends there `end_s` (n,) and its log RMS `level` (n,). `window_s`
+    is the time from the first to the last sample of a window.
     """
 
     bank: MemoryBank
@@ -58,6 +60,13 @@ class Enrollment:
     end_s: Doubles
     level: Doubles
     window_s: float
+
+    @classmethod
+    def of(cls, bank: MemoryBank, take: Integers, end_s: Doubles, level: Doubles, grid: Grid) -> "Enrollment":
+        """Take windows that were cut by a grid; where they lie further apart than it says, they are made of bursts."""
+        bare = cls(bank, take, end_s, level, grid.window_s)
+        stretch = bare.step_s() / grid.hop_s if len(take) > 1 else 1.0
+        return replace(bare, window_s=grid.window_s * max(1.0, stretch))
 
     def step_s(self) -> float:
         """Usual time from one window to the next of a recording."""

@@ -75,8 +75,9 @@ class Judge:
         self._bank = enrollment.bank
         self._edges_hz = front_end.band_edges_hz(normal.rate_hz)
         self._state_of_window = normal.state_of_window
-        self._rates, self._hop_s = rates, hop_s
-        self._tracker = Tracker(calibration, rates, hop_s)
+        # Windows of bursts lie further apart than their frames.
+        self._rates, self._step_s = rates, hop_s * max(1.0, calibration.window_s / normal.grid.window_s)
+        self._tracker = Tracker(calibration, rates, self._step_s)
         self._typical = float(np.median(np.concatenate([state.held_out for state in normal.states])))
         self._view_scores = [
             _ViewScorer.of(each, view_vectors(normal, each.view))
@@ -133,7 +134,7 @@ class Judge:
 
     def promise(self) -> dict[float, tuple[float, float]]:
         """Return for both rates a day in which interval (90 %) the true one lies."""
-        return promise(self.calibration, self._rates, self._hop_s)
+        return promise(self.calibration, self._rates, self._step_s)
 
     def _unusual(self, window: EmbeddedWindow, state: int) -> Unusual:
         """Compare a window band by band with those of its operating state."""
@@ -238,10 +239,5 @@ def _plain(window: EmbeddedWindow) -> PlainMeasures:
 
 def enrollment_of(normal: Baseline) -> Enrollment:
     """Return the windows of a normal baseline as its calibration needs them."""
-    return Enrollment(
-        bank=MemoryBank.of(normal.vectors),
-        take=normal.take.astype(np.int64),
-        end_s=normal.offset_s,
-        level=normal.level,
-        window_s=normal.grid.window_s,
-    )
+    bank = MemoryBank.of(normal.vectors)
+    return Enrollment.of(bank, normal.take.astype(np.int64), normal.offset_s, normal.level, normal.grid)
