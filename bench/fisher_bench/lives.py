@@ -239,13 +239,8 @@ def _table(lives: Sequence[Life]) -> Iterator[str]:
         yield f"| {life.life} | {life.channel} | {' | '.join(map(_figure, figures))} |"
     for channel in sorted({life.channel for life in lives}):
         own = [life for life in lives if life.channel == channel]
-        for name, of_life in (
-            ("warning", lambda life: life.first_warning),
-            ("alarm", lambda life: life.first_alarm),
-            ("level alone", lambda life: life.level_alarm),
-            ("log-spectrum", lambda life: life.spectrum_alarm),
-        ):
-            found = [of_life(life) for life in own]
+        for name in ("first_warning", "first_alarm", "level_alarm", "spectrum_alarm"):
+            found = [getattr(life, name) for life in own]
             median = float(np.median([NEVER if each is None else each for each in found]))
             yield f"{channel}, {name}: median {median:.2f}, never {found.count(None)} of {len(own)}"
 
