@@ -72,7 +72,7 @@ def test_spectra_tell_the_classes_apart_and_envelopes_do_not(data_dir: Path) -> 
     assert spectra["uestc, other recordings"].mean == 100
     assert spectra["uestc, unseen speed"].mean == 100
     assert spectra["uestc, any one class"].mean == 100
-    assert envelopes["uestc, other recordings"].mean < 60
+    assert envelopes["uestc, other recordings"].mean < 70
     assert envelopes["uestc, any one class"].mean < 95
 
 

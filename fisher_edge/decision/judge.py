@@ -127,7 +127,7 @@ class Judge:
             p_value=self._tail.p_value(match.distance),
             bands=self._band_shares(match),
             nearest=self._nearest(match.index),
-            fault=self._examples.vote(window.embedding, vectors, self._shape.alarm) if self._examples else None,
+            fault=self._examples.vote(window.embedding, vectors) if self._examples else None,
             level=_level(window, state, self._levels[number]),
             views=tuple(
                 ViewScore(

@@ -10,8 +10,9 @@ import numpy.typing as npt
 from fisher_bench.judge.corpus import moments, read_dataset
 from fisher_bench.judge.represent import Represent
 from fisher_bench.judge.tasks import DATASETS, JOINT, Task, tasks_of
-from fisher_bench.protocol import area_under_roc, macro_accuracy, similarity_vote
-from fisher_edge.decision.fusion import SIGNAL, weigh
+from fisher_bench.protocol import area_under_roc, macro_accuracy
+from fisher_edge.decision.fusion import SIGNAL, neighbors, vote
+from fisher_edge.decision.weighing import weigh
 from fisher_edge.dsp.blocks import FloatArray
 
 __all__ = ["Result", "evaluate"]
@@ -43,8 +44,8 @@ def evaluate(
 ) -> Iterator[Result]:
     """Yield the results of one dataset after the other.
 
-    With `views` every accuracy is measured twice: for the representation alone, and fused with the views by the
-    weights that the enrolled windows give them.
+    Classes are named as in the gateway. With `views` every accuracy is measured twice: for the representation alone,
+    and fused with the views by the weights that the enrolled windows give them.
     """
     for dataset in datasets:
         windows = [window for folder in DATASETS[dataset] for window in read_dataset(data_dir / folder, window_s)]
@@ -80,7 +81,9 @@ def _accuracies(task: Task, vectors: FloatArray, views: Mapping[str, FloatArray]
                 task.specimens[enrolled].tolist(),
             )
             similarity = fusion.similarity([part[asked] @ part[enrolled].T for part in every.values()])
-        yield macro_accuracy(task.labels[asked], similarity_vote(similarity, labels))
+        names, classes = np.unique(labels, return_inverse=True)
+        winners = vote(similarity, classes, neighbors(classes)).winners
+        yield macro_accuracy(task.labels[asked], names[winners])
 
 
 def _areas(task: Task, vectors: FloatArray) -> Iterator[float]:
