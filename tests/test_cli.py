@@ -108,7 +108,7 @@ def test_score_prints_one_object_a_line(state: Path) -> None:
         assert (result["gateway"], result["boot"], result["replay"]) == (None, None, False)
         assert (result["window_s"], result["baseline"]) == (0.64, {"version": 1, "windows": 42})
         assert sum(band["share"] for band in result["bands"]) == pytest.approx(result["distance"], abs=1e-6)
-        assert result["fault"]["k"] == 5
+        assert result["fault"]["k"] == 3
     assert results[-1]["state"] == "alarm"
     assert results[-1]["fault"]["label"] == "inner race"
     assert results[-1]["nearest"]["recording"] in {path.name for path in HEALTHY}
@@ -122,7 +122,7 @@ def test_score_speaks_to_people(state: Path) -> None:
     head, *lines, summary = scored.stdout.splitlines()
     assert head.split()[:4] == ["end", "state", "score", "evidence"]
     assert len(lines) == 7
-    assert all(" normal " in line and line.endswith("kHz  normal (5 of 5)") for line in lines)
+    assert all(" normal " in line and line.endswith("kHz  normal (3 of 3)") for line in lines)
     assert max(map(len, lines)) <= 100
     assert summary.startswith("7 windows: 7 normal; median ")
 

@@ -43,7 +43,6 @@ DEVIATIONS = 1.4826
 # The spread of a view is at least this share of its median: a few nearly equal distances do not prove precision.
 SMALLEST_SHARE = 0.05
 SMALLEST_SPREAD = 1e-6
-FAR = 10.0
 
 
 class Judge:
@@ -78,7 +77,6 @@ class Judge:
         # Windows of bursts lie further apart than their frames.
         self._rates, self._step_s = rates, hop_s * max(1.0, calibration.window_s / normal.grid.window_s)
         self._tracker = Tracker(calibration, rates, self._step_s)
-        self._typical = float(np.median(np.concatenate([state.held_out for state in normal.states])))
         self._view_scores = [
             _ViewScorer.of(each, view_vectors(normal, each.view))
             for each in normal.view_calibrations
@@ -121,7 +119,7 @@ class Judge:
             unfamiliar=found.unfamiliar,
             bands=self._band_shares(match, unusual),
             nearest=self._nearest(match.index),
-            fault=self._examples.vote(window.embedding, vectors, FAR / 3 * self._typical) if self._examples else None,
+            fault=self._examples.vote(window.embedding, vectors) if self._examples else None,
             level=Level(unusual.level, difference / level.sd, abs(difference), found.level),
             views=tuple(
                 ViewScore(
