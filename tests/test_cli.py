@@ -124,7 +124,7 @@ def test_score_speaks_to_people(state: Path) -> None:
     assert len(lines) == 7
     assert all(" normal " in line and line.endswith("kHz  normal (3 of 3)") for line in lines)
     assert max(map(len, lines)) <= 100
-    assert summary.startswith("7 windows: 7 normal; median ")
+    assert summary.startswith("7 windows: 7 normal; most evidence: ")
 
 
 def test_enroll_add_keeps_the_examples_there_are(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ import pytest
 from fisher_bench import lives, quiet
 from fisher_edge.config.schema import AlarmConfig
 from fisher_edge.decision.evidence import Rates
+from fisher_edge.encoder.bundle import load_bundle
+from fisher_edge.encoder.select import open_encoder
 
 RATE_HZ = 12_800
 
@@ -118,7 +120,7 @@ def test_simulated_day_keeps_its_promise(monkeypatch: pytest.MonkeyPatch, tmp_pa
     """A short day of one machine: counts, promise and interval of both rates."""
     monkeypatch.setattr(quiet, "DAY_S", 60 * 60)
     monkeypatch.setattr(quiet, "TAKES", 6)
-    encoder = quiet.open_encoder(quiet.load_bundle())
+    encoder = open_encoder(load_bundle())
     found = list(quiet._quiet_day(encoder, 3))
     assert [each.promised for each in found] == list(quiet.RATES)
     for each in found:
