@@ -91,8 +91,8 @@ def enroll(
 
     Example: fisher-edge enroll healthy-*.flac --asset pump-1 --channel vib-de
     """
+    from fisher_edge.config.schema import BURST_WINDOW_S
     from fisher_edge.decision.enroll import DEFAULT_WINDOW_S
-    from fisher_edge.dsp.bursts import BURST_WINDOW_S
     from fisher_edge.encoder.bundle import load_bundle
     from fisher_edge.encoder.select import open_encoder
     from fisher_edge.gateway.recordings import enroll_recordings

@@ -16,10 +16,8 @@ from fisher_edge.dsp.spectra import short_time_spectra
 from fisher_edge.dsp.stream import Piece
 from fisher_edge.errors import BadInputError, SensorError
 
-__all__ = ["BURST_WINDOW_S", "LONGEST_BURST_S", "BurstStream"]
+__all__ = ["LONGEST_BURST_S", "BurstStream"]
 
-# Seconds of signal in a window of bursts where none are chosen: one piece of the default model.
-BURST_WINDOW_S = 0.96
 
 # A burst is kept until it ends: a longer one is a continuous stream.
 LONGEST_BURST_S = 60.0
