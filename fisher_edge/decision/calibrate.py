@@ -203,7 +203,7 @@ def calibrate(enrolled: Enrollment, state_of_take: Sequence[int]) -> Calibration
     of_window = np.asarray(state_of_take, np.int64)[enrolled.take]
     return Calibration(
         spans=tuple(spans),
-        levels=_levels(enrolled.level, of_window, allowed.block),
+        levels=_levels(enrolled.level, of_window, np.where(allowed.use, allowed.block, -1 - enrolled.take)),
         window_s=enrolled.window_s,
         step_s=enrolled.step_s(),
         zone=_zone(enrolled.bank, of_window, spans[0].centre),

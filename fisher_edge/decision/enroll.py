@@ -158,10 +158,10 @@ def check_target(
             f"these recordings have {rate_text(made.rate_hz)} Hz, the normal state of {key} was enrolled at "
             f"{rate_text(normal.rate_hz)} Hz; record the fault with the same sensor"
         )
-    if normal.grid.window_s != made.grid.window_s:
+    if not math.isclose(normal.grid.signal_window_s, made.grid.signal_window_s):
         raise BadInputError(
-            f"the normal state of {key} was enrolled with windows of {normal.grid.window_s:g} s; use --window-s "
-            f"{normal.grid.window_s:g}"
+            f"the normal state of {key} was enrolled with windows of {normal.grid.signal_window_s:g} s; use --window-s "
+            f"{normal.grid.signal_window_s:g}"
         )
 
 
