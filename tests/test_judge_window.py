@@ -358,3 +358,11 @@ def test_dead_sensor_of_an_unenrolled_channel_is_told() -> None:
     """The health of the sensor needs no baseline."""
     judged = Unenrolled(ModelName("nano", "b" * 64), "nothing is enrolled").judge(fresh(fault="clipped"))
     assert (judged.distrust, judged.unjudged, judged.level) == ("clipped", None, None)
+
+
+def test_baseline_without_levels_of_its_windows_is_judged_by_what_it_kept(normal: Baseline) -> None:
+    """A former release kept mean and spread of the level alone."""
+    state = replace(normal.states[0], level_mean=0.0, level_std=0.02)
+    old = replace(normal, level=np.full(len(normal), np.nan), states=(state,))
+    assert level_of(judge_of(old), 0, 0.0)[2] < 1
+    assert level_of(judge_of(old), 0, math.log(3.0))[2] > 1

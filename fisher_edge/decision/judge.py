@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from fisher_edge.decision.bank import Match, MemoryBank
 from fisher_edge.decision.calibrate import Calibration, Enrollment, calibrate, score_of
@@ -238,4 +239,13 @@ def _plain(window: EmbeddedWindow) -> PlainMeasures:
 def enrollment_of(normal: Baseline) -> Enrollment:
     """Return the windows of a normal baseline as its calibration needs them."""
     bank = MemoryBank.of(normal.vectors)
-    return Enrollment.of(bank, normal.take.astype(np.int64), normal.offset_s, normal.level, normal.grid)
+    return Enrollment.of(bank, normal.take.astype(np.int64), normal.offset_s, _levels(normal), normal.grid)
+
+
+def _levels(normal: Baseline) -> npt.NDArray[np.float64]:
+    """Level of every window; where a former release kept only mean and spread, values that have these."""
+    states = [normal.states[number] for number in normal.state_of_window]
+    mean = np.array([state.level_mean for state in states])
+    spread = np.array([state.level_std for state in states])
+    sign = np.where(np.arange(len(states)) % 2, 1.0, -1.0)
+    return np.asarray(np.where(np.isnan(normal.level), mean + sign * spread, normal.level))

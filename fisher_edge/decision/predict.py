@@ -6,7 +6,7 @@ and the prediction has the tails of a t distribution with as many degrees of fre
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -123,11 +123,9 @@ def _incomplete_beta(a: float, b: float, x: float) -> float:
     return math.exp(log_front) / (a * fraction) if fraction else 0.0
 
 
-def _fraction_terms(a: float, b: float, x: float) -> Sequence[float]:
+def _fraction_terms(a: float, b: float, x: float) -> Iterator[float]:
     """Numerators of the continued fraction."""
-    terms = []
     for m in range(FRACTION_STEPS):
         if m:
-            terms.append(m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)))
-        terms.append(-(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1)))
-    return terms
+            yield m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+        yield -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
