@@ -41,7 +41,7 @@ LONGEST_SPAN = 64
 # Means of the score and of the level of takes of one machine in one operating state have this standard deviation; the
 # knowledge is worth so many takes. From 31 enrollments of eight datasets, see LOG.md.
 USUAL_SCORE = Usual(sd=0.3, takes=8)
-USUAL_LEVEL = Usual(sd=0.03, takes=6)
+USUAL_LEVEL = Usual(sd=0.03, takes=8)
 # An operating state never enrolled is about as far from the nearest enrolled one as those are from each other: up to
 # this many times the squared distance.
 UNFAMILIAR_RATIO = 2.5
