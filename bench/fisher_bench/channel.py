@@ -5,7 +5,7 @@ Start at `Channel.enrolled`. Everything goes through a real database and the par
 
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fisher_edge.decision.alarm import AlarmMachine, AlarmRule
@@ -43,6 +43,7 @@ class Channel:
     baseline: Baseline
     facts: Enrolled
     made: Made
+    _judges: dict[tuple[Rates, float], Judge] = field(default_factory=dict)
 
     @classmethod
     def enrolled(cls, takes: Sequence[tuple[str, Sequence[EmbeddedWindow]]], made: Made) -> "Channel":
@@ -54,14 +55,17 @@ class Channel:
         return cls(baseline, facts, made)
 
     def judge(self, rates: Rates, hop_s: float) -> Judge:
-        """Return a judge that has seen no window yet."""
-        return Judge([self.baseline], self.made.front_end, rates, hop_s)
+        """Return the judge of this channel; it is made once, which takes a moment."""
+        if (rates, hop_s) not in self._judges:
+            self._judges[rates, hop_s] = Judge([self.baseline], self.made.front_end, rates, hop_s)
+        return self._judges[rates, hop_s]
 
     def run(
         self, windows: Iterable[EmbeddedWindow], rates: Rates, hop_s: float, rule: AlarmRule | None = None
     ) -> Iterator[Judged]:
         """Judge windows in order, by default with the gateway's rule, and follow the state."""
         judge, machine = self.judge(rates, hop_s), AlarmMachine(rule or AlarmRule(), clock=lambda: 0.0)
+        judge.forget()
         for window in windows:
             judgement = judge.judge(window)
             change = machine.judge(judgement)

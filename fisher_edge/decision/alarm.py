@@ -10,7 +10,7 @@ from typing import Literal
 
 from fisher_edge.decision.judgement import Change, Evidence, Judgement, State
 
-__all__ = ["UNFAMILIAR", "AlarmMachine", "AlarmRule", "Interruption"]
+__all__ = ["UNFAMILIAR", "AlarmMachine", "AlarmRule", "Interruption", "worse"]
 
 Severity = Literal[State.NORMAL, State.WARNING, State.ALARM]
 Interruption = Literal[State.CHECK_FUNCTION, State.NO_DATA, State.NO_BASELINE]
@@ -44,7 +44,10 @@ class AlarmMachine:
         self._clock = clock
         self._rule = rule
         self._severity: Severity = State.NORMAL
-        self._pending: dict[bool, tuple[Severity, float] | None] = {}
+        self._beyond_since: dict[Severity, float] = {}
+        """Since when (s) the evidence has said at least this."""
+        self._below: tuple[Severity, float] | None = None
+        """The most serious that the evidence has said since a time (s), all less than the severity."""
         self._reach_s = 0.0
         """Length of the span that raised the state: it falls only when one as long says that all is well."""
 
@@ -60,9 +63,9 @@ class AlarmMachine:
         shape, level = judgement.evidence, judgement.level.evidence
         unfamiliar = judgement.unfamiliar and self._severity is not State.ALARM and level.alarm <= 1
         before: Severity = self._severity
-        self._follow(_beyond(shape, level, unfamiliar, 1.0), judgement.time_s, rising=True)
-        if shape.reach_s >= self._reach_s:
-            self._follow(_beyond(shape, level, unfamiliar, self._rule.hysteresis), judgement.time_s, rising=False)
+        self._rise(_beyond(shape, level, unfamiliar, 1.0), judgement.time_s)
+        clearly = _beyond(shape, level, unfamiliar, self._rule.hysteresis)
+        self._fall(clearly if shape.reach_s >= self._reach_s else self._severity, judgement.time_s)
         if self._severity is not before:
             self._reach_s = 0.0 if self._severity is State.NORMAL else _spoke(shape, level).span_s
         reason = f"shape at {shape.alarm:.2f} times its limit, level at {level.alarm:.2f} times its own"
@@ -87,31 +90,44 @@ class AlarmMachine:
 
     def forget(self) -> None:
         """Start again after an enrollment: what was judged against another baseline says nothing about this one."""
-        self._severity, self._pending, self._reach_s = State.NORMAL, {}, 0.0
+        self._severity, self._beyond_since, self._below, self._reach_s = State.NORMAL, {}, None, 0.0
 
-    def _follow(self, now: Severity, time_s: float, *, rising: bool) -> None:
-        """Let the severity follow the evidence once that has been so for long enough; `now` is what it says."""
-        above = ORDER.index(now) - ORDER.index(self._severity)
-        if (above <= 0) if rising else (above >= 0):
-            self._pending[rising] = None
+    def _rise(self, now: Severity, time_s: float) -> None:
+        """Let the severity rise to what the evidence has said for long enough; `now` is what it says."""
+        said = ORDER[: ORDER.index(now) + 1]
+        self._beyond_since = {each: min(self._beyond_since.get(each, time_s), time_s) for each in said}
+        for each, since_s in self._beyond_since.items():
+            if time_s - since_s >= self._rule.delay_s:
+                self._severity = worse(self._severity, each)
+
+    def _fall(self, now: Severity, time_s: float) -> None:
+        """Let the severity fall to the most serious that the evidence has said for long enough."""
+        if ORDER.index(now) >= ORDER.index(self._severity):
+            self._below = None
             return
-        pending = self._pending.get(rising)
-        least = now if pending is None else (min if rising else max)(pending[0], now, key=ORDER.index)
-        since_s = time_s if pending is None else min(pending[1], time_s)
-        self._pending[rising] = (least, since_s)
-        if time_s - since_s >= (self._rule.delay_s if rising else self._rule.hold_s):
-            self._severity, self._pending[rising] = least, None
+        most, since_s = self._below or (now, time_s)
+        most, since_s = worse(most, now), min(since_s, time_s)
+        self._below = (most, since_s)
+        if time_s - since_s >= self._rule.hold_s:
+            self._severity, self._below = most, None
 
     def _become(
         self, state: State, reason: str, time_s: float, judgement: Judgement | None, kind: str | None = None
     ) -> Change | None:
         """Change the state; None when it stays."""
         before, self.state = self.state, state
+        if not state.judged:
+            self._below = None
         self.reason = None if state.judged else reason
         if before is state:
             return None
         self.since_s = time_s
         return Change(time_s, before, state, reason, kind, judgement)
+
+
+def worse(left: Severity, right: Severity) -> Severity:
+    """Return the more serious of two."""
+    return max(left, right, key=ORDER.index)
 
 
 def _beyond(shape: Evidence, level: Evidence, unfamiliar: bool, limit: float) -> Severity:

@@ -98,6 +98,10 @@ class Tracker:
         self._level = [
             _level_limits(calibration.levels, rates, self._spans, windows, step_s) for windows in self._spans
         ]
+        self.forget()
+
+    def forget(self) -> None:
+        """Start again: the windows so far say nothing about those to come."""
         self._residuals = _Ring(self._counts[-1])
         self._deviations: deque[float] = deque(maxlen=max(RECENT, self._counts[-1]))
         self._recent: deque[Unusual] = deque(maxlen=RECENT)

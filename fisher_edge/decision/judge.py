@@ -131,6 +131,10 @@ class Judge:
             measures=_plain(window),
         )
 
+    def forget(self) -> None:
+        """Start again without the evidence of the windows so far."""
+        self._tracker.forget()
+
     def promise(self) -> dict[float, tuple[float, float]]:
         """Return for both rates a day in which interval (90 %) the true one lies."""
         return promise(self.calibration, self._rates, self._step_s)
