@@ -136,12 +136,13 @@ def test_third_state_is_unfamiliar_and_a_stranger_is_not() -> None:
 
 
 def test_level_within_the_enrolled_states_is_usual_in_an_unfamiliar_one() -> None:
-    """Between quiet and loud states, a third one may be anywhere; beyond them it is judged."""
+    """Between quiet and loud states a third may be anywhere, and beyond them by as much; farther off it is judged."""
     takes = two_states()
     levels = np.where(calibration_states(takes) == 0, 0.0, 1.0)
     takes = Enrollment(takes.bank, takes.take, takes.end_s, levels, takes.window_s)
     third = windows(8, 33, HOME + 0.3 * state(9))
-    assert max(each.level.alarm for each in follow(takes, third, [0.5] * 8)[2:]) == 0
+    for level in (0.5, 1.9, -0.9):
+        assert max(each.level.alarm for each in follow(takes, third, [level] * 8)[2:]) == 0
     assert max(each.level.alarm for each in follow(takes, third, [3.0] * 8)) > 1
 
 

@@ -32,6 +32,8 @@ PARTS = 8
 """A mean over a long span is kept in so many parts."""
 RECENT = 3
 """A single window proves nothing: two of the last three must exceed the limit of the shortest span."""
+LASTS = 0.5
+"""An unfamiliar operating state lasts while the evidence is above this share of the limit of a warning."""
 QUANTITIES = 2
 """Shape and level share the false alarms alike."""
 INTERVAL = (0.05, 0.95)
@@ -129,11 +131,16 @@ class Tracker:
         return Found(found, self._evidence(level, self._level), self._unfamiliar)
 
     def _deviation(self, window: Unusual) -> float:
-        """Difference of the level from that of the operating state; where that may be unknown, from all of them."""
-        means = [level.mean for level in self._calibration.levels]
+        """Difference of the level from that of the operating state.
+
+        Where the state may be unknown, its level may be anywhere between those of the others, and beyond them by as
+        much as they are apart.
+        """
+        levels = [level.mean for level in self._calibration.levels]
         if self._in_zone(window) and (self._unfamiliar or self._is_sudden(window)):
-            return window.level - min(max(window.level, min(means)), max(means))
-        return window.level - means[window.state]
+            apart = float(np.diff(np.sort(levels)).max())
+            return window.level - min(max(window.level, min(levels) - apart), max(levels) + apart)
+        return window.level - levels[window.state]
 
     def _in_zone(self, window: Unusual) -> bool:
         """Whether a window is no farther than another operating state would be."""
@@ -150,7 +157,7 @@ class Tracker:
         if len(within) < RECENT - 1:
             return False
         if self._unfamiliar:
-            return shape.warning > 1
+            return shape.warning > LASTS
         return sum(map(self._is_sudden, within)) >= RECENT - 1
 
     def _sudden(self) -> tuple[list[float | None], list[float | None]]:
