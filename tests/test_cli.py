@@ -108,7 +108,7 @@ def test_score_prints_one_object_a_line(state: Path) -> None:
         assert (result["gateway"], result["boot"], result["replay"]) == (None, None, False)
         assert (result["window_s"], result["baseline"]) == (0.64, {"version": 1, "windows": 42})
         assert sum(band["share"] for band in result["bands"]) == pytest.approx(result["distance"], abs=1e-6)
-        assert result["fault"]["k"] == 5
+        assert result["fault"]["k"] == 3
     assert results[-1]["state"] == "alarm"
     assert results[-1]["fault"]["label"] == "inner race"
     assert results[-1]["nearest"]["recording"] in {path.name for path in HEALTHY}
@@ -122,7 +122,7 @@ def test_score_speaks_to_people(state: Path) -> None:
     head, *lines, summary = scored.stdout.splitlines()
     assert head.split()[:4] == ["end", "state", "score", "evidence"]
     assert len(lines) == 7
-    assert all(" normal " in line and line.endswith("kHz  normal (5 of 5)") for line in lines)
+    assert all(" normal " in line and line.endswith("kHz  normal (3 of 3)") for line in lines)
     assert max(map(len, lines)) <= 100
     assert summary.startswith("7 windows: 7 normal; most evidence: ")
 
@@ -148,7 +148,7 @@ def test_enroll_add_keeps_the_examples_there_are(tmp_path: Path) -> None:
 
 
 def test_enroll_says_what_it_promises(tmp_path: Path) -> None:
-    """People read the version, how many false alarms to expect, and which recordings stand alone."""
+    """People read the version, how many false alarms to expect, and which recording stands alone."""
     files = [sound_file(tmp_path / f"{seed}.wav", machine_signal(seed)) for seed in range(3)]
     odd = sound_file(tmp_path / "odd.wav", machine_signal(9, fault_hz=3000.0))
     enrolled = run_here("enroll", *files, odd, *PLACE, "--window-s", "0.64", "--state-dir", tmp_path / "state")

@@ -1,384 +1,219 @@
-"""Evidence over time: what is large at once, what is small and lasting, and how often a healthy machine alarms."""
+"""Evidence over time: sudden, persistent and drift; limits by rate; unfamiliar states; false alarms by simulation."""
 
-import math
-from dataclasses import dataclass, replace
+import itertools
+from collections.abc import Iterable, Sequence
+from functools import cache
 
 import numpy as np
-import numpy.typing as npt
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from test_calibrate import AWAY, BANDS, DIM, HOME, NOISE, calibrated, enrollment, state, windows
 
-from fisher_edge.decision.alarm import AlarmMachine, AlarmRule
-from fisher_edge.decision.bank import MemoryBank
-from fisher_edge.decision.calibrate import Calibration, Enrollment, calibrate, score_of
-from fisher_edge.decision.evidence import PARTS, Found, Limits, Rates, Tracker, Unusual, _LongMean, limits, promise
-from fisher_edge.decision.judgement import Judgement, Level, ModelName, State
+from fisher_edge.decision.calibrate import Calibration, Enrollment, grouped, score_of
+from fisher_edge.decision.evidence import DAY_S, Found, Rates, Tracker, Unusual, _LongMean, _Ring, limits, promise
 
-Doubles = npt.NDArray[np.float64]
-BANDS, DIM = 4, 6
-NOISE, APART = 0.05, 0.04
-"""Noise of a window, and offset of a take, in units of the length of a band's vector."""
-LEVEL_NOISE, LEVEL_APART = 0.01, 0.02
-RATES = Rates(warning_per_day=40.0, alarm_per_day=20.0)
+STEP_S = 1.0
 
 
-def smooth(random: np.random.Generator, count: int) -> Doubles:
-    """Noise (count, bands, dim) of windows that overlap by half."""
-    noise = random.standard_normal((count + 1, BANDS, DIM))
-    return NOISE * (noise[1:] + noise[:-1]) / math.sqrt(2)
+def unusual(found: Calibration, enrolled: Enrollment, window: np.ndarray, level: float = 0.0) -> Unusual:
+    """What the judge would say of one window."""
+    own = int(np.argmin(enrolled.bank.distances(window)))
+    of_state = calibration_states(enrolled)
+    residual = enrolled.bank.residual(window, of_state == of_state[own])
+    span = found.spans[0]
+    bands = span.unusual(residual)
+    log_ratio = float((bands * span.spread).mean())
+    return Unusual(residual, bands, float(score_of(bands)), log_ratio, level, int(of_state[own]))
 
 
-@dataclass
-class Machine:
-    """A simulated machine: takes that differ, windows that resemble each other; every operating state is a direction.
-
-    `states` is the angle (degrees) of each operating state from the first.
-    """
-
-    seed: int = 0
-    step_s: float = 60.0
-    takes: int = 6
-    windows: int = 16
-    apart: float = APART
-    states: tuple[float, ...] = (0.0,)
-
-    def __post_init__(self) -> None:
-        self.random = np.random.default_rng(self.seed)
-        count = self.takes * len(self.states)
-        state = np.tile(np.arange(len(self.states)), self.takes)
-        rows = [
-            self.base(self.states[number])
-            + self.apart * self.random.standard_normal((BANDS, DIM))
-            + smooth(self.random, self.windows)
-            for number in state
-        ]
-        level = LEVEL_APART * np.repeat(self.random.standard_normal(count), self.windows)
-        self.enrollment = Enrollment(
-            bank=MemoryBank.of(np.concatenate(rows).astype(np.float32)),
-            take=np.repeat(np.arange(count), self.windows),
-            end_s=np.tile(self.step_s * (2.0 + np.arange(self.windows)), count),
-            level=level + LEVEL_NOISE * self.random.standard_normal(len(level)),
-            window_s=2 * self.step_s,
-        )
-        self.state = np.repeat(state, self.windows)
-        calibration = calibrate(self.enrollment, tuple(int(each) for each in state))
-        assert calibration is not None
-        self.calibration: Calibration = calibration
-
-    @staticmethod
-    def base(degrees: float) -> Doubles:
-        """Vectors (bands, dim) of an operating state."""
-        vectors = np.zeros((BANDS, DIM))
-        vectors[:, 0], vectors[:, 1] = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-        return vectors
-
-    def seen(self, embedding: Doubles, level: float = 0.0, state: int = 0) -> Unusual:
-        """Compare an embedding with an operating state, as the judge does."""
-        residual = self.enrollment.bank.residual(embedding.astype(np.float32), self.state == state)
-        span = self.calibration.spans[0]
-        bands = span.unusual(residual)
-        return Unusual(residual, bands, float(score_of(bands)), float((bands * span.spread).mean()), level, state)
-
-    def healthy(self, count: int, *, shift: float = 0.0, level: float = 0.0, degrees: float = 0.0) -> list[Unusual]:
-        """Return windows in a row; `shift` moves half of the bands towards a direction of its own."""
-        rows = self.base(degrees) + smooth(self.random, count)
-        rows[:, :2, 3] += shift
-        return [self.seen(row, level + LEVEL_NOISE * self.random.standard_normal()) for row in rows]
-
-    def tracker(self, rates: Rates = RATES, step_s: float | None = None) -> Tracker:
-        """Return a tracker that has seen nothing."""
-        return Tracker(self.calibration, rates, step_s or self.step_s)
+@cache
+def calibration_states(enrolled: Enrollment) -> np.ndarray:
+    """Operating state of every enrolled window."""
+    return np.array(grouped(enrolled).state_of_take)[enrolled.take]
 
 
-def last(tracker: Tracker, windows: list[Unusual]) -> Found:
-    """Take windows and return the evidence after the last."""
-    found = [tracker.take(window) for window in windows]
-    return found[-1]
+def follow(
+    enrolled: Enrollment,
+    stream: Iterable[np.ndarray],
+    levels: Sequence[float] | None = None,
+    rates: Rates | None = None,
+    step_s: float = STEP_S,
+) -> list[Found]:
+    """Track windows one after the other."""
+    found = calibrated(enrolled)
+    tracker = Tracker(found, rates or Rates(), step_s)
+    stream = list(stream)
+    levels = [0.0] * len(stream) if levels is None else levels
+    return [tracker.take(unusual(found, enrolled, window, level)) for window, level in zip(stream, levels, strict=True)]
 
 
-def worst(value: float | None) -> float:
-    """A value that must be there."""
-    assert value is not None
-    return value
+@pytest.fixture(scope="module")
+def enrolled() -> Enrollment:
+    """Six takes of sixteen windows of one operating state."""
+    return enrollment([windows(16, seed, HOME, 0.5) for seed in range(6)])
 
 
-# What counts
+def shifted(count: int, by: float, seed: int = 77) -> np.ndarray:
+    """Windows of the enrolled state with a lasting change of so many times the noise."""
+    return windows(count, seed, HOME + by * NOISE * np.sign(state(8)), 0.5)
 
 
-@pytest.mark.parametrize(
-    ("jumps", "exceeded"),
-    [
-        ([1], False),
-        ([1, 1], True),
-        ([1, 0, 1], True),
-        ([1, 0, 0, 1], False),
-        ([1, 1, 0], True),
-        ([1, 1, 0, 0], False),
-        ([1, 0, 0], False),
-    ],
-)
-def test_two_of_the_last_three_windows_make_a_sudden_change(jumps: list[int], exceeded: bool) -> None:
-    """By the limit of the shortest span a single window proves nothing, for shape and for level alike."""
-    machine = Machine()
-    (strange,) = machine.healthy(1, shift=0.8, level=0.5)
-    windows = [*machine.healthy(5), *(strange if jump else machine.healthy(1)[0] for jump in jumps)]
-    found = last(machine.tracker(), windows)
-    assert (worst(found.shape.sudden) > 1) is exceeded
-    assert (worst(found.level.sudden) > 1) is exceeded
+def test_healthy_windows_give_no_evidence(enrolled: Enrollment) -> None:
+    """A hundred windows of the enrolled state stay below every limit."""
+    assert max(max(each.shape.alarm, each.level.alarm) for each in follow(enrolled, shifted(100, 0.0))) < 0.7
 
 
-def test_first_window_is_no_evidence() -> None:
-    """Before there are two windows nothing is said, however strange the first is."""
-    machine = Machine()
-    tracker = machine.tracker()
-    strange = machine.healthy(2, shift=0.8, level=0.5)
-    first = tracker.take(strange[0])
-    assert (first.shape.sudden, first.shape.alarm, first.shape.reach_s) == (None, 0.0, 0.0)
-    assert (first.level.sudden, first.level.alarm) == (None, 0.0)
-    assert worst(tracker.take(strange[1]).shape.sudden) > 1
+def test_large_change_is_sudden_with_its_second_window(enrolled: Enrollment) -> None:
+    """One window proves nothing; two of three do."""
+    found = follow(enrolled, [*shifted(5, 0.0), *shifted(2, 20.0)])
+    assert (found[5].shape.sudden or 0.0) < 1
+    assert (found[6].shape.sudden or 0.0) > 1
+    assert found[6].shape.kind == "sudden"
 
 
-def test_large_jump_is_sudden() -> None:
-    """Windows every second: a fault is an alarm with its second window, by a span of a second or two."""
-    machine = Machine(step_s=1.0)
-    tracker = machine.tracker(Rates())
-    assert last(tracker, machine.healthy(20)).shape.alarm < 1
-    found = last(tracker, machine.healthy(2, shift=0.8)).shape
-    assert (found.kind, found.alarm > 1, found.span_s <= 2.0) == ("sudden", True, True)
-    assert found.warning > found.alarm
-
-
-def test_small_lasting_change_is_persistent_and_not_sudden() -> None:
-    """What no single window shows the mean of many does; the residuals of a healthy machine average out."""
-    machine = Machine(seed=1, apart=0.01, windows=64)
-    tracker = machine.tracker(Rates())
-    before = last(tracker, machine.healthy(64)).shape
-    assert before.alarm < 1
-    after = last(tracker, machine.healthy(64, shift=0.12)).shape
-    assert (after.kind, after.alarm > 1) == ("persistent", True)
-    assert worst(after.sudden) < 0.8
-    assert after.span_s > 2 * machine.step_s
-
-
-@pytest.mark.parametrize("level", [0.5, -0.5])
-def test_level_counts_in_both_directions(level: float) -> None:
-    """Louder and quieter alike are evidence of the level, and none of the shape."""
-    machine = Machine()
-    found = last(machine.tracker(Rates()), [*machine.healthy(8), *machine.healthy(8, level=level)])
-    assert found.level.alarm > 1
-    assert found.shape.alarm < 1
-
-
-def test_level_is_held_against_that_of_the_operating_state() -> None:
-    """The same level is normal in one state and far off in another."""
-    machine = Machine(states=(0.0, 40.0))
-    quiet = replace(machine.calibration.levels[1], mean=-3.0)
-    machine.calibration = replace(machine.calibration, levels=(machine.calibration.levels[0], quiet))
-    for state, level, alarm in ((0, 0.0, False), (1, -3.0, False), (0, -3.0, True), (1, 0.0, True)):
-        windows = [machine.seen(machine.base((0.0, 40.0)[state]) + row, level, state) for row in smooth(
-            np.random.default_rng(3), 4)]  # fmt: skip
-        found = last(machine.tracker(), windows)
-        assert (found.level.alarm > 1) is alarm
-
-
-# Limits
-
-
-def test_limits_grow_as_rates_shrink() -> None:
-    """Of every span; a warning comes before its alarm."""
-    machine = Machine()
-    usual = limits(machine.calibration, Rates(1.0, 0.1), machine.step_s)
-    strict = limits(machine.calibration, Rates(0.1, 0.01), machine.step_s)
-    assert len(usual) == len(strict) > 5
-    for (span_s, often), (_, seldom) in zip(usual, strict, strict=True):
-        assert often.normal < often.warning < often.alarm
-        assert (seldom.warning > often.warning, seldom.alarm > often.alarm) == (True, True), span_s
-    assert strict[0][1].warning == pytest.approx(usual[0][1].alarm), "a tenth a day is a tenth a day"
-
-
-def test_evidence_counts_from_what_is_normal_to_the_limit() -> None:
-    """1 is the limit, 0 what is normal and all below."""
-    limit = Limits(normal=1.0, warning=3.0, alarm=5.0)
-    assert [limit.over(value) for value in (-2.0, 1.0, 3.0, 5.0, 9.0)] == [
-        (0.0, 0.0),
-        (0.0, 0.0),
-        (1.0, 0.5),
-        (2.0, 1.0),
-        (4.0, 2.0),
-    ]
-
-
-def test_spans_double_up_to_three_days() -> None:
-    """Those that were calibrated, then twice as long each; none is longer than three days."""
-    spans_s = [span_s for span_s, _ in limits(Machine().calibration, Rates(), 60.0)]
-    assert spans_s == [60.0 * 2**power for power in range(13)]
-    assert spans_s[-1] <= 3 * 86_400 < 2 * spans_s[-1]
-
-
-def test_shorter_hop_has_spans_of_equal_seconds() -> None:
-    """With four times as many windows every span but the shortest holds four times as many."""
-    machine = Machine()
-    enrolled, often = (limits(machine.calibration, Rates(), step_s) for step_s in (60.0, 15.0))
-    assert [span_s for span_s, _ in often[1:]] == [span_s for span_s, _ in enrolled[1:]]
-    tracker = machine.tracker(Rates(), 15.0)
-    reaches = [tracker.take(window).shape.reach_s for window in machine.healthy(64)]
-    assert [reaches.index(60.0 * 2**power) + 1 for power in range(1, 5)] == [8, 16, 32, 64]
-
-
-@pytest.mark.parametrize("times", [3, 20, 1000])
-def test_longer_hop_averages_as_many_windows_as_at_enrollment(times: int) -> None:
-    """A mean of fewer windows would be less steady than what was calibrated: spans are longer instead."""
-    machine = Machine()
-    spans_s = [span_s for span_s, _ in limits(machine.calibration, Rates(), 60.0 * times)]
-    assert spans_s[:5] == [60.0 * times * 2**power for power in range(5)]
-    tracker = machine.tracker(Rates(), 60.0 * times)
-    found = [tracker.take(window) for window in machine.healthy(40)]
+def test_one_bang_is_no_alarm(enrolled: Enrollment) -> None:
+    """A single strange window stands neither in the shortest span nor in the mean of a longer one."""
+    found = follow(enrolled, [*shifted(20, 0.0), *shifted(1, 100.0), *shifted(60, 0.0)])
     assert max(each.shape.alarm for each in found) < 1
-    assert found[-1].shape.reach_s >= 16 * 60.0 * times
 
 
-@pytest.mark.parametrize("step_s", [120.0, 60.0, 15.0, 600.0])
-def test_takes_of_one_window_are_watched(step_s: float) -> None:
-    """Where no span but the shortest was calibrated, two of three windows and longer means of the score remain."""
-    machine = Machine(windows=1)
-    assert len(machine.calibration.spans) == 1
-    found = last(machine.tracker(step_s=step_s), machine.healthy(12))
-    assert (found.shape.alarm < 1, found.level.alarm < 1) == (True, True)
-    assert last(machine.tracker(step_s=step_s), machine.healthy(3, shift=0.8, level=0.5)).shape.alarm > 1
+def test_small_lasting_change_is_persistent() -> None:
+    """What no window shows by itself, the mean of many does."""
+    takes = enrollment([windows(64, seed, HOME, 0.1) for seed in range(6)], hop_s=10.0)
+    small = windows(100, 5, HOME + 0.5 * NOISE * np.sign(state(8)), 0.1)
+    found = follow(takes, small, step_s=10.0)
+    assert max(each.shape.sudden or 0.0 for each in found) < 1
+    assert max(each.shape.persistent or 0.0 for each in found) > 1
+    assert found[-1].shape.kind == "persistent"
+    assert found[-1].shape.span_s > 60
 
 
-# Long spans
+@pytest.mark.parametrize("level", [1.0, -1.0])
+def test_level_counts_up_and_down(enrolled: Enrollment, level: float) -> None:
+    """A factor of e louder or quieter is an alarm of the level alone."""
+    found = follow(enrolled, shifted(6, 0.0), [0.0, 0.0, *[level] * 4])
+    assert found[1].level.alarm == 0
+    assert found[3].level.alarm > 1
+    assert found[3].shape.alarm < 1
 
 
-def test_drift_is_found_in_spans_of_hours() -> None:
-    """A level that has moved a little for a day is drift; the memory of the long spans does not grow with them."""
-    machine = Machine(step_s=600.0)
-    tracker = machine.tracker(Rates())
-    before = last(tracker, machine.healthy(400))
-    assert before.level.alarm < 1
-    assert before.level.drift is not None
-    assert before.level.reach_s >= 24 * 3600
-    after = last(tracker, machine.healthy(432, level=0.16))
-    assert worst(after.level.drift) > 1
-    held = sum(len(mean._parts) for means in tracker._means for mean in means)
-    assert held <= 2 * len(tracker._means) * (PARTS + 1)
-    assert len(tracker._means) == 4
-    assert len(tracker._residuals) == 16
+def test_fewer_false_alarms_need_more_evidence(enrolled: Enrollment) -> None:
+    """Limits grow as the acceptable rate shrinks, and a warning comes before its alarm."""
+    found = calibrated(enrolled)
+    often, seldom = (limits(found, Rates(rate, rate / 10), STEP_S) for rate in (1.0, 0.1))
+    for (_, loose), (_, strict) in zip(often, seldom, strict=True):
+        assert loose.warning < loose.alarm
+        assert strict.alarm > loose.alarm
 
 
-@given(windows=st.integers(1, 300), values=st.lists(st.floats(-10, 10), max_size=700))
-def test_long_mean_is_the_mean_of_its_parts(windows: int, values: list[float]) -> None:
-    """Nothing until so many values were there (up to a part), then the mean of the last whole parts."""
-    mean = _LongMean(windows)
-    part = max(1, windows // PARTS)
-    parts = windows // part
-    for count, value in enumerate(values, 1):
-        found = mean.take(value)
-        whole = count // part * part
-        if whole < parts * part:
-            assert found is None
-        else:
-            assert found == pytest.approx(np.mean(values[whole - parts * part : whole]), abs=1e-9)
-    assert len(mean._parts) <= 2 * PARTS
+def test_spans_double_up_to_three_days(enrolled: Enrollment) -> None:
+    """Beyond what was calibrated, spans go on doubling."""
+    spans = [span_s for span_s, _ in limits(calibrated(enrolled), Rates(), STEP_S)]
+    assert all(later == 2 * earlier for earlier, later in itertools.pairwise(spans))
+    assert spans[-1] <= 3 * DAY_S < 2 * spans[-1]
 
 
-def test_long_mean_skips_what_is_not_there() -> None:
-    """A value that is missing is no value of 0."""
-    mean = _LongMean(2)
-    assert [mean.take(value) for value in (None, 1.0, None, 3.0, None)] == [None, None, None, 2.0, 2.0]
+def test_another_hop_averages_out_as_much_chance() -> None:
+    """Windows of 1 s enrolled every 0.25 s and monitored every 1 s: a quarter of the windows are as much evidence."""
+    found = calibrated(enrollment([windows(32, seed, HOME) for seed in range(4)], hop_s=0.25))
+    assert [found.windows_now(span, 1.0) for span in found.spans] == [1, 2, 2, 2, 4, 8]
+    assert [found.windows_now(span, 60.0) for span in found.spans] == [1, 2, 2, 2, 4, 8]
+    assert [found.windows_now(span, 0.25) for span in found.spans] == [1, 2, 4, 8, 16, 32]
 
 
-# Operating states that were not enrolled
+def two_states() -> Enrollment:
+    """Two operating states, each recorded three times."""
+    near = HOME + 0.3 * state(7)
+    return enrollment([windows(8, s, HOME) for s in range(3)] + [windows(8, s, near) for s in range(10, 13)])
 
 
-@pytest.mark.parametrize(
-    ("degrees", "unfamiliar", "beyond"), [(-25.0, True, True), (-150.0, False, True), (0.0, False, False)]
-)
-def test_window_as_far_as_the_states_are_apart_may_be_another_state(
-    degrees: float, unfamiliar: bool, beyond: bool
-) -> None:
-    """Three speeds are enrolled 25 degrees apart: as far again is unfamiliar, much farther is a fault."""
-    machine = Machine(states=(0.0, 25.0, 50.0))
-    found = last(machine.tracker(Rates()), [*machine.healthy(8), *machine.healthy(2, degrees=degrees)])
-    assert found.unfamiliar is unfamiliar
-    assert (found.shape.alarm > 1) is beyond
+def test_third_state_is_unfamiliar_and_a_stranger_is_not() -> None:
+    """About as far as the states are from each other may be a state; much farther is a fault."""
+    third = windows(6, 33, HOME + 0.3 * state(9))
+    found = follow(two_states(), third)
+    assert [each.unfamiliar for each in found] == [False, *[True] * 5]
+    assert found[-1].shape.warning > 1
+    assert not any(each.unfamiliar for each in follow(two_states(), windows(6, 34, AWAY)))
 
 
-def test_single_window_is_not_unfamiliar() -> None:
-    """Two of the last three, as for everything sudden."""
-    machine = Machine(states=(0.0, 25.0, 50.0))
-    tracker = machine.tracker(Rates())
-    assert not last(tracker, [*machine.healthy(8), *machine.healthy(1, degrees=-25.0)]).unfamiliar
-    assert not tracker.take(machine.healthy(1)[0]).unfamiliar
-    assert tracker.take(machine.healthy(1, degrees=-25.0)[0]).unfamiliar
+def test_level_within_the_enrolled_states_is_usual_in_an_unfamiliar_one() -> None:
+    """Between quiet and loud states a third may be anywhere, and beyond them by as much; farther off it is judged."""
+    takes = two_states()
+    levels = np.where(calibration_states(takes) == 0, 0.0, 1.0)
+    takes = Enrollment(takes.bank, takes.take, takes.end_s, levels, takes.window_s)
+    third = windows(8, 33, HOME + 0.3 * state(9))
+    for level in (0.5, 1.9, -0.9):
+        assert max(each.level.alarm for each in follow(takes, third, [level] * 8)[2:]) == 0
+    assert max(each.level.alarm for each in follow(takes, third, [3.0] * 8)) > 1
 
 
-def test_nothing_is_unfamiliar_where_one_state_is_known() -> None:
-    """Nobody knows how far another state would be."""
-    machine = Machine()
-    assert not last(machine.tracker(Rates()), machine.healthy(4, degrees=-25.0)).unfamiliar
+def test_unfamiliar_lasts_while_the_change_does() -> None:
+    """Windows that fall just below the limit in between do not turn it into an alarm."""
+    takes = two_states()
+    third = list(windows(12, 33, HOME + 0.3 * state(9)))
+    third[5:7] = list(windows(2, 44, HOME + 0.08 * state(9)))
+    assert all(each.unfamiliar for each in follow(takes, third)[1:])
 
 
-def test_level_of_an_unfamiliar_state_may_be_between_those_that_are_known() -> None:
-    """Quieter than the quietest or louder than the loudest state is far off; between them it is not."""
-    machine = Machine(states=(0.0, 25.0))
-    loud = replace(machine.calibration.levels[1], mean=2.0)
-    machine.calibration = replace(machine.calibration, levels=(machine.calibration.levels[0], loud))
-    for level, alarm in ((1.0, False), (2.0, False), (3.0, True), (-1.0, True)):
-        found = last(machine.tracker(Rates()), machine.healthy(2, degrees=-25.0, level=level))
-        assert found.unfamiliar
-        assert (found.level.alarm > 1) is alarm
+def test_false_alarms_are_as_rare_as_promised_under_dependence() -> None:
+    """Machines whose conditions wander between and within takes: exceedances a day, against the promise.
 
-
-# False alarms
-
-
-def alarms_per_day(machine: Machine, days: float, wander_s: float) -> float:
-    """Alarms a day of a healthy machine that wanders between takes (AR(1)) with a correlation time, by its state."""
-    count, keep = round(days * 86_400 / machine.step_s), math.exp(-machine.step_s / wander_s)
-    random, tracker = machine.random, machine.tracker()
-    alarm, alarms = AlarmMachine(AlarmRule(), lambda: 0.0), 0
-    offset = machine.apart * random.standard_normal((BANDS, DIM))
-    level = LEVEL_APART * random.standard_normal()
-    fresh = math.sqrt(1 - keep**2)
-    model = ModelName("nano", "0" * 64)
-    for number, noise in enumerate(smooth(random, count)):
-        offset = keep * offset + fresh * machine.apart * random.standard_normal((BANDS, DIM))
-        level = keep * level + fresh * LEVEL_APART * random.standard_normal()
-        window = machine.seen(machine.base(0.0) + offset + noise, level + LEVEL_NOISE * random.standard_normal())
-        found = tracker.take(window)
-        judgement = Judgement(number * machine.step_s, 1.0, 1.0, model, evidence=found.shape)
-        change = alarm.judge(replace(judgement, level=Level(level, 0.0, 0.0, found.level)))
-        alarms += change is not None and change.after is State.ALARM
-    return alarms / days
-
-
-@pytest.mark.parametrize("wander_s", [600.0, 3600.0])
-def test_healthy_machines_alarm_no_more_often_than_promised(wander_s: float) -> None:
-    """Takes differ, windows overlap, the machine wanders for minutes: on average at most as many alarms as asked for.
-
-    The rate is high (20 a day) so that it can be measured; every machine stays below the end of the promised interval.
+    Window noise is shared by overlapping neighbours, and what differs between takes wanders with a correlation time of
+    ten minutes.
     """
-    rates = []
-    for seed in range(4):
-        machine = Machine(seed=seed)
-        low, high = promise(machine.calibration, RATES, machine.step_s)[RATES.alarm_per_day]
-        assert low < RATES.alarm_per_day < high
-        rates.append(alarms_per_day(machine, 1.0, wander_s))
-        assert rates[-1] < high
-    assert 0 < np.mean(rates) <= RATES.alarm_per_day
+    step_s, rate = 30.0, 20.0
+    rates = Rates(rate, rate)
+    alarms, days, high = 0, 0.0, 0.0
+    for machine in range(3):
+        rng = np.random.default_rng(machine)
+        direction = rng.normal(size=(3, BANDS, DIM))
+
+        def stream(count: int, rng: np.random.Generator = rng, direction: np.ndarray = direction) -> np.ndarray:
+            keep, value, rows = np.exp(-step_s / 600.0), rng.normal(size=3), []
+            noise = rng.normal(size=(count + 1, BANDS, DIM))
+            for index in range(count):
+                value = keep * value + np.sqrt(1 - keep**2) * rng.normal(size=3)
+                own = np.tensordot(value, direction, 1) * 0.3 * NOISE
+                rows.append(HOME + own + NOISE * (noise[index] + noise[index + 1]) / np.sqrt(2))
+            return np.asarray(rows, np.float32)
+
+        takes = enrollment([stream(5) for _ in range(10)])
+        found = calibrated(takes)
+        tracker = Tracker(found, rates, step_s)
+        count, before = 1440, False
+        for window in stream(count):
+            now = tracker.take(unusual(found, takes, window)).shape.alarm > 1
+            alarms, before = alarms + (now and not before), now
+        days += count * step_s / DAY_S
+        high = max(high, promise(found, rates, step_s)[rate][1])
+    assert alarms / days <= high / 2
+    assert alarms / days <= rate
 
 
-def test_promise_is_narrower_with_more_takes() -> None:
-    """Few takes leave room for a machine that wanders more; the rate that was asked for is always within."""
-    widths = []
-    for takes in (3, 6, 24):
-        machine = Machine(takes=takes)
-        promised = promise(machine.calibration, Rates(1.0, 0.1), machine.step_s)
-        assert promised.keys() == {1.0, 0.1}
-        for rate, (low, high) in promised.items():
-            assert low < rate < high
-        low, high = promised[0.1]
-        widths.append(high / low)
-    assert widths == sorted(widths, reverse=True)
+def test_promise_widens_with_fewer_takes() -> None:
+    """The interval around the asked rate says how little few takes know."""
+    few = calibrated(enrollment([windows(8, seed, HOME, 0.5) for seed in range(3)]))
+    many = calibrated(enrollment([windows(8, seed, HOME, 0.5) for seed in range(40)]))
+    for rate in (0.1, 1.0):
+        (low, high), (lower, higher) = (promise(each, Rates(), STEP_S)[rate] for each in (many, few))
+        assert low < rate < high
+        assert high / low < higher / lower
+
+
+def test_long_means_keep_bounded_memory() -> None:
+    """A span of days is kept in eight parts."""
+    mean = _LongMean(80)
+    values = [mean.take(float(value)) for value in range(200)]
+    assert values[78] is None
+    assert values[79] == pytest.approx(np.mean(range(80)))
+    assert values[199] == pytest.approx(np.mean(range(120, 200)))
+    assert len(mean._parts) == 8
+
+
+def test_ring_gives_the_mean_of_the_last_rows() -> None:
+    """Whatever the place in the ring."""
+    ring = _Ring(4)
+    for value in range(11):
+        ring.append(np.full((2, 2), float(value)))
+        for count in range(1, len(ring) + 1):
+            assert ring.mean(count)[0, 0] == pytest.approx(np.mean(range(value - count + 1, value + 1)))
+    assert len(ring) == 4

@@ -10,20 +10,23 @@ import typer
 from fisher_edge.cli.options import (
     AsJson,
     Asset,
+    BurstIntervalS,
     ChannelName,
     HopS,
     InputChannel,
     Model,
     RateHz,
     StateDir,
-    WindowS,
     print_json,
 )
+from fisher_edge.errors import UsageError
 
 if TYPE_CHECKING:
     from fisher_edge.decision.enroll import Enrolled
     from fisher_edge.decision.fusion import Fusion
     from fisher_edge.decision.judgement import Result
+    from fisher_edge.sources.bursts import BurstRecording
+    from fisher_edge.sources.recording import Recording
 
 __all__ = ["fusion_in_words", "print_enrolled", "register"]
 
@@ -59,24 +62,44 @@ def enroll(
     ] = 256,
     model: Model = "default",
     state_dir: StateDir = Path("state"),
-    window_s: WindowS = 10.24,
+    window_s: Annotated[
+        float | None,
+        typer.Option(
+            "--window-s",
+            show_default="10.24, with --bursts 0.96",
+            help="Length of a window in seconds of signal, rounded to whole pieces of the model (default model: 0.96 "
+            "s); a shorter window is one piece of its own length.",
+        ),
+    ] = None,
     hop_s: HopS = None,
     rate_hz: RateHz = None,
     input_channel: InputChannel = None,
+    bursts: Annotated[
+        bool,
+        typer.Option(
+            "--bursts",
+            help="The sensor sends bursts, which windows join. A .npy file of two dimensions holds a burst in each "
+            "row; any other file is one burst, and the files of a folder are one recording.",
+        ),
+    ] = False,
+    burst_interval_s: BurstIntervalS = None,
     as_json: AsJson = False,
 ) -> None:
     """Enroll recordings of the normal state of a machine, or of a fault.
 
     Example: fisher-edge enroll healthy-*.flac --asset pump-1 --channel vib-de
     """
+    from fisher_edge.config.schema import BURST_WINDOW_S
+    from fisher_edge.decision.enroll import DEFAULT_WINDOW_S
     from fisher_edge.encoder.bundle import load_bundle
     from fisher_edge.encoder.select import open_encoder
     from fisher_edge.gateway.recordings import enroll_recordings
     from fisher_edge.names import ChannelKey
-    from fisher_edge.sources.recording import read_recording
     from fisher_edge.store.database import Database
 
-    recordings = [read_recording(file, rate_hz=rate_hz, channel=input_channel) for file in files]
+    recordings = _opened(files, rate_hz, input_channel, burst_interval_s, bursts=bursts)
+    if window_s is None:
+        window_s = BURST_WINDOW_S if bursts else DEFAULT_WINDOW_S
     with Database(state_dir, set_aside=False) as database:
         enrolled = enroll_recordings(
             database,
@@ -95,7 +118,13 @@ def enroll(
 
 
 def score(
-    file: Annotated[Path, typer.Argument(help="Recording: WAV, FLAC, OGG or .npy.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Recording: WAV, FLAC, OGG or .npy. Of a sensor that sends bursts: one .npy file of two dimensions, "
+            "or the files of all bursts.",
+        ),
+    ],
     asset: Asset,
     channel: ChannelName,
     model: Model = "default",
@@ -103,21 +132,26 @@ def score(
     hop_s: HopS = None,
     rate_hz: RateHz = None,
     input_channel: InputChannel = None,
+    burst_interval_s: BurstIntervalS = None,
     as_json: AsJson = False,
 ) -> None:
     """Judge a recording against the enrolled baseline, window by window.
 
     Example: fisher-edge score today.flac --asset pump-1 --channel vib-de --json
     """
-    from fisher_edge.gateway.recordings import score_recording
+    from fisher_edge.gateway.recordings import enrolled_normal, score_recording
     from fisher_edge.gateway.wiring import Encoders
     from fisher_edge.names import ChannelKey
     from fisher_edge.publish.message import result_message
-    from fisher_edge.sources.recording import read_recording
     from fisher_edge.store.database import Database
 
-    recording, key = read_recording(file, rate_hz=rate_hz, channel=input_channel), ChannelKey(asset, channel)
+    key = ChannelKey(asset, channel)
     with Database(state_dir, set_aside=False, create=False) as database:
+        bursts = enrolled_normal(database, key).grid.bursts
+        recordings = _opened(files, rate_hz, input_channel, burst_interval_s, bursts=bursts)
+        if len(recordings) > 1:
+            raise UsageError(f"{len(recordings)} recordings were given; score one at a time")
+        (recording,) = recordings
         encoders = Encoders(database.state_dir, model)
         results: list[Result] = []
         for result in score_recording(database, encoders, recording, key, hop_s=hop_s):
@@ -130,6 +164,20 @@ def score(
             print(_line(result))
     if not as_json:
         print(_summary(results))
+
+
+def _opened(
+    files: list[Path], rate_hz: str | None, channel: int | None, interval_s: float | None, *, bursts: bool
+) -> "list[Recording] | list[BurstRecording]":
+    """Open recordings, of bursts or not."""
+    from fisher_edge.sources.bursts import read_bursts
+    from fisher_edge.sources.recording import read_recording
+
+    if bursts:
+        return read_bursts(files, rate_hz=rate_hz, channel=channel, interval_s=interval_s)
+    if interval_s is not None:
+        raise UsageError("--burst-interval-s is for a sensor that sends bursts; enroll with --bursts, or leave it out")
+    return [read_recording(file, rate_hz=rate_hz, channel=channel) for file in files]
 
 
 def print_enrolled(enrolled: "Enrolled") -> None:

@@ -12,6 +12,7 @@ import typer
 __all__ = [
     "AsJson",
     "Asset",
+    "BurstIntervalS",
     "ChannelName",
     "HopS",
     "InputChannel",
@@ -38,6 +39,14 @@ WindowS = Annotated[
         "--window-s",
         help="Length of a window in seconds, rounded to whole pieces of the model (default model: 0.96 s); a shorter "
         "window is one piece of its own length.",
+    ),
+]
+BurstIntervalS = Annotated[
+    float | None,
+    typer.Option(
+        "--burst-interval-s",
+        help="Seconds from the start of a burst to that of the next. Default: what the files say, else bursts follow "
+        "each other at once. Times and expected false alarms a day count by it.",
     ),
 ]
 HopS = Annotated[

@@ -30,6 +30,7 @@ from fisher_edge.errors import BadInputError, FisherEdgeError
 from fisher_edge.names import MAX_NAME, ChannelKey, check_name, check_root
 
 __all__ = [
+    "BURST_WINDOW_S",
     "TABLES",
     "AlarmConfig",
     "AudioConfig",
@@ -45,6 +46,8 @@ __all__ = [
 
 BASE_DIR = "base_dir"
 STATE_DIR = "state"
+# Seconds of signal in a window of bursts where none are chosen: one piece of the default model.
+BURST_WINDOW_S = 0.96
 LONGEST_HOST = 253
 LARGEST_SECRET = 1 << 20
 
@@ -292,12 +295,28 @@ class ChannelConfig(_Table):
     unit: str = Field(default="", description="Unit of the samples after scaling, as it is shown: g, Pa, A.")
     scale: Positive = Field(default=1.0, description="Factor from what the source delivers to the unit.")
     source: SourceConfig = Field(description='Where the samples come from: { type = "...", and the keys of the type }.')
-    window_s: Positive | None = Field(default=None, description="Overrides window_s of [model].")
-    hop_s: Positive | None = Field(default=None, description="Overrides hop_s of [model].")
+    bursts: bool = Field(
+        default=False,
+        description="Whether the sensor sends bursts with silence between them, as battery sensors do: windows join "
+        "the frames of consecutive bursts. The channel is enrolled with --bursts and needs no_data_s.",
+    )
+    burst_max_gap_s: Positive | None = Field(
+        default=None,
+        description="Longest silence in seconds across which bursts are joined; a longer one begins a new window. "
+        "Default: any.",
+    )
+    window_s: Positive | None = Field(
+        default=None,
+        description="Overrides window_s of [model]. With bursts: seconds of signal without the silence, 0.96 by "
+        "default, whatever [model] says.",
+    )
+    hop_s: Positive | None = Field(
+        default=None, description="Overrides hop_s of [model]. With bursts: a quarter of the window by default."
+    )
     no_data_s: Positive | None = Field(
         default=None,
         description="Seconds without a judged window after which the state is no_data. Default: three windows and a "
-        "hop, at least 30 seconds.",
+        "hop, at least 30 seconds. With bursts there is none, it depends on how often they come.",
     )
     alarm: ChannelAlarmConfig = Field(
         default=ChannelAlarmConfig(), description="Alarm settings of this channel; what is left out is that of [alarm]."
@@ -335,6 +354,12 @@ class Config(_Table):
         """Folder of the file, from which relative paths of the sources count."""
         return self._base_dir
 
+    def lengths_of(self, channel: ChannelConfig) -> tuple[float, float | None]:
+        """Return window and hop of a channel in seconds of signal: its own, and for the rest those of `[model]`."""
+        if channel.bursts:
+            return channel.window_s or BURST_WINDOW_S, channel.hop_s
+        return channel.window_s or self.model.window_s, channel.hop_s or self.model.hop_s
+
     def alarm_of(self, channel: ChannelConfig) -> AlarmConfig:
         """Return the alarm settings of a channel: its own, and for the rest those of `[alarm]`."""
         return AlarmConfig(**(self.alarm.model_dump() | channel.alarm.model_dump(exclude_none=True)))
@@ -347,7 +372,8 @@ class Config(_Table):
             if channel.key in seen:
                 raise ValueError(f"channel {channel.key} is there twice; rename one")
             seen.add(channel.key)
-            window_s, hop_s = channel.window_s or self.model.window_s, channel.hop_s or self.model.hop_s
+            _check_bursts(channel)
+            window_s, hop_s = self.lengths_of(channel)
             if hop_s is not None and hop_s > window_s:
                 raise ValueError(
                     f"channel {channel.key}: hop_s = {hop_s:g} is above window_s = {window_s:g}, so that part of the "
@@ -359,6 +385,17 @@ class Config(_Table):
                 text = error.errors()[0]["msg"].removeprefix("Value error, ")
                 raise ValueError(f"[[channel]] {number}, alarm together with [alarm]: {text}") from error
         return self
+
+
+def _check_bursts(channel: ChannelConfig) -> None:
+    """Refuse bursts of which nobody says how long a silence is normal, and their settings without them."""
+    if channel.bursts and channel.no_data_s is None:
+        raise ValueError(
+            f"channel {channel.key}: bursts = true needs no_data_s, the longest normal time without a result; a window "
+            "of 0.96 s takes 12 bursts of 0.1 s: set no_data_s to 30 times the time between bursts, for example"
+        )
+    if channel.burst_max_gap_s is not None and not channel.bursts:
+        raise ValueError(f"channel {channel.key}: burst_max_gap_s is for bursts; add bursts = true or leave it out")
 
 
 # Tables by the key under which they stand; "" is the file itself.

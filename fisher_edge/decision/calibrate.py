@@ -5,14 +5,16 @@ its take had not been enrolled. A take is a recording; where every operating sta
 of the recordings stand in for takes.
 """
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from fisher_edge.decision.bank import MemoryBank
 from fisher_edge.decision.predict import ROBUST, Prediction, Usual, pooled, predict
+from fisher_edge.dsp.grid import Grid
 
 __all__ = ["Calibration", "Enrollment", "Grouping", "Span", "calibrate", "grouped", "held_out_distances", "score_of"]
 
@@ -32,12 +34,14 @@ SMALLEST_DISTANCE = 1e-6
 """About the distance between two int8 embeddings of one window, and the floor of squared distances by band."""
 SMALLEST_SPREAD = 0.15
 """Added to the spread of a band, in natural log of squared distance: a few equal distances prove no precision."""
+TAMED = 3.0
+"""Standard deviations of a band beyond which a residual counts no more when it is averaged."""
 LONGEST_SPAN = 64
 """Windows over which residuals are averaged at most."""
 # Means of the score and of the level of takes of one machine in one operating state have this standard deviation; the
 # knowledge is worth so many takes. From 31 enrollments of eight datasets, see LOG.md.
 USUAL_SCORE = Usual(sd=0.3, takes=8)
-USUAL_LEVEL = Usual(sd=0.03, takes=6)
+USUAL_LEVEL = Usual(sd=0.03, takes=8)
 # An operating state never enrolled is about as far from the nearest enrolled one as those are from each other: up to
 # this many times the squared distance.
 UNFAMILIAR_RATIO = 2.5
@@ -47,7 +51,8 @@ UNFAMILIAR_RATIO = 2.5
 class Enrollment:
     """Enrolled windows as the calibration needs them.
 
-    Of each window: its recording `take` (n,), where it ends there `end_s` (n,) and its log RMS `level` (n,).
+    Of each window: its recording `take` (n,), where it ends there `end_s` (n,) and its log RMS `level` (n,). `window_s`
+    is the time from the first to the last sample of a window.
     """
 
     bank: MemoryBank
@@ -55,6 +60,13 @@ class Enrollment:
     end_s: Doubles
     level: Doubles
     window_s: float
+
+    @classmethod
+    def of(cls, bank: MemoryBank, take: Integers, end_s: Doubles, level: Doubles, grid: Grid) -> "Enrollment":
+        """Take windows that were cut by a grid; where they lie further apart than it says, they are made of bursts."""
+        bare = cls(bank, take, end_s, level, grid.window_s)
+        stretch = bare.step_s() / grid.hop_s if len(take) > 1 else 1.0
+        return replace(bare, window_s=grid.window_s * max(1.0, stretch))
 
     def step_s(self) -> float:
         """Usual time from one window to the next of a recording."""
@@ -82,6 +94,15 @@ class Span:
     spread: Doubles
     score: Prediction
 
+    def tamed(self, residual: Doubles) -> Doubles:
+        """Shorten each band of a residual (..., bands, dim) to what is just about unusual.
+
+        One bang must not stand in the mean of a long span; a change that lasts does, however short it is made.
+        """
+        longest = np.exp((self.centre + TAMED * self.spread) / 2)
+        length = np.sqrt((residual**2).sum(axis=-1))
+        return np.asarray(residual * np.minimum(1.0, longest / np.maximum(length, longest))[..., None])
+
     def unusual(self, residual: Doubles) -> Doubles:
         """How unusual each band (bands,) of a mean residual (bands, dim) is, in standard deviations of that band."""
         squared = (residual**2).sum(axis=-1)
@@ -92,16 +113,25 @@ class Span:
 class Calibration:
     """What is normal: by span of time, the level of each operating state, and how far an unfamiliar state may be.
 
-    `step_s` is the time from window to window; `zone` is the mean log ratio of squared distances up to which a sudden
-    change may be an operating state that was not enrolled, None where only one state is known; `odd` are takes that
-    were left out of the spread because they are unlike the others of their state.
+    `window_s` is the length of a window, `step_s` the time from one to the next. `zone` is the mean log ratio of
+    squared distances up to which a sudden change may be an operating state that was not enrolled, None where only one
+    is known. `odd` are takes that were left out of the spread because they are unlike the others of their state.
     """
 
     spans: tuple[Span, ...]
     levels: tuple[Prediction, ...]
+    window_s: float
     step_s: float
     zone: float | None
     odd: tuple[int, ...]
+
+    def windows_now(self, span: Span, step_s: float) -> int:
+        """Windows, one every `step_s`, that average out as much chance as a span did at enrollment.
+
+        Overlapping windows share samples: only what they do not share averages out.
+        """
+        fresh, fresh_now = min(self.step_s, self.window_s), min(step_s, self.window_s)
+        return 1 if span.windows == 1 else max(2, math.ceil(span.windows * fresh / fresh_now - 1e-9))
 
     @property
     def takes(self) -> int:
@@ -167,11 +197,14 @@ def calibrate(enrolled: Enrollment, state_of_take: Sequence[int]) -> Calibration
         centre, spread = _standard(_log(squared, windows))
         prediction, apart = predict(score_of((_log(squared, windows) - centre) / spread), group, USUAL_SCORE)
         spans.append(Span(windows, centre, spread, prediction))
-        odd = apart if windows == 1 and not allowed.cut else odd
+        if windows == 1:
+            residuals = spans[0].tamed(residuals)
+            odd = () if allowed.cut else apart
     of_window = np.asarray(state_of_take, np.int64)[enrolled.take]
     return Calibration(
         spans=tuple(spans),
         levels=_levels(enrolled.level, of_window, np.where(allowed.use, allowed.block, -1 - enrolled.take)),
+        window_s=enrolled.window_s,
         step_s=enrolled.step_s(),
         zone=_zone(enrolled.bank, of_window, spans[0].centre),
         odd=odd,

@@ -158,10 +158,10 @@ def check_target(
             f"these recordings have {rate_text(made.rate_hz)} Hz, the normal state of {key} was enrolled at "
             f"{rate_text(normal.rate_hz)} Hz; record the fault with the same sensor"
         )
-    if normal.grid.window_s != made.grid.window_s:
+    if not math.isclose(normal.grid.signal_window_s, made.grid.signal_window_s):
         raise BadInputError(
-            f"the normal state of {key} was enrolled with windows of {normal.grid.window_s:g} s; use --window-s "
-            f"{normal.grid.window_s:g}"
+            f"the normal state of {key} was enrolled with windows of {normal.grid.signal_window_s:g} s; use --window-s "
+            f"{normal.grid.signal_window_s:g}"
         )
 
 
@@ -272,9 +272,9 @@ class _Columns:
         )
         return columns, set_aside
 
-    def enrollment(self, vectors: FloatArray, window_s: float) -> Enrollment:
+    def enrollment(self, vectors: FloatArray, grid: Grid) -> Enrollment:
         """The windows with these vectors (windows, bands, dim) as their calibration needs them."""
-        return Enrollment(MemoryBank.of(vectors), self.take.astype(np.int64), self.end_s, self.level, window_s)
+        return Enrollment.of(MemoryBank.of(vectors), self.take.astype(np.int64), self.end_s, self.level, grid)
 
 
 @dataclass(frozen=True)
@@ -289,7 +289,7 @@ class _States:
 
 def _normal(columns: _Columns, grid: Grid) -> _States:
     """Calibrate a normal state; too few windows are a BadInputError."""
-    enrollment = columns.enrollment(columns.vectors, grid.window_s)
+    enrollment = columns.enrollment(columns.vectors, grid)
     grouping = grouped(enrollment)
     held_out = held_out_distances(enrollment, grouping.state_of_take)
     count = int(np.isfinite(held_out).sum())
@@ -332,7 +332,7 @@ def _view_calibrations(columns: _Columns, made: Made, normal: _States) -> tuple[
     for view, vectors in zip(made.front_end.views, columns.views, strict=True):
         held_out = np.zeros(0)
         if normal.calibration:
-            enrollment = columns.enrollment(vectors[:, None, :], made.grid.window_s)
+            enrollment = columns.enrollment(vectors[:, None, :], made.grid)
             held_out = held_out_distances(enrollment, normal.state_of_take)
         calibrations.append(ViewCalibration(view, held_out[np.isfinite(held_out)]))
     return tuple(calibrations)
@@ -356,7 +356,7 @@ def _enrolled(
     """Say what was stored, and what its calibration means."""
     calibration, grid, rates = normal.calibration, baseline.grid, Rates()
     held_out = np.concatenate([state.held_out for state in normal.states])
-    promised = promise(calibration, rates, grid.hop_s) if calibration else {}
+    promised = promise(calibration, rates, calibration.step_s) if calibration else {}
     return Enrolled(
         asset=baseline.key.asset,
         channel=baseline.key.channel,
@@ -369,7 +369,7 @@ def _enrolled(
         spread=float(np.median(held_out)) if len(held_out) else 0.0,
         takes=calibration.takes if calibration else 0,
         promise={f"{rate:g}": interval for rate, interval in promised.items()},
-        spans_s=tuple(span_s for span_s, _ in limits(calibration, rates, grid.hop_s)) if calibration else (),
+        spans_s=tuple(round(span_s, 3) for span_s, _ in limits(calibration, rates, calibration.step_s)) if calibration else (),
         states=tuple(state.name for state in normal.states),
         state_of_take=tuple(normal.states[number].name for number in normal.state_of_take),
         alone=tuple(baseline.takes[number].name for number in normal.alone),

@@ -32,6 +32,8 @@ PARTS = 8
 """A mean over a long span is kept in so many parts."""
 RECENT = 3
 """A single window proves nothing: two of the last three must exceed the limit of the shortest span."""
+LASTS = 0.5
+"""An unfamiliar operating state lasts while the evidence is above this share of the limit of a warning."""
 QUANTITIES = 2
 """Shape and level share the false alarms alike."""
 INTERVAL = (0.05, 0.95)
@@ -90,36 +92,33 @@ class Tracker:
 
     def __init__(self, calibration: Calibration, rates: Rates, step_s: float) -> None:
         self._calibration = calibration
-        self._stretch = _stretch(calibration, step_s)
+        self._counts = [calibration.windows_now(span, step_s) for span in calibration.spans]
         self._spans = _lengths(calibration, step_s)
-        self._long = self._spans[len(calibration.spans) :]
         self._rates = rates
         self._step_s = step_s
         self._shape = [self._shape_limits(index) for index in range(len(self._spans))]
         self._level = [
             _level_limits(calibration.levels, rates, self._spans, windows, step_s) for windows in self._spans
         ]
-        self._residuals: deque[Doubles] = deque(maxlen=self._longest)
-        self._deviations: deque[float] = deque(maxlen=max(self._longest, RECENT))
-        self._recent: deque[Unusual] = deque(maxlen=RECENT)
-        self._means = [(_LongMean(windows), _LongMean(windows)) for windows in self._long]
+        self.forget()
 
-    @property
-    def _longest(self) -> int:
-        """Windows of the longest span over which residuals are averaged."""
-        return self._spans[len(self._calibration.spans) - 1]
+    def forget(self) -> None:
+        """Start again: the windows so far say nothing about those to come."""
+        self._residuals = _Ring(self._counts[-1])
+        self._deviations: deque[float] = deque(maxlen=max(RECENT, self._counts[-1]))
+        self._recent: deque[Unusual] = deque(maxlen=RECENT)
+        self._unfamiliar = False
+        self._means = [(_LongMean(windows), _LongMean(windows)) for windows in self._spans[len(self._counts) :]]
 
     def take(self, window: Unusual) -> Found:
         """Take the next window and return the evidence after it."""
         self._recent.append(window)
-        self._residuals.append(window.residual)
+        self._residuals.append(self._calibration.spans[0].tamed(window.residual))
         self._deviations.append(self._deviation(window))
-        unfamiliar = self._is_unfamiliar()
         shape, level = self._sudden()
-        for span in self._calibration.spans[1:]:
-            windows = _windows(span.windows, self._stretch)
+        for span, windows in zip(self._calibration.spans[1:], self._counts[1:], strict=True):
             full = len(self._residuals) >= windows
-            mean = np.mean([self._residuals[-each] for each in range(1, windows + 1)], axis=0) if full else None
+            mean = self._residuals.mean(windows) if full else None
             shape.append(None if mean is None else float(score_of(span.unusual(mean))))
             level.append(abs(float(np.mean(list(self._deviations)[-windows:]))) if full else None)
         longest_shape = shape[-1] if len(shape) > 1 else window.score
@@ -127,23 +126,39 @@ class Tracker:
             shape.append(of_shape.take(longest_shape))
             mean_level = of_level.take(self._deviations[-1])
             level.append(None if mean_level is None else abs(mean_level))
-        return Found(self._evidence(shape, self._shape), self._evidence(level, self._level), unfamiliar)
+        found = self._evidence(shape, self._shape)
+        self._unfamiliar = self._is_unfamiliar(found)
+        return Found(found, self._evidence(level, self._level), self._unfamiliar)
 
     def _deviation(self, window: Unusual) -> float:
-        """Difference of the level from that of the operating state; where that may be unknown, from all of them."""
-        means = [level.mean for level in self._calibration.levels]
-        if self._maybe_unfamiliar(window):
-            return window.level - min(max(window.level, min(means)), max(means))
-        return window.level - means[window.state]
+        """Difference of the level from that of the operating state.
 
-    def _maybe_unfamiliar(self, window: Unusual) -> bool:
-        """Whether a window is no farther than another operating state would be, yet beyond its warning limit."""
+        Where the state may be unknown, its level may be anywhere between those of the others, and beyond them by as
+        much as they are apart.
+        """
+        levels = [level.mean for level in self._calibration.levels]
+        if self._in_zone(window) and (self._unfamiliar or self._is_sudden(window)):
+            apart = float(np.diff(np.sort(levels)).max())
+            return window.level - min(max(window.level, min(levels) - apart), max(levels) + apart)
+        return window.level - levels[window.state]
+
+    def _in_zone(self, window: Unusual) -> bool:
+        """Whether a window is no farther than another operating state would be."""
         zone = self._calibration.zone
-        return zone is not None and window.log_ratio <= zone and self._shape[0].over(window.score)[0] > 1
+        return zone is not None and window.log_ratio <= zone
 
-    def _is_unfamiliar(self) -> bool:
-        """Whether two of the last three windows may show an operating state that was not enrolled."""
-        return sum(map(self._maybe_unfamiliar, self._recent)) >= RECENT - 1
+    def _is_sudden(self, window: Unusual) -> bool:
+        """Whether a window is beyond the warning limit by itself."""
+        return self._shape[0].over(window.score)[0] > 1
+
+    def _is_unfamiliar(self, shape: Evidence) -> bool:
+        """Whether this may be an operating state that was not enrolled: it begins suddenly, and lasts."""
+        within = [window for window in self._recent if self._in_zone(window)]
+        if len(within) < RECENT - 1:
+            return False
+        if self._unfamiliar:
+            return shape.warning > LASTS
+        return sum(map(self._is_sudden, within)) >= RECENT - 1
 
     def _sudden(self) -> tuple[list[float | None], list[float | None]]:
         """Second largest score and deviation of the last three windows; None before there are two."""
@@ -227,21 +242,10 @@ def _normal_tail(z: Doubles) -> Doubles:
 
 def _lengths(calibration: Calibration, step_s: float) -> list[int]:
     """Windows of every span: those that were calibrated, then twice as long each up to three days."""
-    stretch = _stretch(calibration, step_s)
-    lengths = [_windows(span.windows, stretch) if span.windows > 1 else 1 for span in calibration.spans]
+    lengths = [calibration.windows_now(span, step_s) for span in calibration.spans]
     while 2 * lengths[-1] * step_s <= LONGEST_S:
         lengths.append(2 * lengths[-1])
     return lengths
-
-
-def _stretch(calibration: Calibration, step_s: float) -> float:
-    """How many windows there are now for each at enrollment; as many at least: a mean of fewer is less steady."""
-    return max(1.0, calibration.step_s / step_s)
-
-
-def _windows(enrolled: int, stretch: float) -> int:
-    """Windows now that last at least as long as so many did at enrollment."""
-    return max(1, round(enrolled * stretch))
 
 
 def _looks(lengths: Sequence[int], windows: int, step_s: float, per_day: float) -> tuple[float, float]:
@@ -276,6 +280,31 @@ def _kind(windows: int, step_s: float) -> str:
     if windows == 1 or windows * step_s <= SUDDEN_S:
         return "sudden"
     return "drift" if windows * step_s >= DRIFT_S else "persistent"
+
+
+class _Ring:
+    """The last so many arrays of one shape, side by side so that means over them cost one pass."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._rows = np.empty(0)
+        self._count = 0
+
+    def __len__(self) -> int:
+        return min(self._count, self._most)
+
+    def append(self, row: Doubles) -> None:
+        """Take the next array; the last `most` stay."""
+        if not self._count:
+            self._rows = np.empty((2 * self._most, *row.shape))
+        place = self._count % self._most
+        self._rows[place] = self._rows[place + self._most] = row
+        self._count += 1
+
+    def mean(self, count: int) -> Doubles:
+        """Mean of the last `count`."""
+        end = (self._count - 1) % self._most + self._most + 1
+        return np.asarray(self._rows[end - count : end].mean(axis=0))
 
 
 class _LongMean:

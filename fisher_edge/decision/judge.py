@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from fisher_edge.decision.bank import Match, MemoryBank
 from fisher_edge.decision.calibrate import Calibration, Enrollment, calibrate, score_of
-from fisher_edge.decision.evidence import Rates, Tracker, Unusual
+from fisher_edge.decision.evidence import Rates, Tracker, Unusual, promise
 from fisher_edge.decision.fusion import Fusion
 from fisher_edge.decision.judgement import (
     BandShare,
@@ -44,10 +44,6 @@ DEVIATIONS = 1.4826
 # The spread of a view is at least this share of its median: a few nearly equal distances do not prove precision.
 SMALLEST_SHARE = 0.05
 SMALLEST_SPREAD = 1e-6
-# A window is unlike anything beyond this many usual held-out distances from the nearest example.
-FAR = 10.0
-
-Doubles = npt.NDArray[np.float64]
 
 
 class Judge:
@@ -79,8 +75,9 @@ class Judge:
         self._bank = enrollment.bank
         self._edges_hz = front_end.band_edges_hz(normal.rate_hz)
         self._state_of_window = normal.state_of_window
-        self._tracker = Tracker(calibration, rates, hop_s)
-        self._typical = float(np.median(np.concatenate([state.held_out for state in normal.states])))
+        # Windows of bursts lie further apart than their frames.
+        self._rates, self._step_s = rates, hop_s * max(1.0, calibration.window_s / normal.grid.window_s)
+        self._tracker = Tracker(calibration, rates, self._step_s)
         self._view_scores = [
             _ViewScorer.of(each, view_vectors(normal, each.view))
             for each in normal.view_calibrations
@@ -123,7 +120,7 @@ class Judge:
             unfamiliar=found.unfamiliar,
             bands=self._band_shares(match, unusual),
             nearest=self._nearest(match.index),
-            fault=self._examples.vote(window.embedding, vectors, FAR / 3 * self._typical) if self._examples else None,
+            fault=self._examples.vote(window.embedding, vectors) if self._examples else None,
             level=Level(unusual.level, difference / level.sd, abs(difference), found.level),
             views=tuple(
                 ViewScore(
@@ -133,6 +130,14 @@ class Judge:
             ),
             measures=_plain(window),
         )
+
+    def forget(self) -> None:
+        """Start again without the evidence of the windows so far."""
+        self._tracker.forget()
+
+    def promise(self) -> dict[float, tuple[float, float]]:
+        """Return for both rates a day in which interval (90 %) the true one lies."""
+        return promise(self.calibration, self._rates, self._step_s)
 
     def _unusual(self, window: EmbeddedWindow, state: int) -> Unusual:
         """Compare a window band by band with those of its operating state."""
@@ -237,16 +242,11 @@ def _plain(window: EmbeddedWindow) -> PlainMeasures:
 
 def enrollment_of(normal: Baseline) -> Enrollment:
     """Return the windows of a normal baseline as its calibration needs them."""
-    return Enrollment(
-        bank=MemoryBank.of(normal.vectors),
-        take=normal.take.astype(np.int64),
-        end_s=normal.offset_s,
-        level=_levels(normal),
-        window_s=normal.grid.window_s,
-    )
+    bank = MemoryBank.of(normal.vectors)
+    return Enrollment.of(bank, normal.take.astype(np.int64), normal.offset_s, _levels(normal), normal.grid)
 
 
-def _levels(normal: Baseline) -> Doubles:
+def _levels(normal: Baseline) -> npt.NDArray[np.float64]:
     """Level of every window; where a former release kept only mean and spread, values that have these."""
     states = [normal.states[number] for number in normal.state_of_window]
     mean = np.array([state.level_mean for state in states])

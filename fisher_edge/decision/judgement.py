@@ -112,7 +112,7 @@ class Nearest:
 
 @dataclass(frozen=True)
 class FaultVote:
-    """The enrolled fault a window resembles most, and how many of the k nearest examples show it."""
+    """The enrolled fault a window resembles most, and how many of the k nearest examples show it, which may be none."""
 
     label: str
     votes: int

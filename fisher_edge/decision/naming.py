@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from fisher_edge.decision.bank import MemoryBank
-from fisher_edge.decision.fusion import SIGNAL, Fusion, K, vote, weigh
+from fisher_edge.decision.fusion import SIGNAL, Fusion, neighbors, vote
 from fisher_edge.decision.judgement import FaultVote
+from fisher_edge.decision.weighing import weigh
 from fisher_edge.dsp.blocks import FloatArray
 from fisher_edge.dsp.views import View
 from fisher_edge.store.baselines import Baseline
@@ -30,9 +31,9 @@ __all__ = [
 
 NORMAL = "normal"
 UNLIKE_ANYTHING = "unlike anything enrolled"
-# A window whose nearest example is this many times the alarm threshold away resembles none, unless examples of one
-# fault lie as far from each other.
-FAR = 3.0
+# A window whose nearest example is this many times as far as normal windows typically are resembles none, unless
+# examples of one fault lie as far from each other.
+FAR_TYPICAL = 10.0
 
 log = logging.getLogger(__name__)
 
@@ -47,22 +48,25 @@ class Examples:
     """By the name of the view, in the order of `fusion`."""
     fusion: Fusion | None
     reach: float
+    """Distance at which another specimen of the same fault may lie (see `Fusion.reach`)."""
+    typical: float
+    """Median distance of held-out normal windows."""
 
-    def vote(self, embedding: FloatArray, views: Mapping[str, FloatArray], threshold: float) -> FaultVote:
-        """Let the most similar windows vote; `views` holds the views of the window by name.
+    def vote(self, embedding: FloatArray, views: Mapping[str, FloatArray]) -> FaultVote:
+        """Name the label whose windows are most similar; `views` holds the views of the window by name.
 
-        Similarity counts the signal and the views, weighted as learnt at enrollment. `threshold` is the distance of an
-        alarm.
+        Similarity counts the signal and the views, weighted as learnt at enrollment.
         """
         distances = self.signal.distances(embedding)
         similarities = [1 - distances]
         similarities += [1 - bank.distances(views[name][None]) for name, bank in self.views.items()]
         fused = similarities[0] if self.fusion is None else self.fusion.similarity(similarities)
         names, classes = np.unique(self.labels, return_inverse=True)
-        ballot = vote(fused[None], classes)
-        far = float(distances.min()) > max(FAR * threshold, self.reach)
+        k = neighbors(classes)
+        ballot = vote(fused[None], classes, k)
+        far = float(distances.min()) > max(FAR_TYPICAL * self.typical, self.reach)
         label = UNLIKE_ANYTHING if far else str(names[ballot.winners[0]])
-        return FaultVote(label, int(ballot.votes[0]), min(K, len(self.signal)))
+        return FaultVote(label, int(ballot.votes[0]), k)
 
 
 def examples_of(
@@ -76,7 +80,9 @@ def examples_of(
     used = fusion.only(list(there)) if fusion else None
     banks = {view.name: _view_bank(baselines, there[view.name]) for view in used.views} if used else {}
     signal = MemoryBank.of(np.concatenate([baseline.vectors for baseline in baselines]))
-    return Examples(signal, tuple(_labels(baselines)), banks, used, (fusion.reach or 0.0) if fusion else 0.0)
+    reach = (fusion.reach or 0.0) if fusion else 0.0
+    typical = float(np.median(np.concatenate([state.held_out for state in normal.states])))
+    return Examples(signal, tuple(_labels(baselines)), banks, used, reach, typical)
 
 
 def learn(enrolled: Sequence[Baseline]) -> Fusion | None:

@@ -8,6 +8,7 @@ and the prediction has the tails of a t distribution with as many degrees of fre
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -81,6 +82,7 @@ def student_tail(t: float, freedom: float) -> float:
     return half if t >= 0 else 1 - half
 
 
+@lru_cache(maxsize=4096)
 def student_quantile(probability: float, freedom: float) -> float:
     """Value that a t variable of so many degrees of freedom exceeds with this probability, 0 < p < 1."""
     if probability > 0.5:

@@ -5,13 +5,13 @@ overlap from the first sample of an unbroken run on, and a window is a run of wh
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fisher_edge.dsp.blocks import FloatArray, Rate, rate_text
 from fisher_edge.dsp.frontend import FrontEnd
 from fisher_edge.errors import BadInputError
 
-__all__ = ["MIN_FRAMES", "Grid", "grid_of", "pieces_of", "stretches"]
+__all__ = ["MIN_FRAMES", "Grid", "grid_of", "over_bursts", "pieces_of", "stretches"]
 
 # Frames of the shortest piece: one patch of the encoder.
 MIN_FRAMES = 16
@@ -28,6 +28,8 @@ class Grid:
     """Frames of a piece and from one piece to the next; pieces of a window and from one window to the next.
 
     `window_s` and `hop_s` are the lengths that follow: frames * hop / rate, which may differ from those asked for.
+    With `bursts` frames are those of consecutive bursts (see bursts.py): `time_factor` seconds pass while a second of
+    signal is heard, and both lengths include the silence.
     """
 
     piece_frames: int
@@ -36,6 +38,18 @@ class Grid:
     hop_pieces: int
     window_s: float
     hop_s: float
+    bursts: bool = False
+    time_factor: float = 1.0
+
+    @property
+    def signal_window_s(self) -> float:
+        """Length of a window without the silence between bursts: what `grid_of` is asked for."""
+        return self.window_s / self.time_factor
+
+    @property
+    def signal_hop_s(self) -> float:
+        """Time from one window to the next without the silence between bursts."""
+        return self.hop_s / self.time_factor
 
 
 def grid_of(front_end: FrontEnd, window_s: float, hop_s: float | None, rate_hz: Rate) -> Grid:
@@ -63,6 +77,13 @@ def grid_of(front_end: FrontEnd, window_s: float, hop_s: float | None, rate_hz: 
             return _grid(front_end, rate_hz, piece, piece, pieces, hop_pieces)
         return _grid(front_end, rate_hz, min(piece, frames), hop_frames)
     return _grid(front_end, rate_hz, _whole(front_end, frames, window_s, rate_hz), hop_frames)
+
+
+def over_bursts(grid: Grid, time_factor: float = 1.0) -> Grid:
+    """Return a grid for bursts: its lengths include the silence between them."""
+    return replace(
+        grid, window_s=grid.window_s * time_factor, hop_s=grid.hop_s * time_factor, bursts=True, time_factor=time_factor
+    )
 
 
 def stretches(front_end: FrontEnd, samples: int, rate_hz: Rate) -> list[slice]:

@@ -25,6 +25,9 @@ class Piece:
     `bands` has shape (bands, frames, band_width), `samples` (n,). `number` counts the pieces of an unbroken run; a
     gap skips one at least. `start` is the index of the first sample, `end_time_s` the time just after the last, in
     seconds since 1970-01-01 UTC, and `seconds` the nominal time from the start of a piece to that of the next.
+
+    A piece of bursts (see bursts.py) has the samples of its bursts one after the other: in `samples` each without its
+    mean, in `raw` as they came. Of an unbroken piece `raw` is None.
     """
 
     bands: FloatArray
@@ -34,6 +37,7 @@ class Piece:
     start: int
     end_time_s: float
     seconds: float
+    raw: FloatArray | None = None
 
 
 class PieceStream:

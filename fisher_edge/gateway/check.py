@@ -45,9 +45,8 @@ def findings(config: Config) -> list[str]:
 
 def _check_lengths(config: Config, channel: ChannelConfig, encoders: Encoders) -> None:
     """Refuse windows that the model cannot see."""
-    window_s, hop_s = channel.window_s or config.model.window_s, channel.hop_s or config.model.hop_s
     try:
-        grid_of(encoders.default.bundle.front_end, window_s, hop_s, ANY_RATE_HZ)
+        grid_of(encoders.default.bundle.front_end, *config.lengths_of(channel), ANY_RATE_HZ)
     except BadInputError as error:
         raise UsageError(f"channel {channel.key}: {error}") from error
 

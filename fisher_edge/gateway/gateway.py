@@ -208,9 +208,8 @@ class Gateway:
         config = self._configs[key]
         if config.no_data_s is not None:
             return config.no_data_s
-        window_s = config.window_s or self.config.model.window_s
-        hop_s = config.hop_s or self.config.model.hop_s or window_s / 4
-        return max(SHORTEST_SILENCE_S, 3 * window_s + hop_s)
+        window_s, hop_s = self.config.lengths_of(config)
+        return max(SHORTEST_SILENCE_S, 3 * window_s + (hop_s or window_s / 4))
 
     def _interrupt_silent(self, key: ChannelKey) -> None:
         """Tell the worker that a channel is silent, and why."""
@@ -241,7 +240,7 @@ class Gateway:
     def _window_s(self, key: ChannelKey) -> float:
         """Length of the windows of a channel as they are cut, or as configured before anything has come."""
         grid = self.channels[key].grid
-        return grid.window_s if grid else self._configs[key].window_s or self.config.model.window_s
+        return grid.window_s if grid else self.config.lengths_of(self._configs[key])[0]
 
     def _reload_changed(
         self, known: tuple[tuple[str, str, int], ...], now: tuple[tuple[str, str, int], ...]

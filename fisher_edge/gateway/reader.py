@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from fisher_edge.decision.alarm import Interruption
 from fisher_edge.decision.judgement import State
 from fisher_edge.dsp.blocks import Block, Rate, rate_text
+from fisher_edge.dsp.bursts import BurstStream
 from fisher_edge.dsp.frontend import FrontEnd
-from fisher_edge.dsp.grid import Grid, grid_of
-from fisher_edge.dsp.stream import PieceStream
+from fisher_edge.dsp.grid import Grid, grid_of, over_bursts
+from fisher_edge.dsp.stream import Piece, PieceStream
 from fisher_edge.errors import FisherEdgeError, SensorError
 from fisher_edge.gateway.status import Counters
 from fisher_edge.gateway.work import Interrupt, JudgePiece, WorkQueue
@@ -35,7 +36,8 @@ log = logging.getLogger(__name__)
 class Cutting:
     """How the stream of a channel is cut: by which front-end, into which windows, and at which rate it was enrolled.
 
-    `rate_hz` None: any rate. `refused` says why the channel cannot be read at all as it is configured.
+    `rate_hz` None: any rate. `refused` says why the channel cannot be read at all as it is configured. With `bursts`
+    frames of bursts are joined, across a silence of `max_gap_s` at most; `time_factor` is that of the baseline's grid.
     """
 
     front_end: FrontEnd
@@ -43,6 +45,9 @@ class Cutting:
     hop_s: float | None
     rate_hz: Rate | None = None
     refused: str | None = None
+    bursts: bool = False
+    time_factor: float = 1.0
+    max_gap_s: float | None = None
 
     def grid(self, rate_hz: Rate) -> Grid:
         """Return the grid at a rate; raises SensorError at another rate than the enrolled one."""
@@ -51,7 +56,14 @@ class Cutting:
                 f"samples come at {rate_text(rate_hz)} Hz, the baseline was enrolled at {rate_text(self.rate_hz)} Hz; "
                 "correct the rate or enroll again"
             )
-        return grid_of(self.front_end, self.window_s, self.hop_s, rate_hz)
+        grid = grid_of(self.front_end, self.window_s, self.hop_s, rate_hz)
+        return over_bursts(grid, self.time_factor) if self.bursts else grid
+
+    def stream(self, rate_hz: Rate, grid: Grid) -> PieceStream | BurstStream:
+        """Begin a stream."""
+        if self.bursts:
+            return BurstStream(self.front_end, rate_hz, grid, self.max_gap_s)
+        return PieceStream(self.front_end, rate_hz, grid)
 
 
 class Reader:
@@ -112,7 +124,7 @@ class Reader:
 
     def _read(self) -> None:
         """Open the source, and put the pieces of its blocks into the queue."""
-        stream: PieceStream | None = None
+        stream: PieceStream | BurstStream | None = None
         cutting: Cutting | None = None
         meter = RateMeter(0.0)
         gaps = 0
@@ -124,16 +136,22 @@ class Reader:
                     if cutting.refused is not None:
                         raise SensorError(cutting.refused)
                     grid = cutting.grid(block.rate_hz)
-                    stream = PieceStream(cutting.front_end, block.rate_hz, grid)
+                    stream = cutting.stream(block.rate_hz, grid)
                     meter, gaps = RateMeter(float(block.rate_hz)), 0
-                meter.push(block)
+                if not cutting.bursts:  # between bursts no samples come, by design
+                    meter.push(block)
                 pieces = stream.push(block)
                 gaps = self._count(meter, stream.gaps - gaps, stream.gaps)
-                for piece in pieces:
-                    work = JudgePiece(self.key, piece, grid, meter.fault)
-                    self._queue.put(work, self._stop, patient=self._source.patient)
+                self._put(pieces, stream.grid, meter.fault)
                 if self._stop.is_set():
                     return
+            if isinstance(stream, BurstStream):
+                self._put(stream.end(), stream.grid, meter.fault)
+
+    def _put(self, pieces: list[Piece], grid: Grid, distrust: str | None) -> None:
+        """Put pieces into the queue."""
+        for piece in pieces:
+            self._queue.put(JudgePiece(self.key, piece, grid, distrust), self._stop, patient=self._source.patient)
 
     def _count(self, meter: RateMeter, new_gaps: int, gaps: int) -> int:
         """Note that a block has come; return the gaps of the stream so far."""

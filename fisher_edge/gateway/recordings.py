@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from fisher_edge.decision.alarm import AlarmMachine, AlarmRule
 from fisher_edge.decision.enroll import DEFAULT_WINDOW_S, Enrolled, EnrolledTake, Made, check_target, enroll
@@ -12,10 +13,10 @@ from fisher_edge.decision.evidence import Rates
 from fisher_edge.decision.fusion import Fusion
 from fisher_edge.decision.judge import Judge
 from fisher_edge.decision.judgement import ModelName, Result
-from fisher_edge.decision.naming import normal_of
 from fisher_edge.dsp.blocks import Block, rate_text
+from fisher_edge.dsp.bursts import BurstStream
 from fisher_edge.dsp.frontend import FrontEnd
-from fisher_edge.dsp.grid import Grid, grid_of
+from fisher_edge.dsp.grid import Grid, grid_of, over_bursts
 from fisher_edge.dsp.stream import Piece, PieceStream
 from fisher_edge.dsp.views import View
 from fisher_edge.encoder.protocol import Encoder
@@ -23,16 +24,19 @@ from fisher_edge.encoder.windows import EmbeddedWindow, WindowJoiner, read
 from fisher_edge.errors import BadInputError, UsageError
 from fisher_edge.gateway.wiring import Encoders, front_end_of
 from fisher_edge.names import ChannelKey
+from fisher_edge.sources.bursts import BurstRecording, read_bursts
 from fisher_edge.sources.recording import Recording, read_recording
 from fisher_edge.store import bundles
 from fisher_edge.store.audio import DEFAULT_BYTES, AudioArchive, KeptTake
-from fisher_edge.store.baselines import Baselines, Take
+from fisher_edge.store.baselines import Baseline, Baselines, Take
 from fisher_edge.store.database import Database
 
-__all__ = ["enroll_recordings", "reembed", "score_recording", "windows_of"]
+__all__ = ["Recorded", "enroll_recordings", "enrolled_normal", "reembed", "score_recording", "windows_of"]
 
 # Recordings are cut a stretch at a time, so that only the pieces under way are in memory.
 STRETCH_S = 1.0
+
+Recorded = Recording | BurstRecording
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +44,7 @@ log = logging.getLogger(__name__)
 def enroll_recordings(
     database: Database,
     encoder: Encoder,
-    recordings: Sequence[Recording],
+    recordings: Sequence[Recorded],
     key: ChannelKey,
     *,
     label: str | None = None,
@@ -55,7 +59,8 @@ def enroll_recordings(
     """Embed recordings and store them as the newest baseline of a channel.
 
     `specimens` names what was recorded (a bearing, a pump): one for all recordings or one for each; `takes` says all
-    about them where it is known from before. The bundle is kept beside the baseline, and so are up to `audio_bytes` of
+    about them where it is known from before. Recordings of bursts become a baseline of bursts, which has no views: a
+    burst is too short for them. The bundle is kept beside the baseline, and so are up to `audio_bytes` of
     recordings. Raises BadInputError for recordings that differ in rate, are too short, constant, copies of each
     other or too few to say what is normal.
     """
@@ -63,22 +68,26 @@ def enroll_recordings(
     _check_rates(recordings)
     _check_copies(recordings)
     bundle, rate_hz = encoder.bundle, recordings[0].rate_hz
-    grid = grid_of(bundle.front_end, window_s, hop_s, rate_hz)
-    made = Made(ModelName(bundle.name, bundle.sha256), bundle.front_end, grid, rate_hz)
+    front_end, grid = _cut(bundle.front_end, grid_of(bundle.front_end, window_s, hop_s, rate_hz), recordings)
+    made = Made(ModelName(bundle.name, bundle.sha256), front_end, grid, rate_hz)
     baselines = Baselines(database)
+    if any(isinstance(recording, BurstRecording) and not recording.timed for recording in recordings):
+        log.warning(
+            "%s: the time from one burst to the next is not known: times and expected false alarms a day count as if "
+            "bursts followed each other at once; enroll again with --burst-interval-s to correct them",
+            key,
+        )
+    _check_bursts(baselines.get(key, None) if label else None, made)
     check_target(baselines, key, made, label=label, extend=extend)
     cuts = [
-        EnrolledTake(take.name, windows_of(recording, encoder, bundle.front_end, grid), take.specimen, take.recorded_s)
+        EnrolledTake(take.name, windows_of(recording, encoder, front_end, grid), take.specimen, take.recorded_s)
         for recording, take in zip(recordings, takes, strict=True)
     ]
     bundles.keep(database.state_dir, bundle.path, bundle.sha256)
     enrolled = enroll(baselines, key, cuts, made, label=label, extend=extend, reason=reason)
     if not extend:
-        kept = [
-            KeptTake(recording.blocks(), recording.rate_hz, recording.length)
-            for recording, take in zip(recordings, takes, strict=True)
-            if take.name not in enrolled.set_aside
-        ]
+        pairs = zip(recordings, takes, strict=True)
+        kept = [_kept(recording) for recording, take in pairs if take.name not in enrolled.set_aside]
         if not AudioArchive(database.state_dir, audio_bytes).keep(key, label, enrolled.version, kept) and audio_bytes:
             log.warning(
                 "%s: these recordings are larger than the %d MB that may be kept: they cannot be embedded again with "
@@ -106,18 +115,18 @@ def reembed(database: Database, encoder: Encoder, key: ChannelKey, label: str | 
     return enroll_recordings(
         database,
         encoder,
-        [read_recording(file, rate_hz=baseline.rate_hz) for file in files],
+        _read_again(files, baseline),
         key,
         label=label,
         takes=baseline.takes,
-        window_s=baseline.grid.window_s,
-        hop_s=baseline.grid.hop_s,
+        window_s=baseline.grid.signal_window_s,
+        hop_s=baseline.grid.signal_hop_s,
         reason=f"embedded again with {encoder.bundle.name}",
     )
 
 
 def score_recording(
-    database: Database, encoders: Encoders, recording: Recording, key: ChannelKey, *, hop_s: float | None = None
+    database: Database, encoders: Encoders, recording: Recorded, key: ChannelKey, *, hop_s: float | None = None
 ) -> Iterator[Result]:
     """Yield the result of every window, in order; times count from the start of the recording.
 
@@ -125,13 +134,10 @@ def score_recording(
     Raises BadInputError when nothing is enrolled or the recording does not fit the baseline.
     """
     baselines = Baselines(database)
-    enrolled = baselines.active(key)
-    normal = normal_of(enrolled)
-    if normal is None:
-        raise BadInputError(
-            f"nothing is enrolled for asset {key.asset!r}, channel {key.channel!r} in {database.path}; run: "
-            f"fisher-edge enroll FILES --asset {key.asset} --channel {key.channel}"
-        )
+    enrolled, normal = baselines.active(key), enrolled_normal(database, key)
+    _check_kind(normal, recording)
+    if isinstance(recording, BurstRecording) and not recording.timed:
+        recording = _timed_as(normal, recording)
     encoder = encoders.find(normal.model_sha256)
     front_end = front_end_of(normal, encoder.bundle.front_end) if encoder else None
     if encoder is None or front_end is None:
@@ -146,7 +152,9 @@ def score_recording(
             f"{recording.path} has {rate_text(recording.rate_hz)} Hz, the baseline of {key} was enrolled at "
             f"{rate_text(normal.rate_hz)} Hz; enroll recordings of this rate"
         )
-    grid = grid_of(front_end, normal.grid.window_s, normal.grid.hop_s if hop_s is None else hop_s, normal.rate_hz)
+    hop_s = normal.grid.signal_hop_s if hop_s is None else hop_s
+    grid = grid_of(front_end, normal.grid.signal_window_s, hop_s, normal.rate_hz)
+    front_end, grid = _cut(front_end, grid, [recording])
     weights = baselines.fusion(key)
     judge = Judge(enrolled, front_end, Rates(), grid.hop_s, Fusion.from_dict(weights) if weights else None)
     machine = AlarmMachine(AlarmRule(), clock=lambda: 0.0)
@@ -158,15 +166,42 @@ def score_recording(
         yield Result(judgement, machine.state, "", machine.reason)
 
 
+def enrolled_normal(database: Database, key: ChannelKey) -> Baseline:
+    """Return the normal state that is enrolled for a channel; BadInputError when there is none."""
+    normal = Baselines(database).get(key, None)
+    if normal is None:
+        raise BadInputError(
+            f"nothing is enrolled for asset {key.asset!r}, channel {key.channel!r} in {database.path}; run: "
+            f"fisher-edge enroll FILES --asset {key.asset} --channel {key.channel}"
+        )
+    return normal
+
+
 def windows_of(
-    recording: Recording, encoder: Encoder, front_end: FrontEnd, grid: Grid, *, views: Sequence[View] | None = None
+    recording: Recorded, encoder: Encoder, front_end: FrontEnd, grid: Grid, *, views: Sequence[View] | None = None
 ) -> Iterator[EmbeddedWindow]:
     """Embed the windows that the stream of a recording would give; time stamps count from its start.
 
     Raises BadInputError when it is shorter than a window or its samples are all the same.
     """
-    stream = PieceStream(front_end, recording.rate_hz, grid)
     frames = (grid.window_pieces - 1) * grid.piece_hop_frames + grid.piece_frames
+    _check_length(recording, front_end, grid, frames)
+    flat = _flat_value(recording)
+    if flat is not None:
+        raise BadInputError(f"{recording.path}: flat line: every sample is {flat:g}; check the sensor and record again")
+    joiner = WindowJoiner(grid)
+    for piece in _pieces(recording, front_end, grid):
+        for reading in read(encoder, front_end, [piece], views=views):
+            window = joiner.push(reading)
+            if window is not None:
+                yield window
+
+
+def _check_length(recording: Recorded, front_end: FrontEnd, grid: Grid, frames: int) -> None:
+    """Refuse a recording without a whole window, which takes so many frames."""
+    if isinstance(recording, BurstRecording):
+        _check_burst_frames(recording, front_end, frames)
+        return
     needed = front_end.n_samples(frames, recording.rate_hz)
     if recording.length < needed:
         longest_s = recording.length / recording.rate_hz
@@ -175,32 +210,103 @@ def windows_of(
             f"{grid.window_s:g} s takes {needed}; "
             + (f"use --window-s {float(longest_s) - 0.02:.2f} or less" if longest_s >= 0.2 else "record longer")
         )
-    flat = _flat_value(recording)
-    if flat is not None:
-        raise BadInputError(f"{recording.path}: flat line: every sample is {flat:g}; check the sensor and record again")
-    joiner = WindowJoiner(grid)
-    for piece in _pieces(stream, recording):
-        for reading in read(encoder, front_end, [piece], views=views):
-            window = joiner.push(reading)
-            if window is not None:
-                yield window
 
 
-def _pieces(stream: PieceStream, recording: Recording) -> Iterator[Piece]:
-    """Push a recording through a stream a stretch at a time."""
+def _check_burst_frames(recording: BurstRecording, front_end: FrontEnd, needed: int) -> None:
+    """Refuse bursts without a whole frame, and too few of them for a window of so many frames."""
+    rate_hz, shortest = recording.rate_hz, min(recording.lengths)
+    if shortest < front_end.n_fft(rate_hz):
+        raise BadInputError(
+            f"{recording.path}: burst {recording.lengths.index(shortest) + 1} has {shortest} samples, fewer than one "
+            f"frame of {front_end.n_fft(rate_hz)} ({front_end.win_ms} ms at {rate_text(rate_hz)} Hz); record longer "
+            "bursts, and save an array as snapshots x samples"
+        )
+    frames = _burst_frames(recording, front_end)
+    if frames < needed:
+        raise BadInputError(
+            f"{recording.path} has {len(recording.lengths)} bursts with {frames} whole frames, a window takes "
+            f"{needed}; record more bursts or choose a shorter --window-s"
+        )
+
+
+def _burst_frames(recording: BurstRecording, front_end: FrontEnd) -> int:
+    """Whole frames in all bursts together."""
+    return sum(front_end.n_frames(samples, recording.rate_hz) for samples in recording.lengths)
+
+
+def _cut(front_end: FrontEnd, grid: Grid, recordings: Sequence[Recorded]) -> tuple[FrontEnd, Grid]:
+    """Return how recordings are cut: bursts have no views, and lengths of windows include the silence between them."""
+    bursts = [recording for recording in recordings if isinstance(recording, BurstRecording)]
+    if not bursts:
+        return front_end, grid
+    frames = max(1, sum(_burst_frames(recording, front_end) for recording in bursts))
+    passed_s = sum(len(recording.lengths) * recording.interval_s for recording in bursts)
+    return replace(front_end, views=()), over_bursts(grid, passed_s / front_end.seconds_of(frames, bursts[0].rate_hz))
+
+
+def _check_bursts(normal: Baseline | None, made: Made) -> None:
+    """Refuse examples of a fault that are bursts where the normal state is not, or the other way round."""
+    if normal is not None and normal.grid.bursts != made.grid.bursts:
+        kind, advice = ("bursts", "give") if normal.grid.bursts else ("unbroken recordings", "leave out")
+        raise BadInputError(
+            f"the normal state of {normal.key} was enrolled from {kind}; {advice} --bursts, or enroll the normal state "
+            "again"
+        )
+
+
+def _check_kind(normal: Baseline, recording: Recorded) -> None:
+    """Refuse a recording that is not cut as the baseline was."""
+    if isinstance(recording, BurstRecording) != normal.grid.bursts:
+        kind, other = ("unbroken", "bursts") if normal.grid.bursts else ("of bursts", "unbroken recordings")
+        raise BadInputError(
+            f"{recording.path} is {kind}, the baseline of {normal.key} was enrolled from {other}; enroll recordings of "
+            "this kind"
+        )
+
+
+def _kept(recording: Recorded) -> KeptTake:
+    """Describe a recording for the archive."""
+    lengths = recording.lengths if isinstance(recording, BurstRecording) else ()
+    return KeptTake(recording.blocks(), recording.rate_hz, recording.length, lengths)
+
+
+def _read_again(files: Sequence[Path], baseline: Baseline) -> list[Recorded]:
+    """Open the kept recordings of a baseline."""
+    if not baseline.grid.bursts:
+        return [read_recording(file, rate_hz=baseline.rate_hz) for file in files]
+    return [_timed_as(baseline, recording) for recording in read_bursts(files, rate_hz=baseline.rate_hz)]
+
+
+def _timed_as(baseline: Baseline, recording: BurstRecording) -> BurstRecording:
+    """Return a recording of bursts that does not say when they begin with the interval of those enrolled."""
+    front_end, rate_hz = baseline.front_end or FrontEnd(), recording.rate_hz
+    signal_s = front_end.seconds_of(_burst_frames(recording, front_end), rate_hz)
+    interval_s = baseline.grid.time_factor * signal_s / len(recording.lengths)
+    return recording.every(max(interval_s, float(max(recording.lengths) / rate_hz)))
+
+
+def _pieces(recording: Recorded, front_end: FrontEnd, grid: Grid) -> Iterator[Piece]:
+    """Push a recording through a stream a stretch, or a burst, at a time."""
     rate_hz, index = recording.rate_hz, 0
+    if isinstance(recording, BurstRecording):
+        bursts = BurstStream(front_end, rate_hz, grid)
+        for block in recording.stream():
+            yield from bursts.push(block)
+        yield from bursts.end()
+        return
+    stream = PieceStream(front_end, rate_hz, grid)
     for samples in recording.blocks(max(1, round(STRETCH_S * rate_hz))):
         yield from stream.push(Block(samples, rate_hz, index, float(index / rate_hz)))
         index += len(samples)
 
 
-def _flat_value(recording: Recording) -> float | None:
+def _flat_value(recording: Recorded) -> float | None:
     """The one value that every sample of a recording has; None when there are several."""
     first = next(iter(recording.blocks()))[0]
     return float(first) if all(bool((block == first).all()) for block in recording.blocks()) else None
 
 
-def _takes(recordings: Sequence[Recording], specimens: Sequence[str]) -> list[Take]:
+def _takes(recordings: Sequence[Recorded], specimens: Sequence[str]) -> list[Take]:
     """Say of each recording what it is called, what was recorded and when."""
     pairs = zip(recordings, _specimens(specimens, len(recordings)), strict=True)
     return [Take(recording.path.name, specimen, recording.recorded_s) for recording, specimen in pairs]
@@ -221,7 +327,7 @@ def _specimens(specimens: Sequence[str], recordings: int) -> list[str | None]:
     return [*specimens] * recordings if len(specimens) == 1 else [*specimens]
 
 
-def _check_rates(recordings: Sequence[Recording]) -> None:
+def _check_rates(recordings: Sequence[Recorded]) -> None:
     """Refuse an empty enrollment and one of mixed rates."""
     if not recordings:
         raise BadInputError("no recordings to enroll; give at least one file")
@@ -232,9 +338,9 @@ def _check_rates(recordings: Sequence[Recording]) -> None:
         )
 
 
-def _check_copies(recordings: Sequence[Recording]) -> None:
+def _check_copies(recordings: Sequence[Recorded]) -> None:
     """Refuse a recording given twice: held out, it would find itself, and the spread would be next to nothing."""
-    seen: dict[bytes, Recording] = {}
+    seen: dict[bytes, Recorded] = {}
     for recording in recordings:
         digest = hashlib.blake2b()
         for block in recording.blocks():

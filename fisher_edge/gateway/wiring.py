@@ -11,7 +11,7 @@ from fisher_edge.decision.judge import Judge, Unenrolled
 from fisher_edge.decision.judgement import ModelName
 from fisher_edge.decision.naming import normal_of
 from fisher_edge.dsp.frontend import FrontEnd
-from fisher_edge.dsp.grid import Grid, grid_of
+from fisher_edge.dsp.grid import Grid
 from fisher_edge.encoder.bundle import load_bundle
 from fisher_edge.encoder.protocol import Encoder
 from fisher_edge.encoder.select import open_encoder
@@ -70,10 +70,11 @@ class Planner:
             encoder, front_end = self._encoder_of(normal)
         except FisherEdgeError as error:
             return self._unjudged(channel, str(error), lost=True)
-        window_s, hop_s = self._lengths(channel)
+        cutting = self._cutting(channel, front_end, normal)
         try:
-            grid = grid_of(front_end, window_s, hop_s, normal.rate_hz)
-            _check_window(normal, grid, window_s)
+            _check_bursts(normal, channel)
+            grid = cutting.grid(normal.rate_hz)
+            _check_window(normal, grid, cutting.window_s)
         except BadInputError as error:
             return self._refused(channel, str(error))
         weights = self.baselines.fusion(channel.key)
@@ -85,7 +86,6 @@ class Planner:
             grid.hop_s,
             Fusion.from_dict(weights) if weights else None,
         )
-        cutting = Cutting(front_end, window_s, hop_s, normal.rate_hz)
         return Plan(encoder, cutting, judge, baseline_version=normal.version)
 
     def _encoder_of(self, normal: Baseline) -> tuple[Encoder, FrontEnd]:
@@ -101,21 +101,30 @@ class Planner:
             raise BadArtifactError(f"{name} has another front-end now; {advice}")
         return encoder, front_end
 
-    def _lengths(self, channel: ChannelConfig) -> tuple[float, float | None]:
-        """Window and hop of a channel in seconds."""
-        model = self.config.model
-        return channel.window_s or model.window_s, channel.hop_s or model.hop_s
+    def _cutting(
+        self, channel: ChannelConfig, front_end: FrontEnd, normal: Baseline | None = None, refused: str | None = None
+    ) -> Cutting:
+        """Say how the stream of a channel is cut for a front-end, and for its baseline where it has one."""
+        return Cutting(
+            replace(front_end, views=()) if channel.bursts else front_end,
+            *self.config.lengths_of(channel),
+            rate_hz=normal.rate_hz if normal else None,
+            refused=refused,
+            bursts=channel.bursts,
+            time_factor=normal.grid.time_factor if normal else 1.0,
+            max_gap_s=channel.burst_max_gap_s,
+        )
 
     def _unjudged(self, channel: ChannelConfig, reason: str, *, lost: bool = False) -> Plan:
         """Plan a channel without a baseline: plain measures. `lost`: there was one, which is worth an event."""
         encoder = self.encoders.default
-        cutting = Cutting(encoder.bundle.front_end, *self._lengths(channel))
+        cutting = self._cutting(channel, encoder.bundle.front_end)
         return Plan(encoder, cutting, Unenrolled(_model(encoder), reason), reason if lost else None)
 
     def _refused(self, channel: ChannelConfig, reason: str) -> Plan:
         """Plan a channel that cannot be read as it is configured."""
         encoder = self.encoders.default
-        cutting = Cutting(encoder.bundle.front_end, *self._lengths(channel), refused=reason)
+        cutting = self._cutting(channel, encoder.bundle.front_end, refused=reason)
         return Plan(encoder, cutting, Unenrolled(_model(encoder), reason), reason)
 
 
@@ -137,10 +146,24 @@ def _model(encoder: Encoder) -> ModelName:
     return ModelName(encoder.bundle.name, encoder.bundle.sha256)
 
 
+def _check_bursts(normal: Baseline, channel: ChannelConfig) -> None:
+    """Refuse an unbroken stream where bursts were enrolled, and the other way round."""
+    if normal.grid.bursts and not channel.bursts:
+        raise BadInputError(
+            "the channel is enrolled from bursts, the configuration says nothing of them; set bursts = true in its "
+            "[[channel]] or enroll again"
+        )
+    if channel.bursts and not normal.grid.bursts:
+        raise BadInputError(
+            "the configuration says bursts = true, the channel is enrolled from unbroken recordings; enroll with "
+            "--bursts or leave bursts out"
+        )
+
+
 def _check_window(normal: Baseline, grid: Grid, window_s: float) -> None:
     """Refuse windows that differ from those enrolled."""
     if (grid.piece_frames, grid.window_pieces) != (normal.grid.piece_frames, normal.grid.window_pieces):
-        enrolled_s = normal.grid.window_s
+        enrolled_s = normal.grid.signal_window_s
         raise BadInputError(
             f"the channel is enrolled with windows of {enrolled_s:g} s, the configuration says {window_s:g} s; set "
             f"window_s = {enrolled_s:g} in its [[channel]] or enroll again"

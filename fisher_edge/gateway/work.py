@@ -35,7 +35,8 @@ class JudgePiece:
     @property
     def bytes(self) -> int:
         """Memory that it holds while it waits."""
-        return self.piece.bands.nbytes + self.piece.samples.nbytes
+        piece = self.piece
+        return piece.bands.nbytes + piece.samples.nbytes + (0 if piece.raw is None else piece.raw.nbytes)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import json
 import math
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -25,7 +25,14 @@ from fisher_edge.errors import BadInputError
 from fisher_edge.sources.recorded import recorded_s
 from fisher_edge.sources.source import SourceContext
 
-__all__ = ["Recording", "RecordingSource", "open_recording", "read_recording"]
+__all__ = [
+    "Recording",
+    "RecordingSource",
+    "check_samples",
+    "open_recording",
+    "read_array_header",
+    "read_recording",
+]
 
 # Peak of a recording in its unit: its spectra stay far from the limits of float32.
 SMALLEST, LARGEST = 1e-20, 1e20
@@ -86,21 +93,38 @@ def read_recording(
     """
     recording = _opened(path, rate_hz, channel, scale)
     unscaled = replace(recording, scale=1.0)
+    return replace(recording, length=check_samples(path, unscaled.blocks(), recording.scale))
+
+
+def check_samples(path: Path, blocks: Iterable[FloatArray], scale: float = 1.0) -> int:
+    """Count the samples of a recording; BadInputError when they, times the scale, are not numbers to compute with."""
     read, bad, largest = 0, 0, 0.0
-    for samples in unscaled.blocks():
+    for samples in blocks:
         read += len(samples)
         bad += len(samples) - int(np.count_nonzero(np.isfinite(samples)))
-        largest = max(largest, float(np.abs(samples).max()) * abs(recording.scale))
+        largest = max(largest, float(np.abs(samples).max()) * abs(scale))
     if bad:
         raise BadInputError(
             f"{path} holds {bad} samples that are not finite (NaN or Inf); correct or cut the recording"
         )
     if largest and not SMALLEST < largest < LARGEST:
         raise BadInputError(
-            f"{path} has a peak of {largest:g} (scale {recording.scale:g}), outside {SMALLEST:g} to {LARGEST:g} where "
+            f"{path} has a peak of {largest:g} (scale {scale:g}), outside {SMALLEST:g} to {LARGEST:g} where "
             "single precision can tell signals apart; correct the scale"
         )
-    return replace(recording, length=read)
+    return read
+
+
+def read_array_header(path: Path) -> tuple[tuple[int, int], bool]:
+    """Return samples and channels of an array file, and whether it has two dimensions; BadInputError for others."""
+    with _refusing(path), np.errstate(over="ignore"):  # a header may ask for anything
+        array = np.lib.format.open_memmap(path, mode="r")
+    if array.ndim not in {1, 2} or array.dtype.kind not in "iuf":
+        raise BadInputError(
+            f"{path} is not an array of numbers in one or two dimensions; save samples or samples x channels"
+        )
+    rows, columns = (*array.shape, 1)[:2]
+    return (rows, columns), array.ndim == 2
 
 
 @dataclass
@@ -231,13 +255,7 @@ def _open_npy(path: Path, rate_hz: Rate | None) -> tuple[int, int, Rate]:
     """Return the samples and channels of an array file, and the rate given by the caller."""
     if rate_hz is None:
         raise BadInputError(f"{path} carries no sampling rate; give it with --rate-hz (rate_hz in a config)")
-    with _refusing(path), np.errstate(over="ignore"):  # a header may ask for anything
-        array = np.lib.format.open_memmap(path, mode="r")
-    if array.ndim not in {1, 2} or array.dtype.kind not in "iuf":
-        raise BadInputError(
-            f"{path} is not an array of numbers in one or two dimensions; save samples or samples x channels"
-        )
-    frames, channels = (*array.shape, 1)[:2]
+    (frames, channels), _ = read_array_header(path)
     return frames, channels, rate_hz
 
 
@@ -322,6 +340,7 @@ def _check_channel(path: Path, frames: int, channels: int, channel: int | None) 
         raise BadInputError(
             f"{path} has {channels} channels; choose one of 0 to {channels - 1} with --input-channel (embed: "
             "--channel; configuration: channel)"
+            + (", or enroll with --bursts when its rows are bursts" if _is_npy(path) else "")
         )
     if channel is not None and not 0 <= channel < channels:
         raise BadInputError(f"{path} has {channels} channel(s), 0 to {channels - 1}; channel {channel} is out of range")

@@ -1,7 +1,8 @@
 """Recordings of enrollments, kept so that they can be embedded again with a new model. Start at `AudioArchive`.
 
 One folder a baseline version: `audio/<asset>/<channel>/<label>/<version>`; one file a recording, 32-bit float WAV or,
-where WAV cannot hold the rate, NumPy. The folders together stay below a number of bytes: the oldest go first.
+where WAV cannot hold the rate, NumPy; bursts are the rows of an array. The folders together stay below a number of
+bytes: the oldest go first.
 """
 
 import logging
@@ -31,11 +32,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class KeptTake:
-    """One recording to keep: its samples in the unit of the channel, block by block."""
+    """One recording to keep: its samples in the unit of the channel, block by block; `bursts` are their lengths."""
 
     blocks: Iterable[FloatArray]
     rate_hz: Rate
     samples: int
+    bursts: tuple[int, ...] = ()
 
 
 class AudioArchive:
@@ -46,9 +48,12 @@ class AudioArchive:
         self.max_bytes = max_bytes
 
     def keep(self, key: ChannelKey, label: str | None, version: int, takes: Sequence[KeptTake]) -> bool:
-        """Keep the recordings of a baseline; tell whether they fit. Raises StateError when they cannot be written."""
+        """Keep the recordings of a baseline; tell whether they fit. Raises StateError when they cannot be written.
+
+        Bursts of different lengths do not fit: no array holds them.
+        """
         needed = sum(4 * take.samples + HEADER_BYTES for take in takes)
-        if needed > self.max_bytes:
+        if needed > self.max_bytes or any(len(set(take.bursts)) > 1 for take in takes):
             return False
         folder = self._of(key, label, version)
         partial = folder.with_name(f"{version}.partial")
@@ -105,6 +110,9 @@ class AudioArchive:
 
 def _write(path: Path, take: KeptTake) -> None:
     """Write one recording exactly: float samples, at its own rate."""
+    if take.bursts:
+        np.save(path.with_suffix(".npy"), np.stack(list(take.blocks)).astype(np.float32))
+        return
     if isinstance(take.rate_hz, int):
         name = path.with_suffix(".wav")
         with soundfile.SoundFile(name, "w", samplerate=take.rate_hz, channels=1, subtype="FLOAT") as file:

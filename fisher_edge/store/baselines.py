@@ -148,8 +148,9 @@ class Baselines:
             cursor = connection.execute(
                 "INSERT INTO baseline (asset, channel, label, version, active, created_s, reason, after_record,"
                 " model_name, model_sha256, front_end, rate, piece_frames, piece_hop_frames, window_pieces, hop_pieces,"
-                " bands, windows, vectors, take, offset_s, level, views) VALUES (?, ?, ?, ?, 1, ?, ?,"
-                " (SELECT coalesce(max(id), 0) FROM record), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " bursts, time_factor, bands, windows, vectors, take, offset_s, level, views)"
+                " VALUES (?, ?, ?, ?, 1, ?, ?,"
+                " (SELECT coalesce(max(id), 0) FROM record), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (*key, version, time.time(), baseline.reason, *_columns(baseline)),
             )
             self._add_parts(int(cursor.lastrowid or 0), baseline)
@@ -273,8 +274,9 @@ class Baselines:
         """Return whole baselines, oldest first."""
         rows = self.database.query(
             "SELECT id, asset, channel, label, model_name, model_sha256, front_end, rate, piece_frames,"
-            " piece_hop_frames, window_pieces, hop_pieces, bands, windows, vectors, take, offset_s, level, views,"
-            f" reason, version, active, created_s, after_record FROM baseline WHERE {where} ORDER BY id",
+            " piece_hop_frames, window_pieces, hop_pieces, bursts, time_factor, bands, windows, vectors, take,"
+            " offset_s, level, views, reason, version, active, created_s, after_record"
+            f" FROM baseline WHERE {where} ORDER BY id",
             parameters,
         )
         return [self._baseline(*row) for row in rows]
@@ -293,6 +295,8 @@ class Baselines:
         piece_hop_frames: int,
         window_pieces: int,
         hop_pieces: int,
+        bursts: int,
+        time_factor: float,
         bands: int,
         windows: int,
         vectors: bytes,
@@ -316,8 +320,10 @@ class Baselines:
             piece_hop_frames=piece_hop_frames,
             window_pieces=window_pieces,
             hop_pieces=hop_pieces,
-            window_s=seconds_of(window_frames, rate_hz),
-            hop_s=seconds_of(hop_pieces * piece_hop_frames, rate_hz),
+            window_s=seconds_of(window_frames, rate_hz) * time_factor,
+            hop_s=seconds_of(hop_pieces * piece_hop_frames, rate_hz) * time_factor,
+            bursts=bool(bursts),
+            time_factor=time_factor,
         )
         return Baseline(
             key=ChannelKey(asset, channel),
@@ -383,6 +389,8 @@ def _columns(baseline: Baseline) -> tuple[Any, ...]:
         grid.piece_hop_frames,
         grid.window_pieces,
         grid.hop_pieces,
+        int(grid.bursts),
+        grid.time_factor,
         baseline.vectors.shape[1],
         len(baseline),
         np.ascontiguousarray(baseline.vectors, "<f4").tobytes(),

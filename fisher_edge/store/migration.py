@@ -8,7 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from fisher_edge.store.schema import DELIVERED, MESSAGE, NEUTRAL, SCHEMA_1, SCHEMA_2, SCHEMA_3, WAITING, row_bytes
+from fisher_edge.store.schema import (
+    DELIVERED,
+    MESSAGE,
+    NEUTRAL,
+    SCHEMA_1,
+    SCHEMA_2,
+    SCHEMA_3,
+    SCHEMA_4,
+    WAITING,
+    row_bytes,
+)
 
 __all__ = ["VERSION", "migrate"]
 
@@ -78,6 +88,10 @@ def _to_3(connection: sqlite3.Connection) -> None:
     )
     for table in ("outbox", "outbox_total", "event"):
         connection.execute(f"DROP TABLE {table}")
+
+
+def _to_4(connection: sqlite3.Connection) -> None:
+    _script(connection, SCHEMA_4)
 
 
 def _move_events(connection: sqlite3.Connection) -> None:
@@ -235,5 +249,5 @@ def _typed_baseline(
     )
 
 
-STEPS = (_to_1, _to_2, _to_3)
+STEPS = (_to_1, _to_2, _to_3, _to_4)
 VERSION = len(STEPS)

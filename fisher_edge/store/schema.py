@@ -12,6 +12,7 @@ __all__ = [
     "SCHEMA_1",
     "SCHEMA_2",
     "SCHEMA_3",
+    "SCHEMA_4",
     "SET_ASIDE",
     "WAITING",
     "row_bytes",
@@ -177,6 +178,13 @@ CREATE TABLE standing (               -- the latest state of each channel: what 
     judged INTEGER,                   -- id of the last event into normal, warning or alarm: kept whatever its age
     PRIMARY KEY (asset, channel)
 )
+"""
+
+# Whether windows are joined from bursts, and the seconds that pass while a second of signal is heard. Comments inside
+# would become part of the table, which SQLite then cannot read.
+SCHEMA_4 = """
+ALTER TABLE baseline ADD COLUMN bursts INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE baseline ADD COLUMN time_factor REAL NOT NULL DEFAULT 1
 """
 
 # Status of a row of `record` or `standing`.

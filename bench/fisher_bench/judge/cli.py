@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from fisher_bench.judge.judge import evaluate
+from fisher_bench.judge.judge import BY_BAND, evaluate
 from fisher_bench.judge.report import table
 from fisher_bench.judge.represent import (
     CHEAP,
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     started = time.monotonic()
     try:
-        representations, seeds = _representations(options)
+        representations, seeds, dims = _representations(options)
         if not representations or not options.dataset:
             raise UsageError("there is nothing to judge; name an --encoder or --cheap spectra, and a --dataset")
         if options.random < 0 or (options.piece_frames is not None and options.piece_frames < MIN_FRAMES):
@@ -66,7 +66,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         pieces = load_bundle().front_end
         views = {name: viewed(VIEWS[name], pieces) for name in options.view}
         for result in evaluate(
-            options.data_dir, representations, views, window_s=options.window_s, datasets=tuple(options.dataset)
+            options.data_dir,
+            representations,
+            views,
+            window_s=options.window_s,
+            datasets=tuple(options.dataset),
+            dims=dims,
+            noise_db=options.noise_db,
         ):
             results.append(result)
             if options.json:
@@ -80,9 +86,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _representations(options: argparse.Namespace) -> tuple[dict[str, Represent], dict[str, str]]:
-    """Return the representations by name, and the column of the table that each belongs to."""
+def _representations(options: argparse.Namespace) -> tuple[dict[str, Represent], dict[str, str], dict[str, int]]:
+    """Return representations by name, the column of the table that each belongs to, and the dims of encoders."""
     seeds: dict[str, str] = {}
+    dims: dict[str, int] = {}
     representations: dict[str, Represent] = {}
     front_end = replace(OUR_FRONT_END, amplitude=options.amplitude)
     for name in options.cheap:
@@ -99,17 +106,18 @@ def _representations(options: argparse.Namespace) -> tuple[dict[str, Represent],
     for text in options.encoder:
         name, _, paths = text.rpartition("=")
         for path in paths.split(","):
-            represent = _load(path, options)
+            represent, dims[path] = _load(path, options)
             representations[path], seeds[path] = represent, name or path
+            seeds[path + BY_BAND] = (name or path) + BY_BAND
             if options.concatenate:
                 beside = concatenated(represent, CHEAP[BEST_CHEAP](front_end))
                 representations[f"{path} + {BEST_CHEAP}"] = beside
                 seeds[f"{path} + {BEST_CHEAP}"] = f"{name or path} with {BEST_CHEAP}"
-    return representations, seeds
+    return representations, seeds, dims
 
 
-def _load(path: str, options: argparse.Namespace) -> Represent:
-    """An encoder from a checkpoint (PyTorch, float32) or a bundle (as the gateway runs it)."""
+def _load(path: str, options: argparse.Namespace) -> tuple[Represent, int]:
+    """An encoder from a checkpoint (PyTorch, float32) or a bundle (as the gateway runs it), and its dim."""
     changes = {
         name: getattr(options, name)
         for name in ("amplitude", "top_band", "piece_frames", "piece_rule")
@@ -118,10 +126,11 @@ def _load(path: str, options: argparse.Namespace) -> Represent:
     if path == "default" or (Path(path) / "manifest.json").is_file():
         bundle = load_bundle(path)
         encoder, front_end = open_encoder(bundle), replace(bundle.front_end, **changes)
-        return encoded(lambda pieces: embed_window(encoder, front_end, pieces), front_end)
+        return encoded(lambda pieces: embed_window(encoder, front_end, pieces), front_end), bundle.dim
     checkpoint = load_checkpoint(path)
     front_end = replace(bundle_front_end(checkpoint), **changes)
-    return encoded(embedder(build_encoder(checkpoint), front_end), front_end)
+    model = build_encoder(checkpoint)
+    return encoded(embedder(model, front_end), front_end), model.config.embed_dim
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -145,6 +154,12 @@ def _parser() -> argparse.ArgumentParser:
         help="views to fuse; none: alone only",
     )
     parser.add_argument("--window-s", type=float, default=1.0, help="seconds of a window")
+    parser.add_argument(
+        "--noise-db",
+        type=float,
+        metavar="DB",
+        help="mix in noise of two other machines, its RMS so many dB below that of the signal (-6: above)",
+    )
     parser.add_argument("--piece-frames", type=int, help="frames of a piece, instead of the encoder's own")
     parser.add_argument(
         "--piece-rule", choices=["grid", "spread"], help="how windows become pieces, instead of its own"

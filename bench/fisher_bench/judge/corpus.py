@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fisher_bench.judge.noise import Mix
 from fisher_edge.dsp.blocks import FloatArray
 from fisher_edge.errors import BadInputError, UsageError
 
@@ -51,10 +52,11 @@ class Window:
         return self.facts["class"]
 
 
-def read_dataset(folder: Path, window_s: float) -> list[Window]:
+def read_dataset(folder: Path, window_s: float, mix: Mix | None = None) -> list[Window]:
     """Cut every recording of a dataset into windows of `window_s` seconds (or of its own length, if shorter).
 
-    Raises BadInputError when the folder holds no dataset, UsageError when `window_s` is below a frame or not finite.
+    `mix` changes each channel of each recording first. Raises BadInputError when the folder holds no dataset,
+    UsageError when `window_s` is below a frame or not finite.
     """
     if not SHORTEST_S <= window_s < math.inf:
         raise UsageError(f"window_s={window_s} is no window; give {SHORTEST_S} seconds (a frame) or more")
@@ -64,7 +66,7 @@ def read_dataset(folder: Path, window_s: float) -> list[Window]:
         _check_columns(rows)
         by_recording = sorted(rows, key=lambda row: (row["class"], row["recording"]))
         groups = groupby(by_recording, lambda row: (row["class"], row["recording"]))
-        windows = [window for _, group in groups for window in _windows(folder, list(group), window_s)]
+        windows = [window for _, group in groups for window in _windows(folder, list(group), window_s, mix)]
     except (OSError, KeyError, ValueError) as error:
         raise BadInputError(
             f"{folder} is not a dataset ({error}); give a folder with .npy files and a meta.csv "
@@ -90,12 +92,14 @@ def moments(windows: Sequence[Window]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _windows(folder: Path, rows: list[dict[str, str]], window_s: float) -> Iterator[Window]:
+def _windows(folder: Path, rows: list[dict[str, str]], window_s: float, mix: Mix | None) -> Iterator[Window]:
     waves = [np.load(folder / row["file"], mmap_mode="r", allow_pickle=False) for row in rows]
     rate_hz = int(rows[0]["sample_rate_hz"])
     available = min(len(wave) for wave in waves)
     if available < SHORTEST_S * rate_hz:
         raise ValueError(f"{rows[0]['file']} has {available} samples, less than a frame of {SHORTEST_S} s")
+    if mix:
+        waves = [mix(wave, row) for wave, row in zip(waves, rows, strict=True)]
     length = min(available, round(window_s * rate_hz))
     count = min(MOST_WINDOWS, available // length)
     for start in np.linspace(0, available - length, count).astype(int):
