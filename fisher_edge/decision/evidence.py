@@ -34,6 +34,8 @@ RECENT = 3
 """A single window proves nothing: two of the last three must exceed the limit of the shortest span."""
 LASTS = 0.5
 """An unfamiliar operating state lasts while the evidence is above this share of the limit of a warning."""
+LOUDEST = 1.5
+"""Times the limit of a warning beyond which the level of one window counts no more when it is averaged."""
 QUANTITIES = 2
 """Shape and level share the false alarms alike."""
 INTERVAL = (0.05, 0.95)
@@ -116,15 +118,17 @@ class Tracker:
         self._residuals.append(self._calibration.spans[0].tamed(window.residual))
         self._deviations.append(self._deviation(window))
         shape, level = self._sudden()
+        loudest = LOUDEST * self._level[0].warning
+        deviations = np.clip(self._deviations, -loudest, loudest)
         for span, windows in zip(self._calibration.spans[1:], self._counts[1:], strict=True):
             full = len(self._residuals) >= windows
             mean = self._residuals.mean(windows) if full else None
             shape.append(None if mean is None else float(score_of(span.unusual(mean))))
-            level.append(abs(float(np.mean(list(self._deviations)[-windows:]))) if full else None)
+            level.append(abs(float(np.mean(deviations[-windows:]))) if full else None)
         longest_shape = shape[-1] if len(shape) > 1 else window.score
         for of_shape, of_level in self._means:
             shape.append(of_shape.take(longest_shape))
-            mean_level = of_level.take(self._deviations[-1])
+            mean_level = of_level.take(float(deviations[-1]))
             level.append(None if mean_level is None else abs(mean_level))
         found = self._evidence(shape, self._shape)
         self._unfamiliar = self._is_unfamiliar(found)
