@@ -167,3 +167,128 @@ def test_tamed_residual_keeps_its_direction() -> None:
     np.testing.assert_allclose(span.tamed(near), near)
     np.testing.assert_allclose(span.unusual(span.tamed(far)), 3.0, atol=0.01)
     assert np.all(span.tamed(far) > 0)
+
+
+# How operating states are found
+
+
+def test_states_linked_by_takes_between_them_are_one() -> None:
+    """Takes of a load that rises step by step are one state, however far first and last are apart."""
+    takes = [windows(6, seed, HOME + 0.03 * seed * state(7)) for seed in range(12)]
+    assert grouped(enrollment(takes)).state_of_take == (0,) * 12
+    assert grouped(enrollment([takes[0], takes[-1]])).state_of_take == (0, 1)
+
+
+def test_overlap_of_windows_makes_no_states() -> None:
+    """Windows that share samples are near each other; takes of one state stay one state all the same."""
+    takes = []
+    for seed in range(4):
+        pieces = windows(35, seed, HOME)
+        takes.append(np.stack([pieces[first : first + 4].mean(axis=0) for first in range(32)]))
+    assert grouped(enrollment(takes, hop_s=0.25)).state_of_take == (0,) * 4
+
+
+def test_takes_of_one_window_are_grouped_by_how_far_apart_takes_usually_are() -> None:
+    """A take too short to have a spread of its own belongs to the state it resembles, and to no other."""
+    centres = (HOME, AWAY, state(3))
+    long = [windows(8, seed, centres[seed % 2]) for seed in range(4)]
+    short = [windows(1, 20 + number, centre) for number, centre in enumerate(centres)]
+    assert grouped(enrollment([*long, *short])).state_of_take == (0, 1, 0, 1, 0, 1, 2)
+    alike = [windows(1, seed, centres[seed % 2]) for seed in range(6)]
+    assert grouped(enrollment(alike)).state_of_take == (0, 1) * 3
+    assert grouped(enrollment(alike[:1])).state_of_take == (0,)
+
+
+def test_nothing_is_alone_where_one_state_is_known() -> None:
+    """A single recording, or recordings that all resemble each other."""
+    assert grouped(enrollment([windows(8, 1, HOME)])).alone == ()
+    assert grouped(enrollment([windows(8, seed, HOME) for seed in range(3)])).alone == ()
+
+
+@pytest.mark.parametrize("hop_s", [1.0, 0.25, 3.0])
+def test_blocks_of_one_recording_share_no_sample_with_what_they_meet(hop_s: float) -> None:
+    """A window meets the windows of other blocks that do not overlap it."""
+    enrolled = enrollment([windows(64, 1, HOME)], hop_s=hop_s)
+    rows = enrolled.bank.vectors.reshape(64, -1).astype(np.float64)
+    block = np.arange(64) // 8
+    apart = np.abs(enrolled.end_s[:, None] - enrolled.end_s) >= 1.0 - 1e-9
+    allowed = apart & (block[:, None] != block)
+    expected = np.where(allowed, 1 - rows @ rows.T, np.inf).min(axis=1)
+    np.testing.assert_allclose(held_out_distances(enrolled, (0,)), expected, atol=1e-6)
+
+
+# What the spread is learnt from
+
+
+def limit(found: Calibration) -> float:
+    """Score that a normal take exceeds rarely."""
+    return found.spans[0].score.limit(1e-4)
+
+
+def scores(found: Calibration, enrolled: Enrollment, stream: np.ndarray, number: int = 0) -> list[float]:
+    """Scores of windows, each against one operating state."""
+    among = np.array(grouped(enrolled).state_of_take)[enrolled.take] == number
+    residuals = [enrolled.bank.residual(window, among) for window in stream]
+    return [float(score_of(found.spans[0].unusual(residual))) for residual in residuals]
+
+
+def broken(count: int, seed: int, centre: np.ndarray) -> np.ndarray:
+    """Windows of which half of the bands have moved far."""
+    moved = windows(count, seed, centre)
+    moved[:, :2] += np.float32(15 * NOISE)
+    return moved
+
+
+def test_one_run_in_take_hides_no_fault() -> None:
+    """A take that is alone in its state leaves the limit of the others: a fault is beyond it, a new take is not."""
+    normal = [windows(8, seed, HOME, 0.5) for seed in range(5)]
+    plain, with_one = enrollment(normal), enrollment([*normal, windows(8, 60, AWAY)])
+    assert grouped(with_one).alone == (5,)
+    for enrolled in (plain, with_one):
+        found = calibrated(enrolled)
+        assert min(scores(found, enrolled, broken(8, 70, HOME))) > 1.5 * limit(found)
+        assert max(scores(found, enrolled, windows(8, 80, HOME, 0.5))) < limit(found)
+
+
+def test_takes_that_all_differ_are_judged_by_the_state_they_are_in() -> None:
+    """Every take is a state of its own: new takes of those states stay below the limit, a fault in one does not."""
+    centres = [state(20 + number) for number in range(5)]
+    enrolled = enrollment([windows(32, seed, centre) for seed, centre in enumerate(centres)])
+    assert grouped(enrolled).state_of_take == (0, 1, 2, 3, 4)
+    found = calibrated(enrolled)
+    for number, centre in enumerate(centres):
+        assert max(scores(found, enrolled, windows(8, 90 + number, centre), number)) < limit(found)
+        assert min(scores(found, enrolled, broken(8, 95 + number, centre), number)) > limit(found)
+
+
+def test_blocks_stand_in_for_takes_only_where_no_state_was_recorded_twice() -> None:
+    """Beside states recorded twice, one recorded once says nothing about the spread between takes, nor of the level."""
+    once = enrollment([windows(16, 8, AWAY)])
+    assert calibrated(once).takes == 8
+    loads = [windows(8, seed, HOME) for seed in range(6)]
+    both = enrollment([*loads, windows(16, 8, AWAY)], [0.0, 0.2] * 3 + [3.0])
+    found = calibrated(both)
+    assert found.takes == 6
+    several, single = found.levels
+    assert (several.takes, single.takes) == (6, 1)
+    assert single.freedom == several.freedom == calibrated(enrollment(loads, [0.0, 0.2] * 3)).levels[0].freedom
+    assert single.sd == pytest.approx(several.sd * np.sqrt(2 / (1 + 1 / 6)))
+
+
+def test_equal_windows_prove_no_precision() -> None:
+    """Takes that are copies of one window keep a floor of spread; every limit is finite."""
+    found = calibrated(enrollment([np.repeat(windows(1, 0, HOME), 8, axis=0) for _ in range(3)]))
+    assert len(found.spans) == 4
+    for span in found.spans:
+        np.testing.assert_allclose(span.spread, 0.15)
+        assert np.isfinite(span.score.limit(1e-6))
+
+
+def test_longer_spans_have_smaller_residuals() -> None:
+    """Averaging removes what is chance; what a take has of its own stays."""
+    noise = calibrated(enrollment([windows(64, seed, HOME) for seed in range(4)]))
+    takes = calibrated(enrollment([windows(64, seed, HOME, 1.0) for seed in range(4)]))
+    by_span = [float(span.centre.mean()) for span in noise.spans]
+    assert by_span == sorted(by_span, reverse=True)
+    assert by_span[5] < by_span[0] - 1
+    assert takes.spans[5].centre.mean() > noise.spans[5].centre.mean() + 0.5

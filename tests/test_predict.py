@@ -84,3 +84,38 @@ def test_three_takes_cannot_say_which_is_odd() -> None:
     prediction, odd = predict(*values([0.0, 0.1, 6.0]), USUAL)
     assert odd == ()
     assert prediction.takes == 3
+
+
+@pytest.mark.parametrize(
+    ("means", "odd"),
+    [
+        ([0.0, 0.0, 0.0, 1.1], ()),  # within four usual standard deviations
+        ([0.0, 0.0, 0.0, 1.3], (3,)),
+        ([0.0, 0.0, 0.0, -9.0], ()),  # nearer to the others than usual is no fault
+        ([0.0, 3.0, 6.0, 9.0, 12.0], ()),  # takes that all differ
+        ([0.0, 0.1, 5.0, 5.1, 0.2, 0.15], (2, 3)),
+    ],
+)
+def test_take_is_odd_only_far_above_most_others(means: list[float], odd: tuple[int, ...]) -> None:
+    """Odd are those more than four robust standard deviations, at least the usual ones, above the median."""
+    assert predict(*values(means), USUAL)[1] == odd
+
+
+def test_one_take_is_predicted_from_what_is_usual() -> None:
+    """A single take without any spread within has the usual one, and twice as much variance for the next."""
+    prediction, odd = predict(np.ones(5), np.zeros(5, np.int64), USUAL)
+    assert odd == ()
+    assert (prediction.mean, prediction.sd) == pytest.approx((1.0, USUAL.sd * np.sqrt(2)))
+    assert (prediction.freedom, prediction.takes) == (8, 1)
+
+
+def test_windows_of_the_next_take_keep_the_limit() -> None:
+    """Through `predict` itself, from takes of several windows, one in twenty of the next takes exceeds the limit."""
+    rng = np.random.default_rng(5)
+    exceeded = []
+    for _ in range(1000):
+        sd = USUAL.sd * np.sqrt(USUAL.takes / rng.chisquare(USUAL.takes))
+        windows = sd * rng.normal(size=(6, 1)) + 0.02 * rng.normal(size=(6, 5))
+        prediction, _ = predict(windows[:5].ravel(), np.repeat(np.arange(5), 5), USUAL)
+        exceeded.append(windows[5].mean() > prediction.limit(0.05))
+    assert np.mean(exceeded) == pytest.approx(0.05, abs=0.025)

@@ -125,7 +125,7 @@ class Tracker:
             mean = self._residuals.mean(windows) if full else None
             shape.append(None if mean is None else float(score_of(span.unusual(mean))))
             level.append(abs(float(np.mean(deviations[-windows:]))) if full else None)
-        longest_shape = shape[-1] if len(shape) > 1 else window.score
+        longest_shape = shape[-1]
         for of_shape, of_level in self._means:
             shape.append(of_shape.take(longest_shape))
             mean_level = of_level.take(float(deviations[-1]))
