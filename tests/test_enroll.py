@@ -148,6 +148,31 @@ def test_recording_unlike_the_others_is_named(baselines: Baselines) -> None:
     assert enroll(baselines, KEY, [*NORMAL, take("odd.wav", 7, 9)], MADE).alone == ("odd.wav",)
 
 
+def test_recording_unlike_the_others_of_its_state_is_named(baselines: Baselines) -> None:
+    """It is enrolled, but says nothing about their spread: people shall listen to it."""
+    normal = [take(f"normal-{seed}.wav", 0, seed) for seed in range(8)]
+    plain = take("odd.wav", 0, 99)
+    moved = np.zeros((4, 6), np.float32)
+    moved[:, 1] = 0.2
+    odd = replace(plain, windows=[replace(each, embedding=each.embedding + moved) for each in plain.windows])
+    result = enroll(baselines, KEY, [*normal, odd], MADE)
+    assert (result.states, result.alone, result.odd) == (("1",), (), ("odd.wav",))
+    assert (result.windows, result.takes) == (72, 8)
+
+
+def test_baseline_without_the_faulty_recording_is_as_if_it_had_not_been_given(baselines: Baselines) -> None:
+    """Windows, recordings and report are those of an enrollment of the others."""
+    result = enroll(baselines, KEY, [NORMAL[0], dead("dead.wav"), *NORMAL[1:]], MADE)
+    without = enroll(baselines, KEY, NORMAL, MADE)
+    first, second = baselines.get(KEY, None, 1), baselines.get(KEY, None, 2)
+    assert first is not None
+    assert second is not None
+    assert first.takes == second.takes
+    assert first.take.tolist() == second.take.tolist() == [0] * 8 + [1] * 8 + [2] * 8
+    np.testing.assert_array_equal(first.vectors, second.vectors)
+    assert replace(result, set_aside={}, version=2) == without
+
+
 def test_enrolling_again_makes_the_next_version(enrolled: Baselines) -> None:
     """The newest is active; labelled examples have versions of their own, no limits, and may be few."""
     assert enroll(enrolled, KEY, NORMAL, MADE).version == 2
@@ -172,6 +197,7 @@ def not_finite(value: float) -> EnrolledTake:
 
 REFUSALS: list[tuple[list[EnrolledTake], dict[str, Any], str]] = [
     ([dead("dead.wav")], {}, "dead.wav, 1.28 to 1.92 s: flat line: every sample is 1; cut that part out"),
+    ([dead("a.wav"), dead("b.wav")], {}, "a.wav, 1.28 to 1.92 s: flat line: every sample is 1; cut that part out"),
     ([EnrolledTake("a.wav", [])], {}, "the recordings hold no window; enroll longer ones"),
     ([], {}, "the recordings hold no window"),
     ([take("a.wav", 0, 1, count=1)], {}, "1 windows leave 0 that can be held out to say what is normal, 4 are needed"),

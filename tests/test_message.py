@@ -246,6 +246,19 @@ def test_message_of_an_earlier_release_is_sent_as_it_is(replay: bool) -> None:
     assert published.payload == b'{"schema":"fisher-edge/event/1", "seq":1,"replay":' + word + b"}"
 
 
+def test_row_that_was_judged_by_thresholds_is_published_without_evidence() -> None:
+    """A row of a release before that waits is a message of today with null where nothing is known."""
+    body = (
+        b'{"time_s":1769851800.25,"before":"normal","after":"alarm","reason":"far off","judgement":{"time_s":1.5,'
+        b'"window_s":1.0,"rate_hz":8000,"model":{"name":"nano","sha256":"ab"},"distance":0.25,"threshold":0.5,'
+        b'"level":{"log_rms":-1.5,"z":0.5,"deviation":0.25,"threshold":0.75}}}'
+    )
+    fields = json.loads(wire(replace(row("event", change()), body=body), TOPICS, replay=True).payload)
+    assert (fields["schema"], fields["after"], fields["kind"]) == ("fisher-edge/event/2", "alarm", None)
+    assert (fields["distance"], fields["score"], fields["evidence"]) == (0.25, None, None)
+    assert fields["level"] == {"log_rms": -1.5, "z": 0.5, "deviation": 0.25, "evidence": None}
+
+
 def test_empty_state_clears_the_retained_one() -> None:
     """The state of a channel that is no longer configured is an empty retained message."""
     published = wire(replace(row("state", standing()), body=b""), TOPICS, replay=True)

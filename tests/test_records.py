@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from judgements import AMPLE, TIME_S, change, judgement, noise, result, standing
 from small_disk import fill, small_disk
 
-from fisher_edge.decision.judgement import BandShare, Change, Result, Standing, State
+from fisher_edge.decision.alarm import AlarmMachine, AlarmRule
+from fisher_edge.decision.judgement import BandShare, Change, Level, Result, Standing, State
 from fisher_edge.errors import BadInputError, DiskFullError, UsageError
 from fisher_edge.names import ChannelKey
 from fisher_edge.store.body import DamagedRowError, decode, encode
@@ -121,6 +122,36 @@ def test_state_without_a_result_has_no_number(records: Records) -> None:
     """A state that no window led to has no result to refer to."""
     assert records.put(PUMP, standing=standing(State.NO_DATA, judgement=None)) is None
     assert seqs(records, "state") == [None]
+
+
+def test_rows_of_a_release_that_judged_by_thresholds_can_be_read() -> None:
+    """What that release called threshold, ratio or p-value is left out; what both know is there."""
+    level = '{"log_rms":-1.5,"z":0.5,"deviation":0.25,"threshold":0.75,"warning_threshold":0.5}'
+    band = '{"low_hz":0.0,"high_hz":1000.0,"share":0.25}'
+    found = (
+        '{"time_s":1769851800.25,"window_s":10.24,"rate_hz":48000,"model":{"name":"nano","sha256":"ab"},'
+        '"distance":0.25,"threshold":0.5,"warning_threshold":0.4,"p_value":0.04,'
+        f'"bands":[{band}],"level":{level}}}'
+    )
+    read = decode("result", f'{{"judgement":{found},"state":"normal","unit":"g"}}'.encode())
+    assert (read.state, read.judgement.distance, read.judgement.bands) == (
+        State.NORMAL,
+        0.25,
+        (BandShare(0, 1e3, 0.25),),
+    )
+    assert (read.judgement.score, read.judgement.evidence, read.judgement.ratio) == (None, None, None)
+    assert read.judgement.level == Level(-1.5, 0.5, 0.25)
+    event = decode(
+        "event",
+        f'{{"time_s":1.5,"before":"normal","after":"alarm","reason":"shape at 1.50 times its threshold",'
+        f'"judgement":{found}}}'.encode(),
+    )
+    assert event == Change(1.5, State.NORMAL, State.ALARM, "shape at 1.50 times its threshold", None, read.judgement)
+    state = decode("state", f'{{"time_s":2.0,"state":"alarm","since_s":1.5,"judgement":{found},"unit":"g"}}'.encode())
+    assert state == Standing(2.0, State.ALARM, 1.5, None, read.judgement, "g")
+    machine = AlarmMachine(AlarmRule(), lambda: 0.0)
+    machine.resume(event)
+    assert machine.state is State.ALARM
 
 
 @pytest.mark.parametrize(
