@@ -369,7 +369,9 @@ def _enrolled(
         spread=float(np.median(held_out)) if len(held_out) else 0.0,
         takes=calibration.takes if calibration else 0,
         promise={f"{rate:g}": interval for rate, interval in promised.items()},
-        spans_s=tuple(round(span_s, 3) for span_s, _ in limits(calibration, rates, calibration.step_s)) if calibration else (),
+        spans_s=tuple(round(span_s, 3) for span_s, _ in limits(calibration, rates, calibration.step_s))
+        if calibration
+        else (),
         states=tuple(state.name for state in normal.states),
         state_of_take=tuple(normal.states[number].name for number in normal.state_of_take),
         alone=tuple(baseline.takes[number].name for number in normal.alone),
