@@ -43,7 +43,7 @@ def calibrated(enrolled: Enrollment) -> Calibration:
 
 def score(found: Calibration, enrolled: Enrollment, window: np.ndarray) -> float:
     """Score of one window."""
-    residual = enrolled.bank.residual(window, np.ones(len(enrolled.bank), np.bool_))
+    residual = enrolled.bank.compare(window).residual(np.ones(len(enrolled.bank), np.bool_))
     return float(score_of(found.spans[0].unusual(residual)))
 
 
@@ -149,7 +149,7 @@ def test_unfamiliar_zone_is_about_as_wide_as_states_are_apart() -> None:
     two = enrollment([windows(6, 1, HOME), windows(6, 2, HOME), windows(6, 3, near), windows(6, 4, near)])
     found = calibrated(two)
     assert found.zone is not None
-    residual = two.bank.residual(windows(1, 5, near)[0], two.take < 2)
+    residual = two.bank.compare(windows(1, 5, near)[0]).residual(two.take < 2)
     log_ratio = float((found.spans[0].unusual(residual) * found.spans[0].spread).mean())
     assert found.zone == pytest.approx(log_ratio + np.log(2.5), abs=0.4)
 
@@ -228,7 +228,7 @@ def limit(found: Calibration) -> float:
 def scores(found: Calibration, enrolled: Enrollment, stream: np.ndarray, number: int = 0) -> list[float]:
     """Scores of windows, each against one operating state."""
     among = np.array(grouped(enrolled).state_of_take)[enrolled.take] == number
-    residuals = [enrolled.bank.residual(window, among) for window in stream]
+    residuals = [enrolled.bank.compare(window).residual(among) for window in stream]
     return [float(score_of(found.spans[0].unusual(residual))) for residual in residuals]
 
 

@@ -18,7 +18,7 @@ def unusual(found: Calibration, enrolled: Enrollment, window: np.ndarray, level:
     """What the judge would say of one window."""
     own = int(np.argmin(enrolled.bank.distances(window)))
     of_state = calibration_states(enrolled)
-    residual = enrolled.bank.residual(window, of_state == of_state[own])
+    residual = enrolled.bank.compare(window).residual(of_state == of_state[own])
     span = found.spans[0]
     bands = span.unusual(residual)
     log_ratio = float((bands * span.spread).mean())

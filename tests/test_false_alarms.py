@@ -75,7 +75,7 @@ class Machine:
 
     def seen(self, embedding: Doubles, level: float = 0.0, state: int = 0) -> Unusual:
         """Compare an embedding with an operating state, as the judge does."""
-        residual = self.enrollment.bank.residual(embedding.astype(np.float32), self.state == state)
+        residual = self.enrollment.bank.compare(embedding.astype(np.float32)).residual(self.state == state)
         span = self.calibration.spans[0]
         bands = span.unusual(residual)
         return Unusual(residual, bands, float(score_of(bands)), float((bands * span.spread).mean()), level, state)

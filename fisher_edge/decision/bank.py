@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from fisher_edge.dsp.blocks import FloatArray
 
-__all__ = ["Match", "MemoryBank", "unit"]
+__all__ = ["Comparison", "Match", "MemoryBank", "unit"]
 
 Doubles = npt.NDArray[np.float64]
 
@@ -43,41 +43,62 @@ class MemoryBank:
         return len(self.vectors)
 
     @cached_property
-    def _doubles(self) -> Doubles:
-        return self.vectors.astype(np.float64)
+    def _by_band(self) -> FloatArray:
+        """Vectors (bands, n, dim): one matrix product a band."""
+        return np.ascontiguousarray(self.vectors.transpose(1, 0, 2))
+
+    @cached_property
+    def _lengths(self) -> FloatArray:
+        """Squared length (bands, n) of every band."""
+        return np.asarray((self._by_band**2).sum(axis=2))
+
+    def compare(self, embedding: FloatArray) -> "Comparison":
+        """Compare one embedding (bands, dim) with all windows, band by band: the one pass over the bank."""
+        query = unit(embedding)
+        products = np.matmul(self._by_band, query[:, :, None])[:, :, 0]
+        squared = self._lengths + (query**2).sum(axis=1)[:, None] - 2 * products
+        return Comparison(self, query, 1 - products.sum(axis=0), squared)
 
     def distances(self, embedding: FloatArray) -> FloatArray:
         """Cosine distance (n,) of one embedding (bands, dim) to every enrolled window."""
-        rows = self.vectors.reshape(len(self), -1)
-        distances: FloatArray = np.float32(1) - rows @ unit(embedding).ravel()
-        return distances
-
-    def squared(self, embedding: FloatArray) -> Doubles:
-        """Squared distance (n, bands) of every band of one embedding (bands, dim) to that band of every window."""
-        query = unit(embedding).astype(np.float64)
-        lengths = (self._doubles**2).sum(axis=2) + (query**2).sum(axis=1)
-        squared: Doubles = np.maximum(lengths - 2 * np.einsum("nbd,bd->nb", self._doubles, query), 0.0)
-        return squared
-
-    def residual(self, embedding: FloatArray, among: npt.NDArray[np.bool_]) -> Doubles:
-        """Return each band less its own nearest window of those marked `among` (n,): (bands, dim)."""
-        squared = np.where(among[:, None], self.squared(embedding), np.inf)
-        own = squared.argmin(axis=0)
-        residual: Doubles = unit(embedding).astype(np.float64) - self._doubles[own, np.arange(len(own))]
-        return residual
+        return self.compare(embedding).distances
 
     def nearest(self, embedding: FloatArray) -> Match:
+        """Find the window nearest to one embedding (bands, dim)."""
+        return self.compare(embedding).nearest()
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """One embedding `query` (bands, dim) of unit length against a bank.
+
+    `distances` (n,) are cosine distances, `squared` (bands, n) the squared distances of each band to that of a window.
+    """
+
+    bank: MemoryBank
+    query: FloatArray
+    distances: FloatArray
+    squared: FloatArray
+
+    def nearest(self) -> Match:
         """Find the nearest window; for unit vectors e and n, 1 - e.n is the sum over bands of |e_b - n_b|^2 / 2.
 
         A vector of zeros has no direction: its distance to anything is 1, to which all bands contribute alike.
         """
-        index = int(np.argmin(self.distances(embedding)))
-        query, nearest = unit(embedding), self.vectors[index]
-        if query.any() and nearest.any():
-            shares = ((query - nearest).astype(np.float64) ** 2).sum(axis=1) / 2
+        index = int(np.argmin(self.distances))
+        nearest = self.bank.vectors[index]
+        if self.query.any() and nearest.any():
+            shares = ((self.query - nearest).astype(np.float64) ** 2).sum(axis=1) / 2
         else:
-            shares = np.full(len(query), 1 / len(query))
+            shares = np.full(len(self.query), 1 / len(self.query))
         return Match(float(shares.sum()), index, shares.astype(np.float32))
+
+    def residual(self, among: npt.NDArray[np.bool_]) -> Doubles:
+        """Return each band less its own nearest window of those marked `among` (n,): (bands, dim)."""
+        own = np.where(among, self.squared, np.inf).argmin(axis=1)
+        nearest = self.bank.vectors[own, np.arange(len(own))]
+        residual: Doubles = self.query.astype(np.float64) - nearest
+        return residual
 
 
 def unit(embedding: FloatArray) -> FloatArray:

@@ -243,15 +243,12 @@ class _Allowed:
 
 def _residuals(bank: MemoryBank, allowed: _Allowed) -> tuple[Doubles, Flags]:
     """Residual (n, bands, dim) of each window from the own nearest of each band, and whether it has one (n,)."""
-    vectors = bank.vectors.astype(np.float64)
-    lengths = (vectors**2).sum(axis=2)
-    residuals, held = np.zeros_like(vectors), np.zeros(len(vectors), np.bool_)
-    for chunk in _chunks(len(vectors)):
+    residuals, held = np.zeros(bank.vectors.shape), np.zeros(len(bank), np.bool_)
+    for chunk in _chunks(len(bank)):
         may = allowed.of(chunk)
-        squared = lengths[chunk, None] + lengths[None] - 2 * np.einsum("cbd,nbd->cnb", vectors[chunk], vectors)
-        nearest = np.where(may[:, :, None], squared, np.inf).argmin(axis=1)
         held[chunk] = may.any(axis=1)
-        residuals[chunk] = vectors[chunk] - vectors[nearest, np.arange(vectors.shape[1])]
+        for row, among in zip(range(chunk.start, chunk.stop), may, strict=True):
+            residuals[row] = bank.compare(bank.vectors[row]).residual(among)
     return residuals, held
 
 
@@ -321,7 +318,7 @@ def _zone(bank: MemoryBank, state: Integers, centre: Doubles) -> float | None:
     for number in np.unique(state):
         others = state != number
         logs = [
-            _log(bank.squared(bank.vectors[window])[others].min(axis=0), 1) - centre
+            _log((bank.compare(bank.vectors[window]).residual(others) ** 2).sum(axis=1), 1) - centre
             for window in np.flatnonzero(~others)
         ]
         ratios.append(float(np.mean(logs)))

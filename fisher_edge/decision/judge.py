@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fisher_edge.decision.bank import Match, MemoryBank
+from fisher_edge.decision.bank import Comparison, Match, MemoryBank
 from fisher_edge.decision.calibrate import Calibration, Enrollment, calibrate, score_of
 from fisher_edge.decision.evidence import Rates, Tracker, Unusual, promise
 from fisher_edge.decision.fusion import Fusion
@@ -91,8 +91,9 @@ class Judge:
         baseline = BaselineName(self.normal.version, len(self._bank))
         if window.fault:
             return distrusted(window, self.model, window.fault, baseline)
-        match = self._bank.nearest(window.embedding) if _is_finite(window) else None
-        if match is None or not math.isfinite(match.distance):
+        comparison = self._bank.compare(window.embedding) if _is_finite(window) else None
+        match = comparison.nearest() if comparison else None
+        if comparison is None or match is None or not math.isfinite(match.distance):
             return distrusted(window, self.model, "the encoder gives no finite numbers for these samples", baseline)
         number = int(self._state_of_window[match.index])
         state = self.normal.states[number]
@@ -103,7 +104,7 @@ class Judge:
             )
             return distrusted(window, self.model, reason, baseline)
         vectors = {view.name: vector for view, vector in zip(self.views, window.views, strict=True)}
-        unusual = self._unusual(window, number)
+        unusual = self._unusual(window, comparison, number)
         found = self._tracker.take(unusual)
         level = self.calibration.levels[number]
         difference = unusual.level - level.mean
@@ -139,9 +140,9 @@ class Judge:
         """Return for both rates a day in which interval (90 %) the true one lies."""
         return promise(self.calibration, self._rates, self._step_s)
 
-    def _unusual(self, window: EmbeddedWindow, state: int) -> Unusual:
-        """Compare a window band by band with those of its operating state."""
-        residual = self._bank.residual(window.embedding, self._state_of_window == state)
+    def _unusual(self, window: EmbeddedWindow, comparison: Comparison, state: int) -> Unusual:
+        """Say how unusual each band of a window is in its operating state."""
+        residual = comparison.residual(self._state_of_window == state)
         span = self.calibration.spans[0]
         bands = span.unusual(residual)
         return Unusual(
