@@ -115,7 +115,7 @@ def test_measure_counts_all_that_a_gateway_does(bundle_path: Path) -> None:
     assert (found.rate_hz, found.official_ms) == (3906.25, None)
     assert found.window_s == pytest.approx(100 * 39 / 3906.25)
     assert found.hop_s == pytest.approx(25 * 39 / 3906.25)
-    assert set(found.parts_ms_per_s) == {"stream", "health", "measures", "views", "encoder", "join", "knn"}
+    assert set(found.parts_ms_per_s) == {"stream", "health", "measures", "views", "encoder", "join", "judge"}
     assert min(found.parts_ms_per_s.values()) > 0
     assert found.cpu_ms_per_s > 0
     whole = json.loads(json.dumps(asdict(found)))

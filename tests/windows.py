@@ -98,8 +98,7 @@ def baseline(
         level=random.standard_normal(windows),
         takes=(Take("Öl 1.flac", "6205-a", 1.7e9 + 0.25, 0), Take("b.wav", state=1)),
         states=tuple(
-            OperatingState(str(number + 1), random.random(5), number - 3.5, 0.1 + number, random.random(7), 0.25)
-            for number in range(2)
+            OperatingState(str(number + 1), random.random(5), number - 3.5, 0.1 + number, 0.25) for number in range(2)
         ),
         view_calibrations=tuple(ViewCalibration(view, random.random(4)) for view in views),
         views=np.concatenate([random.random((windows, view.bins)) for view in views], axis=1).astype(np.float32)

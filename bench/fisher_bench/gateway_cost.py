@@ -9,18 +9,23 @@ import numpy as np
 
 from fisher_bench.pairs import cpu_seconds
 from fisher_edge.decision.bank import MemoryBank
+from fisher_edge.decision.evidence import Rates
+from fisher_edge.decision.judge import Judge
 from fisher_edge.dsp.blocks import Block, Rate
 from fisher_edge.dsp.grid import Grid
 from fisher_edge.dsp.measures import Measures
 from fisher_edge.dsp.stream import Piece, PieceStream
 from fisher_edge.dsp.views import view_vector
 from fisher_edge.encoder.protocol import Encoder
-from fisher_edge.encoder.windows import Reading, WindowJoiner, embed_window, read
+from fisher_edge.encoder.windows import EmbeddedWindow, Reading, WindowJoiner, embed_window, read
 from fisher_edge.health.signal import hum_share, signal_fault
+from fisher_edge.names import ChannelKey
+from fisher_edge.store.baselines import Baseline, OperatingState, Take, ViewCalibration
 
 __all__ = ["BANK_WINDOWS", "Cost", "cost_per_second", "noise_bank"]
 
 BANK_WINDOWS = 1000
+TAKES = 10
 BLOCK_S = 0.1
 LEAST_S = 4.0
 REPEATS = 7
@@ -40,23 +45,25 @@ class Cost:
     views: float
     encoder: float
     join: float
-    knn: float
+    judge: float
 
 
 def cost_per_second(encoder: Encoder, grid: Grid, rate_hz: Rate) -> Cost:
-    """Measure noise in blocks of 0.1 s on its way to the nearest of 1000 windows, as a gateway computes it."""
+    """Measure noise in blocks of 0.1 s on its way to a judgement by 1000 windows, as a gateway computes it."""
     front_end = encoder.bundle.front_end
     blocks, stream, joiner = _blocks(rate_hz), PieceStream(front_end, rate_hz, grid), WindowJoiner(grid)
-    bank = noise_bank(front_end.n_bands(rate_hz), encoder.bundle.dim)
+    judge = noise_judge(encoder, grid, rate_hz)
     seconds = max(LEAST_S, grid.hop_s * max(1, round(LEAST_S / grid.hop_s)))
     last: list[tuple[Piece, Reading]] = []
+    judged: list[EmbeddedWindow] = []
 
     def channel(duration_s: float) -> None:
         for block in itertools.islice(blocks, round(duration_s / BLOCK_S)):
             pieces = stream.push(block)
             readings = read(encoder, front_end, pieces)
             for window in filter(None, map(joiner.push, readings)):
-                bank.nearest(window.embedding)
+                judged[:] = [window]
+                judge.judge(window)
             last[:] = list(zip(pieces, readings, strict=True))[-1:] or last
 
     channel(grid.window_s + grid.hop_s + 1)
@@ -73,8 +80,34 @@ def cost_per_second(encoder: Encoder, grid: Grid, rate_hz: Rate) -> Cost:
         encoder=pieces_per_s * _ms(lambda: embed_window(encoder, front_end, [piece.bands])),
         join=_ms(lambda: [joiner.push(replace(reading, number=next(numbers))) for _ in range(grid.hop_pieces)])
         / grid.hop_s,
-        knn=_ms(lambda: bank.nearest(reading.embedding)) / grid.hop_s,
+        judge=_ms(lambda: judge.judge(judged[0])) / grid.hop_s,
     )
+
+
+def noise_judge(encoder: Encoder, grid: Grid, rate_hz: Rate) -> Judge:
+    """Return a judge by 1000 random windows of ten recordings, with the views of the encoder."""
+    front_end, rng = encoder.bundle.front_end, np.random.default_rng(0)
+    take = np.repeat(np.arange(TAKES, dtype=np.int32), BANK_WINDOWS // TAKES)
+    held_out = rng.uniform(0.01, 0.02, BANK_WINDOWS)
+    bins = sum(view.bins for view in front_end.views)
+    normal = Baseline(
+        key=ChannelKey("bench", "noise"),
+        label=None,
+        model_name=encoder.bundle.name,
+        model_sha256=encoder.bundle.sha256,
+        front_end=replace(front_end, views=()),
+        rate_hz=rate_hz,
+        grid=grid,
+        vectors=noise_bank(front_end.n_bands(rate_hz), encoder.bundle.dim).vectors,
+        take=take,
+        offset_s=np.tile(grid.window_s + grid.hop_s * np.arange(BANK_WINDOWS // TAKES), TAKES),
+        level=0.01 * rng.standard_normal(BANK_WINDOWS),
+        takes=tuple(Take(f"take {number}") for number in range(TAKES)),
+        states=(OperatingState("1", held_out, 0.0, 0.01),),
+        view_calibrations=tuple(ViewCalibration(view, held_out) for view in front_end.views),
+        views=rng.random((BANK_WINDOWS, bins)).astype(np.float32) if bins else None,
+    )
+    return Judge([normal], front_end, Rates(), grid.hop_s)
 
 
 def noise_bank(bands: int, dim: int) -> MemoryBank:

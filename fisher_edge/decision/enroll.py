@@ -321,7 +321,6 @@ def _state(name: str, columns: _Columns, own: np.ndarray, held_out: np.ndarray) 
         held_out=held_out,
         level_mean=float(level.mean()),
         level_std=float(level.std()),
-        level_held_out=np.zeros(0),
         hum_share=float(columns.hum_share[own].max()),
     )
 

@@ -26,6 +26,11 @@ __all__ = ["Baseline", "BaselineFacts", "Baselines", "OperatingState", "Take", "
 
 Doubles = npt.NDArray[np.float64]
 FIRST_FRONT_END = ("band_width", "win_ms", "hop_ms", "max_frames", "mean", "std", "top_band", "amplitude")
+# Columns of `baseline` that are fields of a `Baseline` as they are, and all that it is rebuilt from.
+AS_THEY_ARE = ("label", "model_name", "model_sha256", "reason", "version", "created_s", "after_record")
+GRID_COLUMNS = ("piece_frames", "piece_hop_frames", "window_pieces", "hop_pieces", "bursts", "time_factor")
+ARRAY_COLUMNS = ("bands", "windows", "vectors", "take", "offset_s", "level", "views")
+COLUMNS = ("id", "asset", "channel", "front_end", "rate", "active", *AS_THEY_ARE, *GRID_COLUMNS, *ARRAY_COLUMNS)
 SAME = "asset = ? AND channel = ? AND label IS ?"
 
 
@@ -43,15 +48,14 @@ class Take:
 class OperatingState:
     """One operating state of a normal baseline: how far its held-out windows are, and how loud it is.
 
-    `held_out` (n,) are distances of windows that were held out, `level_held_out` (n,) deviations of their log RMS from
-    that of the other recordings of the state; `hum_share` is the largest share of a window's power at mains frequency.
+    `held_out` (n,) are distances of windows that were held out, `level_mean` and `level_std` are of the log RMS of its
+    windows, `hum_share` is the largest share of a window's power at mains frequency.
     """
 
     name: str
     held_out: Doubles
     level_mean: float
     level_std: float
-    level_held_out: Doubles
     hum_share: float = 1.0
 
 
@@ -164,7 +168,7 @@ class Baselines:
             [(row, n, each.name, each.specimen, each.recorded_s, each.state) for n, each in enumerate(baseline.takes)],
         )
         connection.executemany(
-            "INSERT INTO baseline_state VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO baseline_state VALUES (?, ?, ?, ?, ?, ?, ?)",
             [
                 (
                     row,
@@ -173,7 +177,6 @@ class Baselines:
                     _doubles(state.held_out),
                     state.level_mean,
                     state.level_std,
-                    _doubles(state.level_held_out),
                     state.hum_share,
                 )
                 for number, state in enumerate(baseline.states)
@@ -272,80 +275,29 @@ class Baselines:
 
     def _read(self, where: str, parameters: tuple[Any, ...]) -> list[Baseline]:
         """Return whole baselines, oldest first."""
-        rows = self.database.query(
-            "SELECT id, asset, channel, label, model_name, model_sha256, front_end, rate, piece_frames,"
-            " piece_hop_frames, window_pieces, hop_pieces, bursts, time_factor, bands, windows, vectors, take,"
-            " offset_s, level, views, reason, version, active, created_s, after_record"
-            f" FROM baseline WHERE {where} ORDER BY id",
-            parameters,
-        )
-        return [self._baseline(*row) for row in rows]
+        rows = self.database.query(f"SELECT {', '.join(COLUMNS)} FROM baseline WHERE {where} ORDER BY id", parameters)
+        return [self._baseline(dict(zip(COLUMNS, row, strict=True))) for row in rows]
 
-    def _baseline(
-        self,
-        row: int,
-        asset: str,
-        channel: str,
-        label: str | None,
-        model_name: str,
-        model_sha256: str,
-        front_end: str | None,
-        rate: str,
-        piece_frames: int,
-        piece_hop_frames: int,
-        window_pieces: int,
-        hop_pieces: int,
-        bursts: int,
-        time_factor: float,
-        bands: int,
-        windows: int,
-        vectors: bytes,
-        take: bytes,
-        offset_s: bytes,
-        level: bytes,
-        views: bytes | None,
-        reason: str,
-        version: int,
-        active: int,
-        created_s: float,
-        after_record: int,
-    ) -> Baseline:
+    def _baseline(self, row: dict[str, Any]) -> Baseline:
         """Rebuild a baseline from its row and its parts."""
-        known = FrontEnd.from_dict(json.loads(front_end)) if front_end else None
-        rate_hz = as_rate(Fraction(rate))
-        seconds_of = (known or FrontEnd()).seconds_of
-        window_frames = piece_frames if window_pieces == 1 else window_pieces * piece_hop_frames
-        grid = Grid(
-            piece_frames=piece_frames,
-            piece_hop_frames=piece_hop_frames,
-            window_pieces=window_pieces,
-            hop_pieces=hop_pieces,
-            window_s=seconds_of(window_frames, rate_hz) * time_factor,
-            hop_s=seconds_of(hop_pieces * piece_hop_frames, rate_hz) * time_factor,
-            bursts=bool(bursts),
-            time_factor=time_factor,
-        )
+        front_end = FrontEnd.from_dict(json.loads(row["front_end"])) if row["front_end"] else None
+        rate_hz, windows = as_rate(Fraction(row["rate"])), row["windows"]
+        views = row["views"]
         return Baseline(
-            key=ChannelKey(asset, channel),
-            label=label,
-            model_name=model_name,
-            model_sha256=model_sha256,
-            front_end=known,
+            key=ChannelKey(row["asset"], row["channel"]),
+            front_end=front_end,
             rate_hz=rate_hz,
-            grid=grid,
-            vectors=np.frombuffer(vectors, "<f4").reshape(windows, bands, -1),
-            take=np.frombuffer(take, "<i4"),
-            offset_s=np.frombuffer(offset_s, "<f8"),
-            level=np.frombuffer(level, "<f8"),
-            takes=self._takes(row),
-            states=self._states(row),
-            view_calibrations=self._views(row),
+            grid=_grid(row, front_end or FrontEnd(), rate_hz),
+            vectors=np.frombuffer(row["vectors"], "<f4").reshape(windows, row["bands"], -1),
+            take=np.frombuffer(row["take"], "<i4"),
+            offset_s=np.frombuffer(row["offset_s"], "<f8"),
+            level=np.frombuffer(row["level"], "<f8"),
+            takes=self._takes(row["id"]),
+            states=self._states(row["id"]),
+            view_calibrations=self._views(row["id"]),
             views=None if views is None else np.frombuffer(views, "<f4").reshape(windows, -1),
-            reason=reason,
-            version=version,
-            active=bool(active),
-            created_s=created_s,
-            after_record=after_record,
+            active=bool(row["active"]),
+            **{name: row[name] for name in AS_THEY_ARE},
         )
 
     def _takes(self, row: int) -> tuple[Take, ...]:
@@ -358,13 +310,13 @@ class Baselines:
     def _states(self, row: int) -> tuple[OperatingState, ...]:
         """Return the operating states of a baseline, in their order."""
         rows = self.database.query(
-            "SELECT name, held_out, level_mean, level_std, level_held_out, hum_share FROM baseline_state"
+            "SELECT name, held_out, level_mean, level_std, hum_share FROM baseline_state"
             " WHERE baseline = ? ORDER BY number",
             (row,),
         )
         return tuple(
-            OperatingState(name, np.frombuffer(held_out, "<f8"), mean, std, np.frombuffer(deviations, "<f8"), hum)
-            for name, held_out, mean, std, deviations, hum in rows
+            OperatingState(name, np.frombuffer(held_out, "<f8"), mean, std, hum)
+            for name, held_out, mean, std, hum in rows
         )
 
     def _views(self, row: int) -> tuple[ViewCalibration, ...]:
@@ -404,3 +356,19 @@ def _columns(baseline: Baseline) -> tuple[Any, ...]:
 def _doubles(values: npt.ArrayLike | Sequence[float]) -> bytes:
     """Return numbers as the bytes of a column."""
     return np.ascontiguousarray(values, "<f8").tobytes()
+
+
+def _grid(row: dict[str, Any], front_end: FrontEnd, rate_hz: Rate) -> Grid:
+    """Rebuild the grid of a baseline from its row."""
+    frames, hop_frames, pieces, hop_pieces = (row[name] for name in GRID_COLUMNS[:4])
+    window_frames = frames if pieces == 1 else pieces * hop_frames
+    return Grid(
+        piece_frames=frames,
+        piece_hop_frames=hop_frames,
+        window_pieces=pieces,
+        hop_pieces=hop_pieces,
+        window_s=front_end.seconds_of(window_frames, rate_hz) * row["time_factor"],
+        hop_s=front_end.seconds_of(hop_pieces * hop_frames, rate_hz) * row["time_factor"],
+        bursts=bool(row["bursts"]),
+        time_factor=row["time_factor"],
+    )

@@ -196,7 +196,6 @@ def _typed_baseline(
     times_s = np.frombuffer(times, "<f8")
     frame_s = (facts.get("front_end") or {}).get("hop_ms", 10) / 1000
     offset_s = times_s - times_s[0] + facts["window_frames"] * frame_s if len(times_s) else times_s
-    level = facts["level"]
     connection.execute(
         "INSERT INTO baseline (id, asset, channel, label, version, active, created_s, reason, after_record, model_name,"
         " model_sha256, front_end, rate, piece_frames, piece_hop_frames, window_pieces, hop_pieces, bands, windows,"
@@ -225,6 +224,12 @@ def _typed_baseline(
             views,
         ),
     )
+    _typed_parts(connection, row_id, facts)
+
+
+def _typed_parts(connection: sqlite3.Connection, row_id: int, facts: dict[str, Any]) -> None:
+    """Write recordings, operating state and views of one baseline of schema 2."""
+    level = facts["level"]
     specimens = facts.get("specimens") or [None] * len(facts["sources"])
     connection.executemany(
         "INSERT INTO baseline_take VALUES (?, ?, ?, ?, NULL, 0)",

@@ -180,11 +180,12 @@ CREATE TABLE standing (               -- the latest state of each channel: what 
 )
 """
 
-# Whether windows are joined from bursts, and the seconds that pass while a second of signal is heard. Comments inside
-# would become part of the table, which SQLite then cannot read.
+# Whether windows are joined from bursts, and the seconds that pass while a second of signal is heard (comments inside
+# would become part of the table, which SQLite then cannot read); the spread of levels is that between takes now.
 SCHEMA_4 = """
 ALTER TABLE baseline ADD COLUMN bursts INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE baseline ADD COLUMN time_factor REAL NOT NULL DEFAULT 1
+ALTER TABLE baseline ADD COLUMN time_factor REAL NOT NULL DEFAULT 1;
+ALTER TABLE baseline_state DROP COLUMN level_held_out
 """
 
 # Status of a row of `record` or `standing`.
