@@ -14,7 +14,7 @@ from fisher_edge.decision.evidence import Rates
 from fisher_edge.decision.judge import Judge
 from fisher_edge.decision.judgement import Judgement, ModelName, State
 from fisher_edge.dsp.blocks import Block, FloatArray
-from fisher_edge.dsp.grid import Grid, grid_of
+from fisher_edge.dsp.grid import Grid
 from fisher_edge.dsp.stream import PieceStream
 from fisher_edge.encoder.protocol import Encoder
 from fisher_edge.encoder.windows import EmbeddedWindow, WindowJoiner, read
@@ -72,10 +72,9 @@ class Channel:
             yield Judged(judgement, machine.state, change.kind if change else None)
 
 
-def windows_of(encoder: Encoder, wave: FloatArray, rate_hz: int, window_s: float) -> list[EmbeddedWindow]:
+def windows_of(encoder: Encoder, wave: FloatArray, rate_hz: int, grid: Grid) -> list[EmbeddedWindow]:
     """Embed the windows of a recording (samples,) as its stream would give them; without views."""
     front_end = encoder.bundle.front_end
-    grid = grid_of(front_end, window_s, None, rate_hz)
     stream, joiner = PieceStream(front_end, rate_hz, grid), WindowJoiner(grid)
     windows = []
     for first in range(0, len(wave), rate_hz):

@@ -13,23 +13,23 @@ import csv
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from fisher_bench.channel import Channel, Judged, made_with
+from fisher_edge.decision.enroll import Made
 from fisher_edge.decision.evidence import Rates
 from fisher_edge.decision.judgement import State
-from fisher_edge.dsp.blocks import FloatArray
-from fisher_edge.dsp.frontend import STANDARD_DEVIATION
-from fisher_edge.dsp.grid import Grid
-from fisher_edge.dsp.measures import Measures
-from fisher_edge.dsp.spectra import short_time_spectra
+from fisher_edge.dsp.blocks import Block, FloatArray
+from fisher_edge.dsp.bursts import BurstStream
+from fisher_edge.dsp.grid import Grid, grid_of, over_bursts
+from fisher_edge.dsp.stream import Piece
 from fisher_edge.encoder.bundle import load_bundle
 from fisher_edge.encoder.protocol import Encoder
 from fisher_edge.encoder.select import open_encoder
-from fisher_edge.encoder.windows import EmbeddedWindow
+from fisher_edge.encoder.windows import EmbeddedWindow, WindowJoiner, read
 from fisher_edge.errors import BadInputError, FisherEdgeError, MissingExtraError, require
 
 __all__ = ["main"]
@@ -123,84 +123,70 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _judged(encoder: Encoder, recorded: Recorded) -> tuple[Life, Course]:
     """Enroll a life on its first part and judge the rest."""
-    windows, spectra, fractions = _windows(encoder, recorded)
+    grid = _grid(encoder, recorded)
+    windows, spectra = _windows(encoder, recorded, grid)
+    fractions = np.interp([window.end_time_s for window in windows], recorded.time_s, recorded.fraction).tolist()
     low, high = ENROLLED
     early = [index for index, fraction in enumerate(fractions) if low <= fraction <= high]
-    first, last = early[0], early[-1] + 1
-    course = _course(encoder, recorded, windows, fractions, first, last)
-    plain = _course(encoder, recorded, spectra, fractions, first, last)
+    enrolled = slice(early[0], early[-1] + 1)
+    made = made_with(encoder, grid, recorded.rate_hz)
+    course = _course(made, windows, fractions, enrolled)
     life = Life(
         life=recorded.name,
         channel=recorded.channel,
         first_warning=course.first(State.WARNING, State.ALARM),
         first_alarm=course.first(State.ALARM),
         kind=course.kind,
-        level_alarm=_level_alarm(windows, fractions, first, last),
-        spectrum_alarm=plain.first(State.ALARM),
+        level_alarm=_level_alarm(windows, fractions, enrolled),
+        spectrum_alarm=_course(made, spectra, fractions, enrolled).first(State.ALARM),
     )
     return life, course
 
 
-def _course(
-    encoder: Encoder,
-    recorded: Recorded,
-    windows: Sequence[EmbeddedWindow],
-    fractions: Sequence[float],
-    first: int,
-    last: int,
-) -> Course:
-    """Enroll windows from `first` to before `last`, judge those after."""
-    front_end, rate_hz = encoder.bundle.front_end, recorded.rate_hz
-    frames = front_end.n_frames(recorded.bursts.shape[1], rate_hz)
-    window, hop = BURSTS * frames, HOP_BURSTS * frames
-    grid = Grid(window, hop, 1, 1, front_end.seconds_of(window, rate_hz), front_end.seconds_of(hop, rate_hz))
-    channel = Channel.enrolled([("start of life", windows[first:last])], made_with(encoder, grid, recorded.rate_hz))
-    return Course(list(fractions[last:]), list(channel.run(windows[last:], Rates(), grid.hop_s)))
+def _course(made: Made, windows: Sequence[EmbeddedWindow], fractions: Sequence[float], enrolled: slice) -> Course:
+    """Enroll some windows and judge those after them."""
+    channel = Channel.enrolled([("start of life", windows[enrolled])], made)
+    judged = channel.run(windows[enrolled.stop :], Rates(), made.grid.hop_s)
+    return Course(list(fractions[enrolled.stop :]), list(judged))
 
 
-def _windows(encoder: Encoder, recorded: Recorded) -> tuple[list[EmbeddedWindow], list[EmbeddedWindow], list[float]]:
-    """Windows of twelve bursts: with the embedding of the encoder, with mean log-spectra; and their fractions."""
+def _grid(encoder: Encoder, recorded: Recorded) -> Grid:
+    """Twelve bursts a window, four to the next, and as much time as there was between those that are enrolled."""
     front_end, rate_hz = encoder.bundle.front_end, recorded.rate_hz
-    bursts = recorded.bursts - recorded.bursts.mean(axis=1, keepdims=True)
-    magnitudes = [
-        short_time_spectra(burst, front_end.n_fft(rate_hz), front_end.hop(rate_hz)).magnitude for burst in bursts
-    ]
-    window_s = float(np.median(np.diff(recorded.time_s[recorded.fraction <= ENROLLED[1]]))) * BURSTS
+    burst_s = front_end.seconds_of(front_end.n_frames(recorded.bursts.shape[1], rate_hz), rate_hz)
+    apart_s = float(np.median(np.diff(recorded.time_s[recorded.fraction <= ENROLLED[1]])))
+    return over_bursts(grid_of(front_end, BURSTS * burst_s, HOP_BURSTS * burst_s, rate_hz), apart_s / burst_s)
+
+
+def _windows(encoder: Encoder, recorded: Recorded, grid: Grid) -> tuple[list[EmbeddedWindow], list[EmbeddedWindow]]:
+    """Windows of bursts with the embedding of the encoder, and the same with mean log-spectra."""
+    front_end, rate_hz = encoder.bundle.front_end, recorded.rate_hz
+    stream, joiner = BurstStream(front_end, rate_hz, grid), WindowJoiner(grid)
+    length = recorded.bursts.shape[1]
     embedded: list[EmbeddedWindow] = []
     spectral: list[EmbeddedWindow] = []
-    fractions: list[float] = []
-    for end in range(BURSTS, len(bursts) + 1, HOP_BURSTS):
-        own = slice(end - BURSTS, end)
-        measures = Measures.of(bursts[own].ravel())
-        gain = STANDARD_DEVIATION / float(bursts[own].std())
-        bands = front_end.bands_of(np.concatenate(magnitudes[own]), gain, rate_hz)
-        (vector,) = encoder.embed([bands])
-        for windows, embedding in ((embedded, vector), (spectral, bands.mean(axis=1))):
-            windows.append(
-                EmbeddedWindow(
-                    embedding=embedding,
-                    views=(),
-                    measures=measures,
-                    fault=None,
-                    hum_share=0.0,
-                    rate_hz=rate_hz,
-                    start=0,
-                    end_time_s=float(recorded.time_s[end - 1]),
-                    window_s=window_s,
-                    number=len(windows),
-                )
-            )
-        fractions.append(float(recorded.fraction[end - 1]))
-    return embedded, spectral, fractions
+
+    def take(pieces: Sequence[Piece]) -> None:
+        for piece in pieces:
+            (reading,) = read(encoder, front_end, [piece], views=())
+            window = joiner.push(reading)
+            assert window is not None, "a window of bursts is one piece"
+            embedded.append(window)
+            spectral.append(replace(window, embedding=piece.bands.mean(axis=1)))
+
+    for number, (burst, time_s) in enumerate(zip(recorded.bursts, recorded.time_s, strict=True)):
+        take(stream.push(Block(burst, rate_hz, number * (length + 1), float(time_s))))
+    take(stream.end())
+    return embedded, spectral
 
 
-def _level_alarm(windows: Sequence[EmbeddedWindow], fractions: Sequence[float], first: int, last: int) -> float | None:
+def _level_alarm(windows: Sequence[EmbeddedWindow], fractions: Sequence[float], enrolled: slice) -> float | None:
     """Fraction at which log RMS was above the median of the enrolled windows by six MAD three times in a row."""
     levels = np.array([window.measures.log_rms for window in windows])
-    usual = float(np.median(levels[first:last]))
-    spread = float(np.median(np.abs(levels[first:last] - usual)))
+    usual = float(np.median(levels[enrolled]))
+    spread = float(np.median(np.abs(levels[enrolled] - usual)))
     beyond = levels > usual + LEVEL_MADS * spread
-    for index in range(last + LEVEL_ROW - 1, len(levels)):
+    for index in range(enrolled.stop + LEVEL_ROW - 1, len(levels)):
         if beyond[index - LEVEL_ROW + 1 : index + 1].all():
             return fractions[index]
     return None

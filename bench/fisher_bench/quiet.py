@@ -15,13 +15,14 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from fisher_bench.channel import Channel, made_with, windows_of
 from fisher_edge.decision.alarm import UNFAMILIAR
+from fisher_edge.decision.enroll import Made
 from fisher_edge.decision.evidence import Rates
 from fisher_edge.decision.judgement import State
 from fisher_edge.dsp.blocks import FloatArray
@@ -39,6 +40,7 @@ RATE_HZ = 16_000
 DAY_S = 86_400
 STEP_S = 60.0
 TAKES, WINDOWS_OF_TAKE = 12, 5
+TAKE_WINDOW_S = 0.96
 RATES = (0.1, 1.0)
 WARNINGS_PER_ALARM = 10
 # Wandering: mean, standard deviation and correlation time (s) of speed and load (fractions of rated), background (dB).
@@ -170,20 +172,20 @@ def _quiet_day(encoder: Encoder, number: int) -> Iterator[Machine]:
     """Let one simulated machine wander for a day at every promised rate."""
     kind = MACHINES[number % len(MACHINES)]
     rng = np.random.default_rng([number, 1])
-    grid = grid_of(encoder.bundle.front_end, WINDOW_S, WINDOW_S, RATE_HZ)
+    front_end = encoder.bundle.front_end
+    grid = grid_of(front_end, TAKE_WINDOW_S, TAKE_WINDOW_S, RATE_HZ)
     minutes = 2 * DAY_S // round(STEP_S)
     walk = _Wandering(kind, number, minutes, rng)
+    window = front_end.n_samples(grid.piece_frames, RATE_HZ)
+    take = window + (WINDOWS_OF_TAKE - 1) * round(grid.hop_s * RATE_HZ)
+
+    def windows(minute: int, samples: int) -> list[EmbeddedWindow]:
+        return windows_of(encoder, walk.record(minute, samples), RATE_HZ, grid)
+
     starts = np.sort(rng.choice(minutes // 2 - 1, TAKES, replace=False))
-    length = encoder.bundle.front_end.n_samples(grid.piece_frames, RATE_HZ)
-    takes = []
-    for take, minute in enumerate(starts):
-        wave = walk.record(int(minute), length + (WINDOWS_OF_TAKE - 1) * round(grid.hop_s * RATE_HZ))
-        takes.append((f"take {take}", windows_of(encoder, wave, RATE_HZ, WINDOW_S)[:: max(1, round(0.96 / 0.24))]))
+    takes = [(f"take {index}", windows(int(minute), take)) for index, minute in enumerate(starts)]
     channel = Channel.enrolled(takes, made_with(encoder, grid, RATE_HZ))
-    day = [
-        windows_of(encoder, walk.record(minute, length), RATE_HZ, WINDOW_S)[0]
-        for minute in range(minutes // 2, minutes)
-    ]
+    day = [windows(minute, window)[0] for minute in range(minutes // 2, minutes)]
     for rate in RATES:
         rates = Rates(WARNINGS_PER_ALARM * rate, rate)
         yield _counted(channel, day, rates, kind, number)
@@ -230,8 +232,6 @@ class _Wandering:
 
     def record(self, minute: int, samples: int) -> FloatArray:
         """Record the machine in one minute."""
-        from dataclasses import replace  # noqa: PLC0415
-
         from fisher_train.simulate.machine import OperatingPoint, render  # noqa: PLC0415
         from fisher_train.simulate.machine import State as Condition  # noqa: PLC0415
 
@@ -259,15 +259,17 @@ def _kept_out(encoder: Encoder, data_dir: Path, name: str) -> Iterator[Kept]:
     shortest_s = min(len(each.wave) / each.rate_hz for each in recordings)
     window_s = WINDOW_S if shortest_s > LEAST_WINDOWS / 2 * WINDOW_S else SHORT_WINDOW_S
     rate_hz = recordings[0].rate_hz
+    grid = grid_of(encoder.bundle.front_end, window_s, None, rate_hz)
+    made = made_with(encoder, grid, rate_hz)
     known: dict[int, tuple[FloatArray, list[EmbeddedWindow]]] = {}
 
     def embedded(wave: FloatArray) -> list[EmbeddedWindow]:
         if id(wave) not in known:
-            known[id(wave)] = (wave, windows_of(encoder, wave, rate_hz, window_s))
+            known[id(wave)] = (wave, windows_of(encoder, wave, rate_hz, grid))
         return known[id(wave)][1]
 
     for split in _day_splits(recordings) if name == BY_DAY else _splits(recordings, window_s):
-        found = _asked(encoder, split, rate_hz, window_s, embedded)
+        found = _asked(made, split, embedded)
         for kind, worst in found.items():
             yield Kept(
                 dataset=name,
@@ -281,16 +283,13 @@ def _kept_out(encoder: Encoder, data_dir: Path, name: str) -> Iterator[Kept]:
             )
 
 
-def _asked(
-    encoder: Encoder, split: Split, rate_hz: int, window_s: float, embedded: Embedded
-) -> dict[str, Counter[str]]:
+def _asked(made: Made, split: Split, embedded: Embedded) -> dict[str, Counter[str]]:
     """Count the worst state of every recording that is asked about, by kind."""
-    grid = grid_of(encoder.bundle.front_end, window_s, None, rate_hz)
     takes = [(f"take {number}", embedded(wave)) for number, wave in enumerate(split.enrolled)]
-    channel = Channel.enrolled([take for take in takes if take[1]], made_with(encoder, grid, rate_hz))
+    channel = Channel.enrolled([take for take in takes if take[1]], made)
     found: dict[str, Counter[str]] = {}
     for kind, wave in split.asked:
-        judged = list(channel.run(embedded(wave), Rates(), grid.hop_s))
+        judged = list(channel.run(embedded(wave), Rates(), made.grid.hop_s))
         states = {each.state for each in judged}
         worst = "alarm" if State.ALARM in states else "warning" if State.WARNING in states else "normal"
         if worst == "warning" and any(each.judgement.unfamiliar for each in judged):

@@ -7,14 +7,13 @@ of the recordings stand in for takes.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from fisher_edge.decision.bank import MemoryBank
 from fisher_edge.decision.predict import ROBUST, Prediction, Usual, pooled, predict
-from fisher_edge.dsp.grid import Grid
 
 __all__ = ["Calibration", "Enrollment", "Grouping", "Span", "calibrate", "grouped", "held_out_distances", "score_of"]
 
@@ -60,13 +59,6 @@ class Enrollment:
     end_s: Doubles
     level: Doubles
     window_s: float
-
-    @classmethod
-    def of(cls, bank: MemoryBank, take: Integers, end_s: Doubles, level: Doubles, grid: Grid) -> "Enrollment":
-        """Take windows that were cut by a grid; where they lie further apart than it says, they are made of bursts."""
-        bare = cls(bank, take, end_s, level, grid.window_s)
-        stretch = bare.step_s() / grid.hop_s if len(take) > 1 else 1.0
-        return replace(bare, window_s=grid.window_s * max(1.0, stretch))
 
     def step_s(self) -> float:
         """Usual time from one window to the next of a recording."""

@@ -274,7 +274,8 @@ class _Columns:
 
     def enrollment(self, vectors: FloatArray, grid: Grid) -> Enrollment:
         """The windows with these vectors (windows, bands, dim) as their calibration needs them."""
-        return Enrollment.of(MemoryBank.of(vectors), self.take.astype(np.int64), self.end_s, self.level, grid)
+        take = self.take.astype(np.int64)
+        return Enrollment(MemoryBank.of(vectors), take, self.end_s, self.level, grid.window_s)
 
 
 @dataclass(frozen=True)

@@ -75,9 +75,8 @@ class Judge:
         self._bank = enrollment.bank
         self._edges_hz = front_end.band_edges_hz(normal.rate_hz)
         self._state_of_window = normal.state_of_window
-        # Windows of bursts lie further apart than their frames.
-        self._rates, self._step_s = rates, hop_s * max(1.0, calibration.window_s / normal.grid.window_s)
-        self._tracker = Tracker(calibration, rates, self._step_s)
+        self._rates, self._hop_s = rates, hop_s
+        self._tracker = Tracker(calibration, rates, hop_s)
         self._view_scores = [
             _ViewScorer.of(each, view_vectors(normal, each.view))
             for each in normal.view_calibrations
@@ -138,7 +137,7 @@ class Judge:
 
     def promise(self) -> dict[float, tuple[float, float]]:
         """Return for both rates a day in which interval (90 %) the true one lies."""
-        return promise(self.calibration, self._rates, self._step_s)
+        return promise(self.calibration, self._rates, self._hop_s)
 
     def _unusual(self, window: EmbeddedWindow, comparison: Comparison, state: int) -> Unusual:
         """Say how unusual each band of a window is in its operating state."""
@@ -244,7 +243,8 @@ def _plain(window: EmbeddedWindow) -> PlainMeasures:
 def enrollment_of(normal: Baseline) -> Enrollment:
     """Return the windows of a normal baseline as its calibration needs them."""
     bank = MemoryBank.of(normal.vectors)
-    return Enrollment.of(bank, normal.take.astype(np.int64), normal.offset_s, _levels(normal), normal.grid)
+    take = normal.take.astype(np.int64)
+    return Enrollment(bank, take, normal.offset_s, _levels(normal), normal.grid.window_s)
 
 
 def _levels(normal: Baseline) -> npt.NDArray[np.float64]:

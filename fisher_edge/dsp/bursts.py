@@ -13,8 +13,8 @@ from fisher_edge.dsp.blocks import Block, FloatArray, Rate, rate_text
 from fisher_edge.dsp.frontend import FrontEnd
 from fisher_edge.dsp.grid import Grid
 from fisher_edge.dsp.spectra import short_time_spectra
-from fisher_edge.dsp.stream import Piece
-from fisher_edge.errors import BadInputError, SensorError
+from fisher_edge.dsp.stream import Piece, check_block
+from fisher_edge.errors import SensorError
 
 __all__ = ["LONGEST_BURST_S", "BurstStream"]
 
@@ -68,11 +68,7 @@ class BurstStream:
 
         Raises SensorError for a burst that does not end, and for bursts that are all shorter than a frame.
         """
-        if block.rate_hz != self.rate_hz:
-            raise BadInputError(
-                f"block at {rate_text(block.rate_hz)} Hz in a stream of {rate_text(self.rate_hz)} Hz; start a new "
-                "stream"
-            )
+        check_block(block, self.rate_hz)
         pieces = self.end() if block.index != self._expected else []
         self._expected = block.index + len(block.samples)
         if len(block.samples):

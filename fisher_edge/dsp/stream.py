@@ -15,7 +15,7 @@ from fisher_edge.dsp.grid import Grid
 from fisher_edge.dsp.spectra import Spectra, short_time_spectra
 from fisher_edge.errors import BadInputError
 
-__all__ = ["Piece", "PieceStream"]
+__all__ = ["Piece", "PieceStream", "check_block"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +38,14 @@ class Piece:
     end_time_s: float
     seconds: float
     raw: FloatArray | None = None
+
+
+def check_block(block: Block, rate_hz: Rate) -> None:
+    """Refuse a block of another rate than that of its stream."""
+    if block.rate_hz != rate_hz:
+        raise BadInputError(
+            f"block at {rate_text(block.rate_hz)} Hz in a stream of {rate_text(rate_hz)} Hz; start a new stream"
+        )
 
 
 class PieceStream:
@@ -63,11 +71,7 @@ class PieceStream:
 
     def push(self, block: Block) -> list[Piece]:
         """Take the next block and return the pieces that it completes, oldest first."""
-        if block.rate_hz != self.rate_hz:
-            raise BadInputError(
-                f"block at {rate_text(block.rate_hz)} Hz in a stream of {rate_text(self.rate_hz)} Hz; start a new "
-                "stream"
-            )
+        check_block(block, self.rate_hz)
         if block.index != self._expected:
             if self._expected is not None:
                 self.gaps += 1
