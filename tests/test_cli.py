@@ -87,7 +87,7 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert facts["promise"].keys() == {"1", "0.1"}
     for rate, (low, high) in facts["promise"].items():
         assert low < float(rate) < high
-    assert (facts["takes"], facts["spans_s"][0], facts["set_aside"]) == (6, 0.16, {})
+    assert (facts["takes"], facts["spans_s"][0], facts["set_aside"]) == (6, 0.16, [])
     fault = BEARING / "inner-5-900rpm.flac"
     labelled = run_here("enroll", fault, *options, "--label", "inner race", "--hop-s", "0.64")
     assert (labelled.returncode, labelled.stderr) == (0, "")

@@ -146,6 +146,32 @@ def test_folder_without_data_is_one_line(command: Any, tmp_path: Path, capsys: p
     assert "nothing" in error
 
 
+@pytest.mark.parametrize(
+    ("command", "options", "message"),
+    [
+        (lives.main, ["--plots", "/dev/null/x"], "give --plots a folder that can be written"),
+        (quiet.main, ["--machines", "-1"], "machines=-1 is no number of machines"),
+    ],
+)
+def test_option_that_cannot_be_is_one_line(
+    command: Any, options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Wrong options are refused before anything is measured, with the exit code of usage."""
+    assert command([str(tmp_path), *options]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert message in error
+
+
+def test_set_without_healthy_recordings_is_refused(machines: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An empty table would say that all is quiet."""
+    table = machines / "rig" / "meta.csv"
+    table.write_text(table.read_text(encoding="utf-8").replace(",normal,", ",worn,"), encoding="utf-8")
+    assert quiet.main([str(machines), "--dataset", "rig", "--machines", "0"]) == 4
+    assert "has no healthy recordings to enroll" in capsys.readouterr().err
+
+
 def test_default_rates_are_those_of_the_configuration() -> None:
     """The benches judge by the policy that a gateway has by default."""
     alarm = AlarmConfig()

@@ -15,7 +15,7 @@ import pytest
 from windows import FRONT_END, KEY, VIEWS, embedding, made, take, window
 
 from fisher_edge.decision import enroll as module
-from fisher_edge.decision.enroll import EnrolledTake, Made, activate, enroll, remove
+from fisher_edge.decision.enroll import EnrolledTake, Made, SetAside, activate, enroll, remove
 from fisher_edge.decision.evidence import Rates
 from fisher_edge.decision.judge import Judge
 from fisher_edge.decision.judgement import ModelName
@@ -121,10 +121,18 @@ def test_report_follows_from_the_stored_calibration(baselines: Baselines) -> Non
     assert state.hum_share == 0.1
 
 
+def test_recordings_of_one_name_are_told_apart_by_their_place(baselines: Baselines) -> None:
+    """Recorders call every file alike: only the one of the faulty sensor is set aside."""
+    alike = [replace(each, name="ok.wav") for each in NORMAL]
+    result = enroll(baselines, KEY, [alike[0], dead("ok.wav"), *alike[1:]], MADE)
+    assert [each.number for each in result.set_aside] == [1]
+    assert result.windows == sum(len(list(each.windows)) for each in NORMAL)
+
+
 def test_recording_of_a_faulty_sensor_is_set_aside(baselines: Baselines) -> None:
     """It is no part of the baseline, the others are enrolled, and the report says why."""
     result = enroll(baselines, KEY, [NORMAL[0], dead("dead.wav"), *NORMAL[1:]], MADE)
-    assert result.set_aside == {"dead.wav": "1.28 to 1.92 s: flat line: every sample is 1"}
+    assert result.set_aside == (SetAside(1, "dead.wav", "1.28 to 1.92 s: flat line: every sample is 1"),)
     kept = baselines.get(KEY, None)
     assert kept is not None
     assert [each.name for each in kept.takes] == [each.name for each in NORMAL]
@@ -170,7 +178,7 @@ def test_baseline_without_the_faulty_recording_is_as_if_it_had_not_been_given(ba
     assert first.takes == second.takes
     assert first.take.tolist() == second.take.tolist() == [0] * 8 + [1] * 8 + [2] * 8
     np.testing.assert_array_equal(first.vectors, second.vectors)
-    assert replace(result, set_aside={}, version=2) == without
+    assert replace(result, set_aside=(), version=2) == without
 
 
 def test_enrolling_again_makes_the_next_version(enrolled: Baselines) -> None:

@@ -30,7 +30,7 @@ from fisher_edge.encoder.bundle import load_bundle
 from fisher_edge.encoder.protocol import Encoder
 from fisher_edge.encoder.select import open_encoder
 from fisher_edge.encoder.windows import EmbeddedWindow, WindowJoiner, read
-from fisher_edge.errors import BadInputError, FisherEdgeError, MissingExtraError, require
+from fisher_edge.errors import BadInputError, FisherEdgeError, MissingExtraError, UsageError, require
 
 __all__ = ["main"]
 
@@ -104,6 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.plots:
             require("bench", "matplotlib")
+            _make_folder(options.plots)
         encoder = open_encoder(load_bundle(options.bundle))
         for name in options.dataset:
             for recorded in _lives(options.data_dir / name):
@@ -236,11 +237,18 @@ def _figure(value: float | str | None) -> str:
     return value if isinstance(value, str) else "never" if value is None else f"{value:.2f}"
 
 
+def _make_folder(folder: Path) -> None:
+    """Make the folder of the pictures before the work begins; raises UsageError where that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be made ({error}); give --plots a folder that can be written") from None
+
+
 def _plot(folder: Path, life: Life, course: Course) -> None:
     """Draw evidence over the life with the limit, the warning and the alarm, as SVG."""
     from matplotlib import pyplot as plt  # noqa: PLC0415 -- of the extra
 
-    folder.mkdir(parents=True, exist_ok=True)
     plt.switch_backend("svg")
     figure, axes = plt.subplots(figsize=(8, 3), layout="constrained")
     shape = [each.judgement.evidence.alarm if each.judgement.evidence else 0.0 for each in course.judged]

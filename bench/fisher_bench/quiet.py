@@ -31,7 +31,7 @@ from fisher_edge.encoder.bundle import load_bundle
 from fisher_edge.encoder.protocol import Encoder
 from fisher_edge.encoder.select import open_encoder
 from fisher_edge.encoder.windows import EmbeddedWindow
-from fisher_edge.errors import BadInputError, FisherEdgeError, MissingExtraError, require
+from fisher_edge.errors import BadInputError, FisherEdgeError, MissingExtraError, UsageError, require
 
 __all__ = ["main"]
 
@@ -151,6 +151,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     options = parser.parse_args(arguments)
     try:
+        if options.machines < 0:
+            raise UsageError(f"machines={options.machines} is no number of machines; give 0 or more")
         require("train", "scipy")
         encoder = open_encoder(load_bundle(options.bundle))
         machines = [found for number in range(options.machines) for found in _quiet_day(encoder, number)]
@@ -268,7 +270,10 @@ def _kept_out(encoder: Encoder, data_dir: Path, name: str) -> Iterator[Kept]:
             known[id(wave)] = (wave, windows_of(encoder, wave, rate_hz, grid))
         return known[id(wave)][1]
 
-    for split in _day_splits(recordings) if name == BY_DAY else _splits(recordings, window_s):
+    splits = list(_day_splits(recordings) if name == BY_DAY else _splits(recordings, window_s))
+    if not splits:
+        raise BadInputError(f"{data_dir / name} has no healthy recordings to enroll; leave it out of --dataset")
+    for split in splits:
         found = _asked(made, split, embedded)
         for kind, worst in found.items():
             yield Kept(

@@ -202,8 +202,8 @@ def print_enrolled(enrolled: "Enrolled") -> None:
         print(f"  {name} is unlike all other recordings: record its operating state a second time, or leave it out")
     for name in enrolled.odd:
         print(f"  {name} is unlike the others of its operating state and says nothing about their spread: listen to it")
-    for name, why in enrolled.set_aside.items():
-        print(f"  {name} was set aside: {why}")
+    for each in enrolled.set_aside:
+        print(f"  {each.name} was set aside: {each.reason}")
     if enrolled.fusion:
         print(f"  {fusion_in_words(enrolled.fusion)}")
 

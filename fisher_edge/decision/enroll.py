@@ -56,6 +56,15 @@ class EnrolledTake:
 
 
 @dataclass(frozen=True)
+class SetAside:
+    """A recording that was not enrolled: its place among those that were given, its name, and why."""
+
+    number: int
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Enrolled:
     """What an enrollment has stored.
 
@@ -64,7 +73,7 @@ class Enrolled:
     number of false alarms a day in which interval (90 %) the true one lies. `spans_s` are the spans of time that are
     watched; `states` are the operating states found and `state_of_take` says which one each recording belongs to.
     `alone` names recordings that are the only ones of their operating state, `odd` those that are unlike the others of
-    theirs, and `set_aside` says of recordings that were not enrolled why.
+    theirs, and `set_aside` says which recordings were not enrolled, and why.
     """
 
     asset: str
@@ -83,7 +92,7 @@ class Enrolled:
     state_of_take: tuple[str, ...]
     alone: tuple[str, ...]
     odd: tuple[str, ...]
-    set_aside: dict[str, str]
+    set_aside: tuple[SetAside, ...]
     fusion: Fusion | None
 
 
@@ -104,7 +113,7 @@ def enroll(
     """
     check_target(baselines, key, made, label=label, extend=extend)
     columns, set_aside = _Columns.of(takes)
-    takes = [take for take in takes if take.name not in set_aside]
+    takes = [take for number, take in enumerate(takes) if number not in {each.number for each in set_aside}]
     normal = _normal(columns, made.grid) if label is None else _unstated(columns, len(takes))
     baseline = Baseline(
         key=key,
@@ -239,23 +248,23 @@ class _Columns:
     hum_share: np.ndarray
 
     @classmethod
-    def of(cls, takes: Sequence[EnrolledTake]) -> tuple["_Columns", dict[str, str]]:
+    def of(cls, takes: Sequence[EnrolledTake]) -> tuple["_Columns", tuple[SetAside, ...]]:
         """Collect the windows, one recording after the other; also say which recordings are set aside, and why.
 
         A recording of a sensor that cannot be trusted is nobody's normal state; when none is left, it is an error.
         """
-        kept, set_aside = [], {}
-        for take in takes:
+        kept, set_aside = [], []
+        for number, take in enumerate(takes):
             windows = list(take.windows)
             faulty = next((window for window in windows if window.fault), None)
             if faulty is None:
                 kept.append(windows)
                 continue
             first_s = faulty.end_time_s - faulty.window_s
-            set_aside[take.name] = f"{first_s:.2f} to {faulty.end_time_s:.2f} s: {faulty.fault}"
+            reason = f"{first_s:.2f} to {faulty.end_time_s:.2f} s: {faulty.fault}"
+            set_aside.append(SetAside(number, take.name, reason))
         if set_aside and not any(kept):
-            name, reason = next(iter(set_aside.items()))
-            raise BadInputError(f"{name}, {reason}; cut that part out")
+            raise BadInputError(f"{set_aside[0].name}, {set_aside[0].reason}; cut that part out")
         rows = [(number, window) for number, windows in enumerate(kept) for window in windows]
         if not rows:
             raise BadInputError("the recordings hold no window; enroll longer ones, or choose a shorter --window-s")
@@ -270,7 +279,7 @@ class _Columns:
             level=np.array([window.measures.log_rms for _, window in rows]),
             hum_share=np.array([window.hum_share for _, window in rows]),
         )
-        return columns, set_aside
+        return columns, tuple(set_aside)
 
     def enrollment(self, vectors: FloatArray, grid: Grid) -> Enrollment:
         """The windows with these vectors (windows, bands, dim) as their calibration needs them."""
@@ -350,7 +359,7 @@ def _enrolled(
     version: int,
     windows_before: int,
     normal: _States,
-    set_aside: dict[str, str],
+    set_aside: tuple[SetAside, ...],
     fusion: Fusion | None,
 ) -> Enrolled:
     """Say what was stored, and what its calibration means."""

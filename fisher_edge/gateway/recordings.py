@@ -86,8 +86,8 @@ def enroll_recordings(
     bundles.keep(database.state_dir, bundle.path, bundle.sha256)
     enrolled = enroll(baselines, key, cuts, made, label=label, extend=extend, reason=reason)
     if not extend:
-        pairs = zip(recordings, takes, strict=True)
-        kept = [_kept(recording) for recording, take in pairs if take.name not in enrolled.set_aside]
+        aside = {each.number for each in enrolled.set_aside}
+        kept = [_kept(recording) for number, recording in enumerate(recordings) if number not in aside]
         if not AudioArchive(database.state_dir, audio_bytes).keep(key, label, enrolled.version, kept) and audio_bytes:
             log.warning(
                 "%s: these recordings are larger than the %d MB that may be kept: they cannot be embedded again with "

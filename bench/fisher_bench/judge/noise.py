@@ -4,6 +4,7 @@ A recording gets the sum of the signals of two other machines, of equal RMS. Eac
 """
 
 import csv
+import math
 import zlib
 from collections.abc import Callable
 from fractions import Fraction
@@ -13,7 +14,7 @@ import numpy as np
 from scipy.signal import resample_poly
 
 from fisher_edge.dsp.blocks import FloatArray
-from fisher_edge.errors import BadInputError
+from fisher_edge.errors import BadInputError, UsageError
 
 __all__ = ["NOISE", "Mix", "noise_of"]
 
@@ -30,8 +31,11 @@ def noise_of(data_dir: Path, dataset: str, noise_db: float) -> Mix:
     """Build what mixes noise into recordings of a dataset; `noise_db` is their RMS over that of the noise.
 
     Which signals and which part of them depends on the names of split unit and recording only, so all channels of a
-    recording get the same noise. Raises BadInputError when fewer than two other sets are there.
+    recording get the same noise. Raises BadInputError when fewer than two other sets are there, UsageError for a ratio
+    that is no number.
     """
+    if not math.isfinite(noise_db):
+        raise UsageError(f"noise_db={noise_db} is no ratio; give decibels of signal over noise, e.g. 0 or -6")
     others = [name for name in NOISE if name != dataset and (data_dir / name / "meta.csv").is_file()]
     if len(others) < 2:
         raise BadInputError(
