@@ -292,3 +292,33 @@ def test_longer_spans_have_smaller_residuals() -> None:
     assert by_span == sorted(by_span, reverse=True)
     assert by_span[5] < by_span[0] - 1
     assert takes.spans[5].centre.mean() > noise.spans[5].centre.mean() + 0.5
+
+
+def test_new_takes_exceed_the_limit_of_every_span_as_often_as_said() -> None:
+    """Forty machines, twelve further takes each: what is predicted from enrolled takes holds for those to come.
+
+    By the spread of their own windows takes would look more alike than they are, and twice as many would be beyond.
+    """
+    beyond: dict[int, list[bool]] = {}
+    for machine in range(40):
+        rng = np.random.default_rng(machine)
+
+        def take(rng: np.random.Generator = rng) -> np.ndarray:
+            noise = NOISE * rng.normal(size=(17, BANDS, DIM))
+            own = 2 * NOISE * rng.normal(size=(BANDS, DIM))
+            return np.asarray(HOME + own + (noise[1:] + noise[:-1]) / np.sqrt(2), np.float32)
+
+        enrolled = enrollment([take() for _ in range(6)])
+        found = calibrate(enrolled, (0,) * 6)
+        assert found is not None
+        among = np.ones(len(enrolled.bank), np.bool_)
+        for _ in range(12):
+            residuals = np.stack(
+                [found.spans[0].tamed(enrolled.bank.compare(window).residual(among)) for window in take()]
+            )
+            for span in found.spans:
+                value = float(score_of(span.unusual(residuals[: span.windows].mean(axis=0))))
+                beyond.setdefault(span.windows, []).append(value > span.score.limit(0.05))
+    shares = {windows: float(np.mean(each)) for windows, each in beyond.items()}
+    assert set(shares) == {1, 2, 4, 8, 16}
+    assert all(0.005 < share < 0.08 for share in shares.values()), shares

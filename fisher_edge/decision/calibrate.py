@@ -39,7 +39,7 @@ LONGEST_SPAN = 64
 """Windows over which residuals are averaged at most."""
 # Means of the score and of the level of takes of one machine in one operating state have this standard deviation; the
 # knowledge is worth so many takes. From 31 enrollments of eight datasets, see LOG.md.
-USUAL_SCORE = Usual(sd=0.3, takes=8)
+USUAL_SCORE = Usual(sd=0.35, takes=16)
 USUAL_LEVEL = Usual(sd=0.03, takes=8)
 # An operating state never enrolled is about as far from the nearest enrolled one as those are from each other: up to
 # this many times the squared distance.
@@ -187,7 +187,7 @@ def calibrate(enrolled: Enrollment, state_of_take: Sequence[int]) -> Calibration
             break
         squared, group = runs
         centre, spread = _standard(_log(squared, windows))
-        prediction, apart = predict(score_of((_log(squared, windows) - centre) / spread), group, USUAL_SCORE)
+        prediction, apart = predict(_held_out_scores(_log(squared, windows), group), group, USUAL_SCORE)
         spans.append(Span(windows, centre, spread, prediction))
         if windows == 1:
             residuals = spans[0].tamed(residuals)
@@ -287,6 +287,24 @@ def _standard(logs: Doubles) -> tuple[Doubles, Doubles]:
     """Median and robust standard deviation (bands,) of logs (runs, bands)."""
     centre = np.median(logs, axis=0)
     return centre, ROBUST * np.median(np.abs(logs - centre), axis=0) + SMALLEST_SPREAD
+
+
+def _held_out_scores(logs: Doubles, group: Integers) -> Doubles:
+    """Score (runs,) of logs (runs, bands) by the centre and spread of the other takes, as a new take is scored.
+
+    By their own, takes would look more alike than they are: the upper half of the bands favors those whose spread came
+    out too small.
+    """
+    takes = np.unique(group)
+    if len(takes) == 1:
+        centre, spread = _standard(logs)
+        return score_of((logs - centre) / spread)
+    scores = np.empty(len(logs))
+    for take in takes:
+        own = group == take
+        centre, spread = _standard(logs[~own])
+        scores[own] = score_of((logs[own] - centre) / spread)
+    return scores
 
 
 def _levels(level: Doubles, state: Integers, block: Integers) -> tuple[Prediction, ...]:
