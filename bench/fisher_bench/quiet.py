@@ -47,7 +47,7 @@ WARNINGS_PER_ALARM = 10
 SPEED, LOAD, BACKGROUND = (0.85, 0.005, 600.0), (0.6, 0.05, 1800.0), (0.0, 1.0, 3600.0)
 DAILY_DB = 0.3
 """Amplitude of the sensor's gain over a day, as temperature takes it."""
-HEALTHY = ("normal", "healthy", "baseline")
+HEALTHY = ("normal", "healthy", "normal_start_of_life")
 SETS = (
     "cwru_12k_de",
     "cwru_12k_fe",

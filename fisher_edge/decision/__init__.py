@@ -1,1 +1,1 @@
-"""From embeddings to verdicts: memory bank, threshold, alarm logic, enrollment."""
+"""From embeddings to verdicts: memory bank, calibration, evidence over time, alarms, names of faults, enrollment."""

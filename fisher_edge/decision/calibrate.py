@@ -38,7 +38,7 @@ TAMED = 3.0
 LONGEST_SPAN = 64
 """Windows over which residuals are averaged at most."""
 # Means of the score and of the level of takes of one machine in one operating state have this standard deviation; the
-# knowledge is worth so many takes. From 31 enrollments of eight datasets, see LOG.md.
+# knowledge is worth so many takes. From enrollments of real machines, see LOG.md for what else they allow.
 USUAL_SCORE = Usual(sd=0.35, takes=16)
 USUAL_LEVEL = Usual(sd=0.03, takes=8)
 # An operating state never enrolled is about as far from the nearest enrolled one as those are from each other: up to
