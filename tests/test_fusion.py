@@ -113,7 +113,7 @@ def test_view_of_the_fault_gets_a_weight_in_most_enrollments() -> None:
 
 
 def simulated(seed: int, *, fault: float, specimen: float) -> float:
-    """Weight of a view that shows fault and specimen so strongly, beside a signal that knows the specimen best."""
+    """Weight of a view that shows fault and specimen so strongly, with a signal that knows the specimen best."""
     random = np.random.default_rng(seed)
     classes, units = np.repeat(np.arange(3), 12), np.repeat(np.arange(9), 4)
 

@@ -146,7 +146,7 @@ class Gateway:
             machine.resume(last.value)
 
     def _keep_bundle(self, planner: Planner) -> None:
-        """Keep the model beside the baselines made with it, so that the next release can judge by it."""
+        """Keep the model with the baselines made with it, so that the next release can judge by it."""
         encoder, state_dir = planner.encoders.default, self.config.gateway.state_dir
         needed = planner.baselines.models()
         if encoder.bundle.sha256 in needed:

@@ -67,7 +67,7 @@ class Cutting:
 
 
 class Reader:
-    """The reader of one channel. `cutting` may be replaced while it runs: the stream then begins anew."""
+    """The reader of one channel. `cutting` may be replaced while it runs: the stream then starts again."""
 
     def __init__(
         self,

@@ -60,7 +60,7 @@ def enroll_recordings(
 
     `specimens` names what was recorded (a bearing, a pump): one for all recordings or one for each; `takes` says all
     about them where it is known from before. Recordings of bursts become a baseline of bursts, which has no views: a
-    burst is too short for them. The bundle is kept beside the baseline, and so are up to `audio_bytes` of
+    burst is too short for them. The bundle is kept with the baseline, and so are up to `audio_bytes` of
     recordings. Raises BadInputError for recordings that differ in rate, are too short, constant, copies of each
     other or too few to say what is normal.
     """
