@@ -262,7 +262,7 @@ def test_takes_that_all_differ_are_judged_by_the_state_they_are_in() -> None:
 
 
 def test_blocks_stand_in_for_takes_only_where_no_state_was_recorded_twice() -> None:
-    """Where other states were recorded twice, one recorded once says nothing about the spread between takes, nor of the level."""
+    """Where others were recorded twice, a state recorded once says nothing about the spread between takes."""
     once = enrollment([windows(16, 8, AWAY)])
     assert calibrated(once).takes == 8
     loads = [windows(8, seed, HOME) for seed in range(6)]
