@@ -159,7 +159,9 @@ def test_baselines_of_the_schema_before_are_not_of_bursts(folder: Path, tmp_path
     connection = sqlite3.connect(tmp_path / DATABASE_NAME)
     for column in ("bursts", "time_factor"):
         connection.execute(f"ALTER TABLE baseline DROP COLUMN {column}")
+    connection.execute("ALTER TABLE baseline_state ADD COLUMN level_held_out BLOB NOT NULL DEFAULT x''")
     connection.execute("PRAGMA user_version = 3")
+    connection.commit()
     connection.close()
     with Database(tmp_path) as database:
         assert database.query("PRAGMA user_version") == [(len(STEPS),)]
