@@ -30,7 +30,8 @@ FIRST_FRONT_END = ("band_width", "win_ms", "hop_ms", "max_frames", "mean", "std"
 AS_THEY_ARE = ("label", "model_name", "model_sha256", "reason", "version", "created_s", "after_record")
 GRID_COLUMNS = ("piece_frames", "piece_hop_frames", "window_pieces", "hop_pieces", "bursts", "time_factor")
 ARRAY_COLUMNS = ("bands", "windows", "vectors", "take", "offset_s", "level", "views")
-COLUMNS = ("id", "asset", "channel", "front_end", "rate", "active", *AS_THEY_ARE, *GRID_COLUMNS, *ARRAY_COLUMNS)
+OWN_COLUMNS = ("id", "asset", "channel", "front_end", "rate", "active", "sensitivity")
+COLUMNS = (*OWN_COLUMNS, *AS_THEY_ARE, *GRID_COLUMNS, *ARRAY_COLUMNS)
 SAME = "asset = ? AND channel = ? AND label IS ?"
 
 
@@ -49,7 +50,8 @@ class OperatingState:
     """One operating state of a normal baseline: how far its held-out windows are, and how loud it is.
 
     `held_out` (n,) are distances of windows that were held out, `level_mean` and `level_std` are of the log RMS of its
-    windows, `hum_share` is the largest share of a window's power at mains frequency.
+    windows, `hum_share` is the largest share of a window's power at mains frequency; `given` says whether the name was
+    given at enrollment, else the state was found.
     """
 
     name: str
@@ -57,6 +59,7 @@ class OperatingState:
     level_mean: float
     level_std: float
     hum_share: float = 1.0
+    given: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +94,7 @@ class Baseline:
     `vectors` (windows, bands, dim) as the encoder gave them; `take` (windows,), `offset_s` (windows,) and `level`
     (windows,) say of each window which recording it is from, where in it the window ends and its log RMS; `views`
     (windows, bins of all views side by side), None without views. `front_end` has no views; None: a release that did
-    not keep it.
+    not keep it. `sensitivity` says which changes would be noticed (see `fisher_edge.decision.sensitivity`).
     """
 
     key: ChannelKey
@@ -109,6 +112,7 @@ class Baseline:
     states: tuple[OperatingState, ...]
     view_calibrations: tuple[ViewCalibration, ...] = ()
     views: FloatArray | None = None
+    sensitivity: dict[str, Any] | None = None
     reason: str = ""
     version: int = 0
     active: bool = True
@@ -152,9 +156,9 @@ class Baselines:
             cursor = connection.execute(
                 "INSERT INTO baseline (asset, channel, label, version, active, created_s, reason, after_record,"
                 " model_name, model_sha256, front_end, rate, piece_frames, piece_hop_frames, window_pieces, hop_pieces,"
-                " bursts, time_factor, bands, windows, vectors, take, offset_s, level, views)"
+                " bursts, time_factor, bands, windows, vectors, take, offset_s, level, views, sensitivity)"
                 " VALUES (?, ?, ?, ?, 1, ?, ?,"
-                " (SELECT coalesce(max(id), 0) FROM record), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " (SELECT coalesce(max(id), 0) FROM record), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (*key, version, time.time(), baseline.reason, *_columns(baseline)),
             )
             self._add_parts(int(cursor.lastrowid or 0), baseline)
@@ -168,7 +172,7 @@ class Baselines:
             [(row, n, each.name, each.specimen, each.recorded_s, each.state) for n, each in enumerate(baseline.takes)],
         )
         connection.executemany(
-            "INSERT INTO baseline_state VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO baseline_state VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 (
                     row,
@@ -178,6 +182,7 @@ class Baselines:
                     state.level_mean,
                     state.level_std,
                     state.hum_share,
+                    int(state.given),
                 )
                 for number, state in enumerate(baseline.states)
             ],
@@ -296,6 +301,7 @@ class Baselines:
             states=self._states(row["id"]),
             view_calibrations=self._views(row["id"]),
             views=None if views is None else np.frombuffer(views, "<f4").reshape(windows, -1),
+            sensitivity=json.loads(row["sensitivity"]) if row["sensitivity"] else None,
             active=bool(row["active"]),
             **{name: row[name] for name in AS_THEY_ARE},
         )
@@ -310,13 +316,13 @@ class Baselines:
     def _states(self, row: int) -> tuple[OperatingState, ...]:
         """Return the operating states of a baseline, in their order."""
         rows = self.database.query(
-            "SELECT name, held_out, level_mean, level_std, hum_share FROM baseline_state"
+            "SELECT name, held_out, level_mean, level_std, hum_share, given FROM baseline_state"
             " WHERE baseline = ? ORDER BY number",
             (row,),
         )
         return tuple(
-            OperatingState(name, np.frombuffer(held_out, "<f8"), mean, std, hum)
-            for name, held_out, mean, std, hum in rows
+            OperatingState(name, np.frombuffer(held_out, "<f8"), mean, std, hum, bool(given))
+            for name, held_out, mean, std, hum, given in rows
         )
 
     def _views(self, row: int) -> tuple[ViewCalibration, ...]:
@@ -350,6 +356,7 @@ def _columns(baseline: Baseline) -> tuple[Any, ...]:
         _doubles(baseline.offset_s),
         _doubles(baseline.level),
         None if baseline.views is None else np.ascontiguousarray(baseline.views, "<f4").tobytes(),
+        None if baseline.sensitivity is None else json.dumps(baseline.sensitivity),
     )
 
 

@@ -16,6 +16,7 @@ from fisher_edge.store.schema import (
     SCHEMA_2,
     SCHEMA_3,
     SCHEMA_4,
+    SCHEMA_5,
     WAITING,
     row_bytes,
 )
@@ -92,6 +93,10 @@ def _to_3(connection: sqlite3.Connection) -> None:
 
 def _to_4(connection: sqlite3.Connection) -> None:
     _script(connection, SCHEMA_4)
+
+
+def _to_5(connection: sqlite3.Connection) -> None:
+    _script(connection, SCHEMA_5)
 
 
 def _move_events(connection: sqlite3.Connection) -> None:
@@ -254,5 +259,5 @@ def _typed_parts(connection: sqlite3.Connection, row_id: int, facts: dict[str, A
     )
 
 
-STEPS = (_to_1, _to_2, _to_3, _to_4)
+STEPS = (_to_1, _to_2, _to_3, _to_4, _to_5)
 VERSION = len(STEPS)

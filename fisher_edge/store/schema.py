@@ -1,7 +1,7 @@
 """The tables of the gateway's database, version by version; the newest is the sum of all. Start at `SCHEMA_3`.
 
 One table, one module: `baseline*` and `fusion` belong to `baselines.py`, `record`, `record_total`
-and `standing` to `records.py`, `boot` to `database.py`.
+and `standing` to `records.py`, `command` to `commands.py`, `boot` to `database.py`.
 """
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "SCHEMA_2",
     "SCHEMA_3",
     "SCHEMA_4",
+    "SCHEMA_5",
     "SET_ASIDE",
     "WAITING",
     "row_bytes",
@@ -186,6 +187,23 @@ SCHEMA_4 = """
 ALTER TABLE baseline ADD COLUMN bursts INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE baseline ADD COLUMN time_factor REAL NOT NULL DEFAULT 1;
 ALTER TABLE baseline_state DROP COLUMN level_held_out
+"""
+
+# What a baseline would notice (JSON, NULL: not known), whether a name of an operating state was given at enrollment,
+# and what users ask of a running gateway.
+SCHEMA_5 = """
+ALTER TABLE baseline ADD COLUMN sensitivity TEXT;
+ALTER TABLE baseline_state ADD COLUMN given INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE command (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    verb TEXT NOT NULL,
+    asset TEXT NOT NULL,
+    channel TEXT NOT NULL,
+    arguments TEXT NOT NULL,          -- JSON
+    created_s REAL NOT NULL,
+    status TEXT NOT NULL,             -- waiting, running, done or failed
+    answer TEXT NOT NULL              -- JSON: how far it is, what came of it, or why it failed
+)
 """
 
 # Status of a row of `record` or `standing`.
