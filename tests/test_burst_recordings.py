@@ -157,8 +157,10 @@ def test_baselines_of_the_schema_before_are_not_of_bursts(folder: Path, tmp_path
     done = run_here("enroll", *PLACE[:4], folder / "long.wav", "--window-s", 0.64, "--state-dir", tmp_path)
     assert done.returncode == 0
     connection = sqlite3.connect(tmp_path / DATABASE_NAME)
-    for column in ("bursts", "time_factor"):
+    for column in ("bursts", "time_factor", "sensitivity"):
         connection.execute(f"ALTER TABLE baseline DROP COLUMN {column}")
+    connection.execute("ALTER TABLE baseline_state DROP COLUMN given")
+    connection.execute("DROP TABLE command")
     connection.execute("ALTER TABLE baseline_state ADD COLUMN level_held_out BLOB NOT NULL DEFAULT x''")
     connection.execute("PRAGMA user_version = 3")
     connection.commit()

@@ -128,7 +128,7 @@ def test_score_speaks_to_people(state: Path) -> None:
 
 
 def test_enroll_add_keeps_the_examples_there_are(tmp_path: Path) -> None:
-    """`--add` says how many it joined; a normal state, for which it is not, is a usage error, and nothing changes."""
+    """`--add` says how many it joined; what is enrolled already is refused, and nothing changes."""
     options = (*PLACE, "--window-s", "0.64", "--state-dir", tmp_path)
     assert run_here("enroll", *HEALTHY, *options).returncode == 0
     for number, count in (("inner-5-900rpm", "7 windows"), ("outer-5-1200rpm", "7 windows")):
@@ -137,7 +137,7 @@ def test_enroll_add_keeps_the_examples_there_are(tmp_path: Path) -> None:
         assert count in told.stdout
     assert "enrolled as examples of 'worn', added to 7 earlier ones, version 2" in told.stdout
     refused = run_here("enroll", HEALTHY[0], *options, "--add")
-    assert (refused.returncode, refused.stdout) == (2, "")
+    assert (refused.returncode, refused.stdout) == (4, "")
     assert refused.stderr.count("\n") == 1
     rows = json.loads(run_here("baseline", "list", "--state-dir", tmp_path, "--json").stdout)
     assert [(row["label"], row["windows"], row["active"]) for row in rows] == [
@@ -167,8 +167,7 @@ def test_enroll_names_operating_states(tmp_path: Path) -> None:
     options = (*PLACE, "--state-dir", tmp_path / "state")
     enrolled = run_here("enroll", *run_files, *off_files, *options, "--window-s", "0.64")
     assert (enrolled.returncode, enrolled.stderr) == (0, "")
-    assert "2 operating states were found" in enrolled.stdout
-    assert "3 recordings, 3 recordings" in enrolled.stdout
+    assert "2 operating states, each with a level of its own: 1 (3 recordings), 2 (3 recordings)" in enrolled.stdout
     states = set()
     for signal in (machine_signal(7), noise[4]):
         scored = run_here("score", sound_file(tmp_path / "new.wav", signal), *options, "--json")

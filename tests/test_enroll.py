@@ -15,12 +15,12 @@ import pytest
 from windows import FRONT_END, KEY, VIEWS, embedding, made, take, window
 
 from fisher_edge.decision import enroll as module
-from fisher_edge.decision.enroll import EnrolledTake, Made, SetAside, activate, enroll, remove
+from fisher_edge.decision.enroll import EnrolledTake, Made, SetAside, activate, enroll, remove, undo
 from fisher_edge.decision.evidence import Rates
 from fisher_edge.decision.judge import Judge
 from fisher_edge.decision.judgement import ModelName
 from fisher_edge.dsp.views import View
-from fisher_edge.errors import BadInputError, UsageError
+from fisher_edge.errors import BadInputError
 from fisher_edge.names import ChannelKey
 from fisher_edge.store.baselines import Baselines, Take
 from fisher_edge.store.database import Database
@@ -112,7 +112,7 @@ def test_report_follows_from_the_stored_calibration(baselines: Baselines) -> Non
     assert result.spread == np.median(state.held_out)
     judge = Judge([kept], FRONT_END, Rates(), 0.64)
     assert result.takes == judge.calibration.takes
-    assert result.promise == {f"{rate:g}": interval for rate, interval in judge.promise().items()}
+    assert result.promise == {"1": judge.promise.warning_interval, "0.1": judge.promise.alarm_interval}
     for rate, (low, high) in result.promise.items():
         assert low < float(rate) < high
     assert result.spans_s[:3] == pytest.approx((0.64, 1.28, 2.56))
@@ -320,15 +320,70 @@ def test_examples_made_in_another_way_cannot_join(enrolled: Baselines, other: Ma
 def test_same_recording_cannot_join_twice(enrolled: Baselines) -> None:
     """A recording enrolled before is named by its label, also when it comes with new ones."""
     enroll(enrolled, KEY, [take("f.wav", 1, 4)], MADE, label="inner")
-    with pytest.raises(BadInputError, match="among the examples of 'inner' already; leave out the recording"):
+    with pytest.raises(BadInputError, match="among those of 'inner' already; leave out the recording"):
         enroll(enrolled, KEY, [take("new.wav", 1, 5), take("f.wav", 1, 4)], MADE, label="inner", extend=True)
     assert stored(enrolled) == [(None, 1, True), ("inner", 1, True)]
 
 
-def test_normal_state_cannot_be_extended(enrolled: Baselines) -> None:
-    """It is calibrated as a whole."""
-    with pytest.raises(UsageError, match="a normal state is calibrated as a whole"):
-        enroll(enrolled, KEY, NORMAL, MADE, extend=True)
+def test_normal_state_is_extended_and_calibrated_as_a_whole(baselines: Baselines) -> None:
+    """Recordings in two steps give the baseline that all of them give at once."""
+    enroll(baselines, KEY, NORMAL[:2], MADE)
+    extended = enroll(baselines, KEY, NORMAL[2:], MADE, extend=True)
+    first = baselines.get(KEY, None)
+    at_once = enroll(baselines, KEY, NORMAL, MADE)
+    second = baselines.get(KEY, None)
+    assert first is not None
+    assert second is not None
+    assert (extended.windows, extended.windows_before) == (len(second) - len_of(NORMAL[:2]), len_of(NORMAL[:2]))
+    assert (extended.takes, extended.promise, extended.spread) == (at_once.takes, at_once.promise, at_once.spread)
+    for name in ("vectors", "take", "offset_s", "level", "views"):
+        assert np.array_equal(getattr(first, name), getattr(second, name)), name
+    assert first.takes == second.takes
+
+
+def len_of(takes: list[EnrolledTake]) -> int:
+    """Return how many windows takes have."""
+    return sum(len(list(each.windows)) for each in takes)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        replace(MADE, rate_hz=8000),
+        replace(MADE, model=ModelName("other", "1" * 64)),
+        replace(MADE, grid=replace(MADE.grid, piece_frames=48)),
+    ],
+)
+def test_normal_state_made_in_another_way_is_not_extended(baselines: Baselines, made: Made) -> None:
+    """Another rate, model or window cannot be added."""
+    enroll(baselines, KEY, NORMAL[:2], MADE)
+    with pytest.raises(BadInputError, match="made with another model, rate or window; enroll all of them again"):
+        enroll(baselines, KEY, NORMAL[2:], made, extend=True)
+
+
+def test_undo_goes_back_one_version(baselines: Baselines) -> None:
+    """The version before becomes active; the first has none before it."""
+    for reason in ("first", "second"):
+        enroll(baselines, KEY, NORMAL, MADE, reason=reason)
+    assert undo(baselines, KEY, None) == 1
+    normal = baselines.get(KEY, None)
+    assert normal is not None
+    assert normal.reason == "first"
+    with pytest.raises(BadInputError, match="no version of normal before the active one"):
+        undo(baselines, KEY, None)
+
+
+def test_operating_states_have_the_names_given(baselines: Baselines) -> None:
+    """Takes of one name are one state however different they are; the others are grouped by themselves."""
+    takes = [replace(each, state=state) for each, state in zip(NORMAL, ("fast", "slow", "fast"), strict=True)]
+    enrolled = enroll(baselines, KEY, takes, MADE)
+    assert enrolled.state_of_take == ("fast", "slow", "fast")
+    assert enrolled.alone == (takes[1].name,)
+    normal = baselines.get(KEY, None)
+    assert normal is not None
+    assert [(state.name, state.given) for state in normal.states] == [("fast", True), ("slow", True)]
+    mixed = enroll(baselines, KEY, [takes[0], *NORMAL[1:]], MADE)
+    assert mixed.state_of_take == ("fast", "2", "2")
 
 
 def test_weights_follow_what_is_enrolled(enrolled: Baselines) -> None:

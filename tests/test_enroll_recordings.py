@@ -131,8 +131,10 @@ REFUSALS: list[tuple[Files, dict[str, Any], type[Exception], str]] = [
     ),
     (NORMAL, {"window_s": 0.0}, BadInputError, "window_s=0 is not a time above 0"),
     (NORMAL, {"hop_s": float("nan")}, BadInputError, "hop_s=nan is not a time above 0"),
-    (NORMAL, {"specimens": ["A", "B"]}, UsageError, "2 specimens for 3 recordings"),
+    (NORMAL, {"specimens": ["A", "B"]}, UsageError, "2 names for the specimen of 3 recordings"),
     (NORMAL, {"specimens": [" "]}, UsageError, "specimen ' ' names nothing"),
+    (NORMAL, {"states": ["fast", "slow"]}, UsageError, "2 names for the operating state of 3 recordings"),
+    (NORMAL, {"states": [""]}, UsageError, "operating state '' names nothing"),
 ]
 
 

@@ -196,7 +196,7 @@ def _quiet_day(encoder: Encoder, number: int) -> Iterator[Machine]:
 def _counted(channel: Channel, day: Sequence[EmbeddedWindow], rates: Rates, kind: str, seed: int) -> Machine:
     """Count changes to alarm and to warning in a day."""
     judge = channel.judge(rates, STEP_S)
-    interval = judge.promise()[rates.alarm_per_day]
+    interval = judge.promise.alarm_interval
     states = [judged.state for judged in channel.run(day, rates, STEP_S)]
     rises = Counter(after for before, after in zip([State.NORMAL, *states], states, strict=False) if before != after)
     return Machine(

@@ -46,8 +46,16 @@ def enroll(
         list[str] | None,
         typer.Option("--specimen", help="What was recorded (a bearing, a pump): once for all files, or once for each."),
     ] = None,
+    states: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--state",
+            help="Operating state of the machine (a speed, a load, a recipe): once for all files, or once for each. "
+            "Default: states are found.",
+        ),
+    ] = None,
     add: Annotated[
-        bool, typer.Option("--add", help="Keep the examples of this fault that are enrolled already.")
+        bool, typer.Option("--add", help="Keep what is enrolled already, of the normal state or of this fault.")
     ] = False,
     reason: Annotated[
         str, typer.Option("--reason", help="Why the recordings are enrolled; stored with the version.")
@@ -108,6 +116,7 @@ def enroll(
             ChannelKey(asset, channel),
             label=label,
             specimens=specimen or (),
+            states=states or (),
             extend=add,
             window_s=window_s,
             hop_s=hop_s,
@@ -195,9 +204,7 @@ def print_enrolled(enrolled: "Enrolled") -> None:
         print(f"  false alarms: {alarm} a day ({_interval(alarms)})")
         print(f"  (90 % intervals, from {enrolled.takes} recordings or blocks: more of them make this more certain)")
     if len(enrolled.states) > 1:
-        print(
-            f"  {len(enrolled.states)} operating states were found, each with a level of its own: {_states(enrolled)}"
-        )
+        print(f"  {len(enrolled.states)} operating states, each with a level of its own: {_states(enrolled)}")
     for name in enrolled.alone:
         print(f"  {name} is unlike all other recordings: record its operating state a second time, or leave it out")
     for name in enrolled.odd:
@@ -216,7 +223,7 @@ def _interval(values: tuple[float, float]) -> str:
 def _states(enrolled: "Enrolled") -> str:
     """Say how many recordings each operating state has."""
     counts = Counter(enrolled.state_of_take)
-    return ", ".join(f"{counts[name]} recording{'s' * (counts[name] > 1)}" for name in enrolled.states)
+    return ", ".join(f"{name} ({counts[name]} recording{'s' * (counts[name] > 1)})" for name in enrolled.states)
 
 
 def fusion_in_words(fusion: "Fusion") -> str:

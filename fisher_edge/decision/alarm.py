@@ -1,34 +1,47 @@
 """From judgements to the state of a channel: a pure machine with an injected clock. Start at `AlarmMachine`.
 
 It rises as soon as the evidence of shape or level has been beyond its limit for `delay_s`, and falls when all of it has
-been clearly below for `hold_s`. Missing data never clears an alarm.
+been clearly below for `hold_s`. Missing data never clears an alarm. A person may acknowledge an alarm, or shelve the
+channel for a time: its state is then as ever, but a rise is told only when the time is over.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from fisher_edge.decision.judgement import Change, Evidence, Judgement, State
+from fisher_edge.decision.judgement import AlarmMemory, Change, Evidence, Handling, Judgement, State
+from fisher_edge.errors import BadInputError
 
-__all__ = ["UNFAMILIAR", "AlarmMachine", "AlarmRule", "Interruption", "worse"]
+__all__ = [
+    "ACKNOWLEDGED",
+    "SHELVED",
+    "UNFAMILIAR",
+    "UNSHELVED",
+    "AlarmMachine",
+    "AlarmRule",
+    "Interruption",
+    "worse",
+]
 
 Severity = Literal[State.NORMAL, State.WARNING, State.ALARM]
 Interruption = Literal[State.CHECK_FUNCTION, State.NO_DATA, State.NO_BASELINE]
 
 ORDER: tuple[Severity, ...] = (State.NORMAL, State.WARNING, State.ALARM)
 UNFAMILIAR = "unfamiliar operating state"
+ACKNOWLEDGED, SHELVED, UNSHELVED = "acknowledged", "shelved", "unshelved"
 
 
 @dataclass(frozen=True)
 class AlarmRule:
     """How long (s) evidence must stay beyond its limit before the state rises, and below before it falls.
 
-    "Below" means below `hysteresis` times the limit.
+    "Below" means below `hysteresis` times the limit. With `latch` it falls only once it is acknowledged.
     """
 
     delay_s: float = 0.0
     hold_s: float = 10.0
     hysteresis: float = 0.9
+    latch: bool = False
 
 
 class AlarmMachine:
@@ -43,6 +56,9 @@ class AlarmMachine:
         self.reason: str | None = None
         self._clock = clock
         self._rule = rule
+        self._told = state
+        self._acknowledged = False
+        self._shelved_until_s: float | None = None
         self._severity: Severity = State.NORMAL
         self._beyond_since: dict[Severity, float] = {}
         """Since when (s) the evidence has said at least this."""
@@ -50,6 +66,12 @@ class AlarmMachine:
         """The most serious that the evidence has said since a time (s), all less than the severity."""
         self._reach_s = 0.0
         """Length of the span that raised the state: it falls only when one as long says that all is well."""
+
+    @property
+    def memory(self) -> AlarmMemory:
+        """What a restart must not forget."""
+        until_s = self._shelved_until_s if self._is_shelved() else None
+        return AlarmMemory(self._severity, self._acknowledged, until_s, self._reach_s)
 
     def judge(self, judgement: Judgement) -> Change | None:
         """Take a judgement of the next window; return the change of state it leads to, if any."""
@@ -68,6 +90,8 @@ class AlarmMachine:
         self._fall(clearly if shape.reach_s >= self._reach_s else self._severity, judgement.time_s)
         if self._severity is not before:
             self._reach_s = 0.0 if self._severity is State.NORMAL else _spoke(shape, level).span_s
+            fell = self._severity is not State.NORMAL and worse(before, self._severity) is before
+            self._acknowledged = self._acknowledged and fell
         reason = f"shape at {shape.alarm:.2f} times its limit, level at {level.alarm:.2f} times its own"
         kind = None if self._severity is State.NORMAL else _spoke(shape, level).kind
         if unfamiliar:
@@ -78,19 +102,50 @@ class AlarmMachine:
         """Note that the channel cannot be judged now; return the change of state, if it is one."""
         return self._become(state, reason, self._clock(), None)
 
-    def resume(self, change: Change) -> None:
-        """Take up the judgement where the last change left it, so that a restart clears no alarm."""
-        if change.after not in ORDER or change.after is State.NORMAL:
-            return
-        self._severity = change.after
-        found = change.judgement
-        if found is not None and found.evidence and found.level and found.level.evidence:
-            self._reach_s = _spoke(found.evidence, found.level.evidence).span_s
-        self.state, self.reason, self.since_s = change.after, change.reason, change.time_s
+    def acknowledge(self, handling: Handling) -> Change:
+        """Note that a person has seen the warning or alarm; BadInputError when there is none."""
+        if self._severity is State.NORMAL:
+            raise BadInputError("there is no warning and no alarm to acknowledge; see: fisher-edge alarms list")
+        self._acknowledged = True
+        cause = handling.cause or "cause not known"
+        return self._handled(ACKNOWLEDGED, f"{self._severity.value} acknowledged: {cause}", handling)
+
+    def shelve(self, handling: Handling) -> Change:
+        """Tell no rise until `until_s`; BadInputError when that is over."""
+        until_s = handling.until_s
+        if until_s is None or until_s <= self._clock():
+            raise BadInputError("the time to shelve until is over already; give a later one")
+        self._shelved_until_s = until_s
+        return self._handled(SHELVED, "shelved: no warning and no alarm is told until its time is over", handling)
+
+    def unshelve(self, handling: Handling) -> Change:
+        """Tell rises again; BadInputError when the channel is not shelved."""
+        if not self._is_shelved():
+            raise BadInputError("the channel is not shelved; see: fisher-edge alarms list")
+        self._shelved_until_s = None
+        return self._handled(UNSHELVED, "shelved no longer", handling)
+
+    def resume(self, change: Change, memory: AlarmMemory | None = None) -> None:
+        """Take up the judgement where the last change left it, so that a restart clears no alarm.
+
+        `memory` is that of the machine before the restart; without it, it is drawn from the change.
+        """
+        self._told = change.after if change.after in ORDER else self._told
+        memory = memory or _remembered(change)
+        self.remember(memory)
+        if memory.severity in ORDER[1:]:
+            self._severity, self._reach_s = memory.severity, memory.reach_s
+            self._acknowledged = memory.acknowledged
+            self.state, self.reason, self.since_s = self._severity, change.reason, change.time_s
+
+    def remember(self, memory: AlarmMemory) -> None:
+        """Take up how long the channel is shelved, which another baseline does not change."""
+        self._shelved_until_s = memory.shelved_until_s
 
     def forget(self) -> None:
         """Start again after an enrollment: what was judged against another baseline says nothing about this one."""
         self._severity, self._beyond_since, self._below, self._reach_s = State.NORMAL, {}, None, 0.0
+        self._acknowledged = False
 
     def _rise(self, now: Severity, time_s: float) -> None:
         """Let the severity rise to what the evidence has said for long enough; `now` is what it says."""
@@ -108,26 +163,48 @@ class AlarmMachine:
         most, since_s = self._below or (now, time_s)
         most, since_s = worse(most, now), min(since_s, time_s)
         self._below = (most, since_s)
-        if time_s - since_s >= self._rule.hold_s:
+        latched = self._rule.latch and not self._acknowledged
+        if time_s - since_s >= self._rule.hold_s and not latched:
             self._severity, self._below = most, None
 
     def _become(
         self, state: State, reason: str, time_s: float, judgement: Judgement | None, kind: str | None = None
     ) -> Change | None:
-        """Change the state; None when it stays."""
+        """Change the state; None when there is nothing to tell."""
         before, self.state = self.state, state
         if not state.judged:
             self._below = None
         self.reason = None if state.judged else reason
-        if before is state:
+        if before is not state:
+            self.since_s = time_s
+        told = self._told
+        if state is told or (state in ORDER[1:] and self._is_shelved()):
             return None
-        self.since_s = time_s
-        return Change(time_s, before, state, reason, kind, judgement)
+        self._told = state
+        return Change(time_s, told, state, reason, kind, judgement)
+
+    def _is_shelved(self) -> bool:
+        """Whether a rise is not told now."""
+        return self._shelved_until_s is not None and self._clock() < self._shelved_until_s
+
+    def _handled(self, kind: str, reason: str, handling: Handling) -> Change:
+        """What a person did, as an event; where a rise has not been told yet, it is told with it."""
+        told = self._told
+        self._told = self.state if kind == UNSHELVED else told
+        return Change(self._clock(), told, self._told, reason, kind, None, handling)
 
 
 def worse(left: Severity, right: Severity) -> Severity:
     """Return the more serious of two."""
     return max(left, right, key=ORDER.index)
+
+
+def _remembered(change: Change) -> AlarmMemory:
+    """What an event says about the alarm."""
+    found, reach_s = change.judgement, 0.0
+    if found is not None and found.evidence and found.level and found.level.evidence:
+        reach_s = _spoke(found.evidence, found.level.evidence).span_s
+    return AlarmMemory(change.after, reach_s=reach_s)
 
 
 def _beyond(shape: Evidence, level: Evidence, unfamiliar: bool, limit: float) -> Severity:

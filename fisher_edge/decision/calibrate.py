@@ -140,8 +140,8 @@ def score_of(unusual: Doubles) -> Doubles:
     return np.asarray(np.sort(unusual, axis=-1)[..., -half:].mean(axis=-1))
 
 
-def grouped(enrolled: Enrollment) -> Grouping:
-    """Group takes into operating states: those near each other in shape and level are linked.
+def grouped(enrolled: Enrollment, given: Sequence[str | None] | None = None) -> Grouping:
+    """Group takes into operating states: those of one `given` name, and of the rest those alike in shape and level.
 
     A take alone in its state, where others are not, is one that stands alone.
     """
@@ -154,6 +154,9 @@ def grouped(enrolled: Enrollment) -> Grouping:
     typical = np.maximum(within[:, None], within[None, :])
     near = between <= SAME_STATE_RATIO * np.maximum(typical, np.median(within))
     near &= np.abs(np.subtract.outer(levels, levels)) <= SAME_STATE_LEVEL
+    if given is not None:
+        names = np.array([name or "" for name in given])
+        near = np.where((names == "")[:, None] & (names == "")[None], near, names[:, None] == names[None])
     states = _linked(near)
     alone = tuple(number for number, state in enumerate(states) if states.count(state) == 1 and len(states) > 1)
     return Grouping(states, alone)

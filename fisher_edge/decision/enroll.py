@@ -19,17 +19,30 @@ from fisher_edge.decision.calibrate import (
 )
 from fisher_edge.decision.evidence import Rates, limits, promise
 from fisher_edge.decision.fusion import Fusion
+from fisher_edge.decision.judge import enrollment_of
 from fisher_edge.decision.judgement import ModelName
-from fisher_edge.decision.naming import NORMAL, learn, made_alike, views_of
+from fisher_edge.decision.naming import NORMAL, learn, view_vectors
 from fisher_edge.dsp.blocks import FloatArray, Rate, rate_text
 from fisher_edge.dsp.frontend import FrontEnd
 from fisher_edge.dsp.grid import Grid
 from fisher_edge.encoder.windows import EmbeddedWindow
-from fisher_edge.errors import BadInputError, UsageError
+from fisher_edge.errors import BadInputError
 from fisher_edge.names import ChannelKey
 from fisher_edge.store.baselines import Baseline, Baselines, OperatingState, Take, ViewCalibration
 
-__all__ = ["DEFAULT_WINDOW_S", "Enrolled", "EnrolledTake", "Made", "activate", "check_target", "enroll", "remove"]
+__all__ = [
+    "DEFAULT_WINDOW_S",
+    "Enrolled",
+    "EnrolledTake",
+    "Made",
+    "activate",
+    "assess",
+    "check_target",
+    "enroll",
+    "remove",
+    "takes_of",
+    "undo",
+]
 
 DEFAULT_WINDOW_S = 10.24
 MIN_HELD_OUT = 4
@@ -47,12 +60,16 @@ class Made:
 
 @dataclass(frozen=True)
 class EnrolledTake:
-    """One recording: its name, its windows with their ends in seconds from its start, what and when was recorded."""
+    """One recording: its name, its windows with their ends in seconds from its start, what and when was recorded.
+
+    `state` names the operating state it shows; None: to be found.
+    """
 
     name: str
     windows: Iterable[EmbeddedWindow]
     specimen: str | None = None
     recorded_s: float | None = None
+    state: str | None = None
 
 
 @dataclass(frozen=True)
@@ -108,13 +125,36 @@ def enroll(
 ) -> Enrolled:
     """Store windows as the newest baseline of a channel, in one transaction.
 
-    Without `label` they are its normal state; with one, examples of a fault, and `extend` keeps those enrolled already.
-    Raises BadInputError for windows of a dead sensor, or too few to calibrate a threshold.
+    Without `label` they are its normal state; with one, examples of a fault. `extend` keeps the windows enrolled
+    already, and calibrates all of them anew. Raises BadInputError for windows of a dead sensor, or too few to calibrate
+    a threshold.
     """
-    check_target(baselines, key, made, label=label, extend=extend)
+    check_target(baselines, key, made, label=label)
+    before = baselines.get(key, label) if extend else None
+    found = assess(key, takes, made, label=label, before=before, reason=reason)
+    with baselines.database.transaction(durable=True):
+        version = baselines.add(found.baseline)
+        fusion = _learn(baselines, key)
+    return found.enrolled(version, fusion)
+
+
+def assess(
+    key: ChannelKey,
+    takes: Sequence[EnrolledTake],
+    made: Made,
+    *,
+    label: str | None = None,
+    before: Baseline | None = None,
+    reason: str = "",
+) -> "Assessed":
+    """Calibrate windows as `enroll` does, together with those of the baseline `before`, and store nothing."""
     columns, set_aside = _Columns.of(takes)
     takes = [take for number, take in enumerate(takes) if number not in {each.number for each in set_aside}]
-    normal = _normal(columns, made.grid) if label is None else _unstated(columns, len(takes))
+    if before is not None:
+        _check_alike(before, columns, made)
+        takes, columns = [*takes_of(before), *takes], columns.after(before)
+    names = [take.state for take in takes]
+    states = _normal(columns, made.grid, names) if label is None else _unstated(columns, len(takes))
     baseline = Baseline(
         key=key,
         label=label,
@@ -129,30 +169,19 @@ def enroll(
         level=columns.level,
         takes=tuple(
             Take(take.name, take.specimen, take.recorded_s, state)
-            for take, state in zip(takes, normal.state_of_take, strict=True)
+            for take, state in zip(takes, states.state_of_take, strict=True)
         ),
-        states=normal.states,
-        view_calibrations=_view_calibrations(columns, made, normal),
+        states=states.states,
+        view_calibrations=_view_calibrations(columns, made, states),
         views=np.concatenate(columns.views, axis=1) if columns.views else None,
         reason=reason,
     )
-    with baselines.database.transaction(durable=True):
-        before = baselines.get(key, label) if extend else None
-        version = baselines.add(joined(before, baseline) if before else baseline)
-        fusion = _learn(baselines, key)
-    return _enrolled(baseline, version, len(before) if before else 0, normal, set_aside, fusion)
+    return Assessed(baseline, len(before) if before else 0, states, set_aside)
 
 
-def check_target(
-    baselines: Baselines, key: ChannelKey, made: Made, *, label: str | None = None, extend: bool = False
-) -> None:
+def check_target(baselines: Baselines, key: ChannelKey, made: Made, *, label: str | None = None) -> None:
     """Refuse names that cannot be, and examples of a fault that the normal state cannot be compared with."""
     key.check()
-    if extend and label is None:
-        raise UsageError(
-            "--add is for examples of a fault; a normal state is calibrated as a whole: enroll all of its recordings "
-            "together"
-        )
     if label is None:
         return
     if label.strip() in {"", NORMAL} or not label.isprintable():
@@ -181,6 +210,17 @@ def activate(baselines: Baselines, key: ChannelKey, label: str | None, version: 
         _learn(baselines, key)
 
 
+def undo(baselines: Baselines, key: ChannelKey, label: str | None) -> int:
+    """Make the version before the active one the active one; return its number."""
+    versions = [facts for facts in baselines.facts(key) if facts.label == label]
+    active = next((facts.version for facts in versions if facts.active), 0)
+    earlier = [facts.version for facts in versions if facts.version < active]
+    if not earlier:
+        raise BadInputError(f"{key} has no version of {label or 'normal'} before the active one; nothing was changed")
+    activate(baselines, key, label, max(earlier))
+    return max(earlier)
+
+
 def remove(baselines: Baselines, key: ChannelKey, label: str | None) -> int:
     """Delete all versions of a baseline and return how many there were."""
     with baselines.database.transaction(durable=True):
@@ -189,35 +229,21 @@ def remove(baselines: Baselines, key: ChannelKey, label: str | None) -> int:
         return count
 
 
-def joined(first: Baseline, second: Baseline) -> Baseline:
-    """Return the windows of two enrollments of one fault as one baseline, later recordings after earlier ones.
-
-    Raises BadInputError when they were made in different ways, or when both hold the same window.
-    """
-    label = second.label or NORMAL
-    same_windows = _window_of(first.grid) == _window_of(second.grid)
-    if not (made_alike(first, second) and same_windows and views_of(first) == views_of(second)):
+def _check_alike(before: Baseline, columns: "_Columns", made: Made) -> None:
+    """Refuse to extend a baseline that was made in another way, or by windows that it holds already."""
+    label = before.label or NORMAL
+    views = tuple(each.view for each in before.view_calibrations)
+    alike = (before.model_sha256, before.rate_hz, views) == (made.model.sha256, made.rate_hz, made.front_end.views)
+    alike = alike and before.has_front_end(made.front_end)
+    if not alike or _window_of(before.grid) != _window_of(made.grid):
         raise BadInputError(
-            f"the examples of {label!r} that are enrolled were made with another model, rate or window; enroll all of "
-            "them again, without --add"
+            f"the recordings of {label!r} that are enrolled were made with another model, rate or window; enroll all "
+            "of them again, without --add"
         )
-    if {row.tobytes() for row in first.vectors} & {row.tobytes() for row in second.vectors}:
+    if {row.tobytes() for row in before.vectors} & {row.tobytes() for row in columns.vectors}:
         raise BadInputError(
-            f"some of these windows are among the examples of {label!r} already; leave out the recording they are from"
+            f"some of these windows are among those of {label!r} already; leave out the recording they are from"
         )
-    views = None
-    if first.views is not None and second.views is not None:
-        views = np.concatenate([first.views, second.views])
-    return replace(
-        second,
-        vectors=np.concatenate([first.vectors, second.vectors]),
-        take=np.concatenate([first.take, second.take + len(first.takes)]).astype(np.int32),
-        offset_s=np.concatenate([first.offset_s, second.offset_s]),
-        level=np.concatenate([first.level, second.level]),
-        takes=first.takes + second.takes,
-        states=(_joined_state(first, second),),
-        views=views,
-    )
 
 
 def _window_of(grid: Grid) -> tuple[int, int, int]:
@@ -225,15 +251,13 @@ def _window_of(grid: Grid) -> tuple[int, int, int]:
     return grid.piece_frames, grid.window_pieces, grid.piece_hop_frames if grid.window_pieces > 1 else 0
 
 
-def _joined_state(first: Baseline, second: Baseline) -> OperatingState:
-    """Level and hum of two enrollments of one fault together."""
-    one, other = first.states[0], second.states[0]
-    share = len(first) / (len(first) + len(second))
-    mean = share * one.level_mean + (1 - share) * other.level_mean
-    variance = share * (one.level_std**2 + (one.level_mean - mean) ** 2)
-    variance += (1 - share) * (other.level_std**2 + (other.level_mean - mean) ** 2)
-    hum_share = max(one.hum_share, other.hum_share)
-    return replace(other, level_mean=mean, level_std=math.sqrt(variance), hum_share=hum_share)
+def takes_of(baseline: Baseline) -> list[EnrolledTake]:
+    """The recordings of a baseline, without windows; an operating state that was found is to be found again."""
+    states = [baseline.states[take.state] for take in baseline.takes]
+    return [
+        EnrolledTake(take.name, (), take.specimen, take.recorded_s, state.name if state.given else None)
+        for take, state in zip(baseline.takes, states, strict=True)
+    ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -281,6 +305,19 @@ class _Columns:
         )
         return columns, tuple(set_aside)
 
+    def after(self, before: Baseline) -> "_Columns":
+        """The windows of a baseline, and then these; what it keeps of a state only, its windows have alike."""
+        hum = np.array([state.hum_share for state in before.states])[before.state_of_window]
+        views = [view_vectors(before, each.view) for each in before.view_calibrations]
+        return _Columns(
+            vectors=np.concatenate([before.vectors, self.vectors]),
+            views=[np.concatenate(pair) for pair in zip(views, self.views, strict=True)],
+            take=np.concatenate([before.take, self.take + len(before.takes)]),
+            end_s=np.concatenate([before.offset_s, self.end_s]),
+            level=np.concatenate([enrollment_of(before).level, self.level]),
+            hum_share=np.concatenate([hum, self.hum_share]),
+        )
+
     def enrollment(self, vectors: FloatArray, grid: Grid) -> Enrollment:
         """The windows with these vectors (windows, bands, dim) as their calibration needs them."""
         take = self.take.astype(np.int64)
@@ -297,10 +334,10 @@ class _States:
     calibration: Calibration | None = None
 
 
-def _normal(columns: _Columns, grid: Grid) -> _States:
-    """Calibrate a normal state; too few windows are a BadInputError."""
+def _normal(columns: _Columns, grid: Grid, given: Sequence[str | None]) -> _States:
+    """Calibrate a normal state whose takes have the `given` operating states; too few windows are a BadInputError."""
     enrollment = columns.enrollment(columns.vectors, grid)
-    grouping = grouped(enrollment)
+    grouping = grouped(enrollment, given)
     held_out = held_out_distances(enrollment, grouping.state_of_take)
     count = int(np.isfinite(held_out).sum())
     calibration = calibrate(enrollment, grouping.state_of_take)
@@ -313,7 +350,9 @@ def _normal(columns: _Columns, grid: Grid) -> _States:
     states = []
     for number in range(max(grouping.state_of_take) + 1):
         own = of_window == number
-        states.append(_state(str(number + 1), columns, own, held_out[own & np.isfinite(held_out)]))
+        name = given[grouping.state_of_take.index(number)]
+        state = _state(name or str(number + 1), columns, own, held_out[own & np.isfinite(held_out)])
+        states.append(replace(state, given=name is not None))
     return _States(tuple(states), grouping.state_of_take, grouping.alone, calibration)
 
 
@@ -354,37 +393,40 @@ def _learn(baselines: Baselines, key: ChannelKey) -> Fusion | None:
     return fusion
 
 
-def _enrolled(
-    baseline: Baseline,
-    version: int,
-    windows_before: int,
-    normal: _States,
-    set_aside: tuple[SetAside, ...],
-    fusion: Fusion | None,
-) -> Enrolled:
-    """Say what was stored, and what its calibration means."""
-    calibration, grid, rates = normal.calibration, baseline.grid, Rates()
-    held_out = np.concatenate([state.held_out for state in normal.states])
-    promised = promise(calibration, rates, calibration.step_s) if calibration else {}
-    return Enrolled(
-        asset=baseline.key.asset,
-        channel=baseline.key.channel,
-        label=baseline.label,
-        version=version,
-        windows=len(baseline),
-        windows_before=windows_before,
-        window_s=grid.window_s,
-        hop_s=grid.hop_s,
-        spread=float(np.median(held_out)) if len(held_out) else 0.0,
-        takes=calibration.takes if calibration else 0,
-        promise={f"{rate:g}": interval for rate, interval in promised.items()},
-        spans_s=tuple(round(span_s, 3) for span_s, _ in limits(calibration, rates, calibration.step_s))
-        if calibration
-        else (),
-        states=tuple(state.name for state in normal.states),
-        state_of_take=tuple(normal.states[number].name for number in normal.state_of_take),
-        alone=tuple(baseline.takes[number].name for number in normal.alone),
-        odd=tuple(baseline.takes[number].name for number in calibration.odd) if calibration else (),
-        set_aside=set_aside,
-        fusion=fusion,
-    )
+@dataclass(frozen=True, eq=False)
+class Assessed:
+    """A baseline that is not stored yet, how many of its windows were enrolled before, and what is left out."""
+
+    baseline: Baseline
+    windows_before: int
+    states: _States
+    set_aside: tuple[SetAside, ...]
+
+    def enrolled(self, version: int, fusion: Fusion | None) -> Enrolled:
+        """Say what was stored, and what its calibration means."""
+        baseline, normal = self.baseline, self.states
+        calibration, grid, rates = normal.calibration, baseline.grid, Rates()
+        held_out = np.concatenate([state.held_out for state in normal.states])
+        promised = promise(calibration, rates, calibration.step_s) if calibration else {}
+        return Enrolled(
+            asset=baseline.key.asset,
+            channel=baseline.key.channel,
+            label=baseline.label,
+            version=version,
+            windows=len(baseline) - self.windows_before,
+            windows_before=self.windows_before,
+            window_s=grid.window_s,
+            hop_s=grid.hop_s,
+            spread=float(np.median(held_out)) if len(held_out) else 0.0,
+            takes=calibration.takes if calibration else 0,
+            promise={f"{rate:g}": interval for rate, interval in promised.items()},
+            spans_s=tuple(round(span_s, 3) for span_s, _ in limits(calibration, rates, calibration.step_s))
+            if calibration
+            else (),
+            states=tuple(state.name for state in normal.states),
+            state_of_take=tuple(normal.states[number].name for number in normal.state_of_take),
+            alone=tuple(baseline.takes[number].name for number in normal.alone),
+            odd=tuple(baseline.takes[number].name for number in calibration.odd) if calibration else (),
+            set_aside=self.set_aside,
+            fusion=fusion,
+        )

@@ -7,6 +7,7 @@ operating state the window is nearest to. What windows add up to over time is in
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,7 @@ from fisher_edge.decision.judgement import (
     ModelName,
     Nearest,
     PlainMeasures,
+    Promise,
     ViewScore,
 )
 from fisher_edge.decision.naming import comparable, examples_of, normal_of, view_vectors
@@ -75,7 +77,7 @@ class Judge:
         self._bank = enrollment.bank
         self._edges_hz = front_end.band_edges_hz(normal.rate_hz)
         self._state_of_window = normal.state_of_window
-        self._rates, self._hop_s = rates, hop_s
+        self._rates, self.hop_s = rates, hop_s
         self._tracker = Tracker(calibration, rates, hop_s)
         self._view_scores = [
             _ViewScorer.of(each, view_vectors(normal, each.view))
@@ -135,9 +137,12 @@ class Judge:
         """Start again without the evidence of the windows so far."""
         self._tracker.forget()
 
-    def promise(self) -> dict[float, tuple[float, float]]:
-        """Return for both rates a day in which interval (90 %) the true one lies."""
-        return promise(self.calibration, self._rates, self._hop_s)
+    @cached_property
+    def promise(self) -> Promise:
+        """How many false warnings and alarms a day are promised, and in which interval (90 %) the true rates lie."""
+        intervals = promise(self.calibration, self._rates, self.hop_s)
+        warning, alarm = self._rates.warning_per_day, self._rates.alarm_per_day
+        return Promise(warning, alarm, intervals[warning], intervals[alarm])
 
     def _unusual(self, window: EmbeddedWindow, comparison: Comparison, state: int) -> Unusual:
         """Say how unusual each band of a window is in its operating state."""

@@ -4,20 +4,25 @@
 `Standing` are what the gateway stores and publishes. Names of the wire stand in `fisher_edge.publish.message` alone.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 __all__ = [
+    "FALSE_ALARM",
+    "AlarmMemory",
     "BandShare",
     "BaselineName",
     "Change",
     "Evidence",
     "FaultVote",
+    "Handling",
     "Judgement",
     "Level",
     "ModelName",
     "Nearest",
     "PlainMeasures",
+    "Promise",
+    "Realised",
     "Result",
     "Standing",
     "State",
@@ -193,6 +198,50 @@ class Judgement:
         return max(self.evidence.alarm, self.level.evidence.alarm)
 
 
+FALSE_ALARM = "false alarm"
+"""The cause of an alarm that was none."""
+
+
+@dataclass(frozen=True)
+class Promise:
+    """How many false warnings and alarms a day are promised, and in which interval (90 %) the true rates lie."""
+
+    warning_per_day: float
+    alarm_per_day: float
+    warning_interval: tuple[float, float]
+    alarm_interval: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Realised:
+    """What came of a promise while one baseline judged: days judged, and how often the state rose.
+
+    `confirmed` alarms and warnings were acknowledged with a cause, `refuted` ones as false alarms.
+    """
+
+    baseline: int
+    promise: Promise
+    days: float = 0.0
+    warnings: int = 0
+    alarms: int = 0
+    confirmed: int = 0
+    refuted: int = 0
+
+    def after(self, seconds: float, before: State, now: State) -> "Realised":
+        """Count so many seconds more in which the severity went from one to another."""
+        alarm = now is State.ALARM and before is not State.ALARM
+        warning = now is State.WARNING and before is State.NORMAL
+        return replace(
+            self, days=self.days + seconds / 86_400, warnings=self.warnings + warning, alarms=self.alarms + alarm
+        )
+
+    def settled(self, cause: str | None) -> "Realised":
+        """Count what turned out to be the cause of an alarm; None: not known yet."""
+        if cause == FALSE_ALARM:
+            return replace(self, refuted=self.refuted + 1)
+        return self if cause is None else replace(self, confirmed=self.confirmed + 1)
+
+
 @dataclass(frozen=True)
 class Result:
     """One window of a channel: the judgement and the state after it.
@@ -205,13 +254,41 @@ class Result:
     unit: str
     reason: str | None = None
     skipped: int = 0
+    realised: Realised | None = None
+
+
+@dataclass(frozen=True)
+class Handling:
+    """What a person did about an alarm: acknowledged it with its cause (None: not known), or shelved it until a time.
+
+    `until_s` is in seconds since 1970-01-01 UTC.
+    """
+
+    by: str = ""
+    cause: str | None = None
+    note: str = ""
+    until_s: float | None = None
+
+
+@dataclass(frozen=True)
+class AlarmMemory:
+    """What a restart must not forget: the severity, whether it was acknowledged, until when (s UTC) it is shelved.
+
+    `reach_s` is the length of the span that raised the severity.
+    """
+
+    severity: State = State.NORMAL
+    acknowledged: bool = False
+    shelved_until_s: float | None = None
+    reach_s: float = 0.0
 
 
 @dataclass(frozen=True)
 class Change:
     """A change of state of a channel, why, and the judgement that led to it (None: no window did).
 
-    `kind` says which evidence spoke: sudden, persistent, drift, or unfamiliar operating state.
+    `kind` says which evidence spoke (sudden, persistent, drift, unfamiliar operating state), or what a person did:
+    acknowledged, shelved, unshelved, with `handling`.
     """
 
     time_s: float
@@ -220,11 +297,15 @@ class Change:
     reason: str
     kind: str | None = None
     judgement: Judgement | None = None
+    handling: Handling | None = None
 
 
 @dataclass(frozen=True)
 class Standing:
-    """The latest state of a channel, for the retained topic: since when, why, and the judgement behind it."""
+    """The latest state of a channel, for the retained topic: since when, why, and the judgement behind it.
+
+    `alarm` is what is known about its alarm, whatever the state is now; None: an earlier release did not say.
+    """
 
     time_s: float
     state: State
@@ -235,3 +316,5 @@ class Standing:
     gaps: int = 0
     dropped: int = 0
     real_rate_hz: float | None = None
+    alarm: AlarmMemory | None = None
+    realised: Realised | None = None

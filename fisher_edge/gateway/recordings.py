@@ -5,10 +5,9 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from fisher_edge.decision.alarm import AlarmMachine, AlarmRule
-from fisher_edge.decision.enroll import DEFAULT_WINDOW_S, Enrolled, EnrolledTake, Made, check_target, enroll
+from fisher_edge.decision.enroll import DEFAULT_WINDOW_S, Enrolled, EnrolledTake, Made, check_target, enroll, takes_of
 from fisher_edge.decision.evidence import Rates
 from fisher_edge.decision.fusion import Fusion
 from fisher_edge.decision.judge import Judge
@@ -28,7 +27,7 @@ from fisher_edge.sources.bursts import BurstRecording, read_bursts
 from fisher_edge.sources.recording import Recording, read_recording
 from fisher_edge.store import bundles
 from fisher_edge.store.audio import DEFAULT_BYTES, AudioArchive, KeptTake
-from fisher_edge.store.baselines import Baseline, Baselines, Take
+from fisher_edge.store.baselines import Baseline, Baselines
 from fisher_edge.store.database import Database
 
 __all__ = ["Recorded", "enroll_recordings", "enrolled_normal", "reembed", "score_recording", "windows_of"]
@@ -49,7 +48,8 @@ def enroll_recordings(
     *,
     label: str | None = None,
     specimens: Sequence[str] = (),
-    takes: Sequence[Take] | None = None,
+    states: Sequence[str] = (),
+    takes: Sequence[EnrolledTake] | None = None,
     extend: bool = False,
     window_s: float = DEFAULT_WINDOW_S,
     hop_s: float | None = None,
@@ -58,13 +58,15 @@ def enroll_recordings(
 ) -> Enrolled:
     """Embed recordings and store them as the newest baseline of a channel.
 
-    `specimens` names what was recorded (a bearing, a pump): one for all recordings or one for each; `takes` says all
-    about them where it is known from before. Recordings of bursts become a baseline of bursts, which has no views: a
-    burst is too short for them. The bundle is kept with the baseline, and so are up to `audio_bytes` of
-    recordings. Raises BadInputError for recordings that differ in rate, are too short, constant, copies of each
+    `specimens` names what was recorded (a bearing, a pump) and `states` the operating states: one for all recordings or
+    one for each; `takes` says what is known about them from before. Recordings of bursts become a baseline of bursts,
+    which has no views: a burst is too short for them. The bundle is kept with the baseline, and so are up to
+    `audio_bytes` of recordings, those of the version that is extended among them.
+
+    Raises BadInputError for recordings that differ in rate, are too short, constant, copies of each
     other or too few to say what is normal.
     """
-    takes = _takes(recordings, specimens) if takes is None else takes
+    takes = _takes(recordings, specimens, states) if takes is None else takes
     _check_rates(recordings)
     _check_copies(recordings)
     bundle, rate_hz = encoder.bundle, recordings[0].rate_hz
@@ -78,23 +80,27 @@ def enroll_recordings(
             key,
         )
     _check_bursts(baselines.get(key, None) if label else None, made)
-    check_target(baselines, key, made, label=label, extend=extend)
+    check_target(baselines, key, made, label=label)
     cuts = [
-        EnrolledTake(take.name, windows_of(recording, encoder, front_end, grid), take.specimen, take.recorded_s)
+        replace(take, windows=windows_of(recording, encoder, front_end, grid))
         for recording, take in zip(recordings, takes, strict=True)
     ]
     bundles.keep(database.state_dir, bundle.path, bundle.sha256)
+    before = baselines.get(key, label) if extend else None
     enrolled = enroll(baselines, key, cuts, made, label=label, extend=extend, reason=reason)
-    if not extend:
-        aside = {each.number for each in enrolled.set_aside}
-        kept = [_kept(recording) for number, recording in enumerate(recordings) if number not in aside]
-        if not AudioArchive(database.state_dir, audio_bytes).keep(key, label, enrolled.version, kept) and audio_bytes:
-            log.warning(
-                "%s: these recordings are larger than the %d MB that may be kept: they cannot be embedded again with "
-                "another model",
-                key,
-                audio_bytes >> 20,
-            )
+    aside = {each.number for each in enrolled.set_aside}
+    added = [recording for number, recording in enumerate(recordings) if number not in aside]
+    archive = AudioArchive(database.state_dir, audio_bytes)
+    earlier = _kept_of(archive, before) if before else []
+    if earlier is None:
+        log.warning("%s: the recordings enrolled earlier were not kept, so that these are not kept either", key)
+    elif not archive.keep(key, label, enrolled.version, list(map(_kept, [*earlier, *added]))) and audio_bytes:
+        log.warning(
+            "%s: these recordings are larger than the %d MB that may be kept: they cannot be embedded again with "
+            "another model",
+            key,
+            audio_bytes >> 20,
+        )
     return enrolled
 
 
@@ -106,8 +112,8 @@ def reembed(database: Database, encoder: Encoder, key: ChannelKey, label: str | 
     baseline = Baselines(database).get(key, label)
     if baseline is None:
         raise BadInputError(f"{key} has no baseline for {label or 'normal'}; see: fisher-edge baseline list")
-    files = AudioArchive(database.state_dir).files(key, label, baseline.version)
-    if len(files) != len(baseline.takes):
+    recordings = _kept_of(AudioArchive(database.state_dir), baseline)
+    if recordings is None:
         raise BadInputError(
             f"the recordings of {key} version {baseline.version} were not kept, or not all of them; enroll again from "
             "your own files"
@@ -115,10 +121,10 @@ def reembed(database: Database, encoder: Encoder, key: ChannelKey, label: str | 
     return enroll_recordings(
         database,
         encoder,
-        _read_again(files, baseline),
+        recordings,
         key,
         label=label,
-        takes=baseline.takes,
+        takes=takes_of(baseline),
         window_s=baseline.grid.signal_window_s,
         hop_s=baseline.grid.signal_hop_s,
         reason=f"embedded again with {encoder.bundle.name}",
@@ -270,8 +276,11 @@ def _kept(recording: Recorded) -> KeptTake:
     return KeptTake(recording.blocks(), recording.rate_hz, recording.length, lengths)
 
 
-def _read_again(files: Sequence[Path], baseline: Baseline) -> list[Recorded]:
-    """Open the kept recordings of a baseline."""
+def _kept_of(archive: AudioArchive, baseline: Baseline) -> list[Recorded] | None:
+    """Open the kept recordings of a baseline; None when they were not kept, or not all of them."""
+    files = archive.files(baseline.key, baseline.label, baseline.version)
+    if len(files) != len(baseline.takes):
+        return None
     if not baseline.grid.bursts:
         return [read_recording(file, rate_hz=baseline.rate_hz) for file in files]
     return [_timed_as(baseline, recording) for recording in read_bursts(files, rate_hz=baseline.rate_hz)]
@@ -306,25 +315,31 @@ def _flat_value(recording: Recorded) -> float | None:
     return float(first) if all(bool((block == first).all()) for block in recording.blocks()) else None
 
 
-def _takes(recordings: Sequence[Recorded], specimens: Sequence[str]) -> list[Take]:
-    """Say of each recording what it is called, what was recorded and when."""
-    pairs = zip(recordings, _specimens(specimens, len(recordings)), strict=True)
-    return [Take(recording.path.name, specimen, recording.recorded_s) for recording, specimen in pairs]
+def _takes(recordings: Sequence[Recorded], specimens: Sequence[str], states: Sequence[str]) -> list[EnrolledTake]:
+    """Say of each recording what it is called, what was recorded, in which operating state and when."""
+    count = len(recordings)
+    described = zip(
+        recordings, _each("specimen", specimens, count), _each("operating state", states, count), strict=True
+    )
+    return [
+        EnrolledTake(recording.path.name, (), specimen, recording.recorded_s, state)
+        for recording, specimen, state in described
+    ]
 
 
-def _specimens(specimens: Sequence[str], recordings: int) -> list[str | None]:
-    """Specimen of each recording: none was named, one for all, or one each."""
-    if len(specimens) not in {0, 1, recordings}:
+def _each(what: str, names: Sequence[str], recordings: int) -> list[str | None]:
+    """Name for each recording: none was given, one for all, or one each."""
+    if len(names) not in {0, 1, recordings}:
         raise UsageError(
-            f"{len(specimens)} specimens for {recordings} recordings; give --specimen once for all of them, or once "
-            "for each in their order"
+            f"{len(names)} names for the {what} of {recordings} recordings; give one for all of them, or one for each "
+            "in their order"
         )
-    bad = next((name for name in specimens if not name.strip() or not name.isprintable()), None)
+    bad = next((name for name in names if not name.strip() or not name.isprintable()), None)
     if bad is not None:
-        raise UsageError(f"specimen {bad!r} names nothing; give the number or name of what was recorded")
-    if not specimens:
+        raise UsageError(f"{what} {bad!r} names nothing; give a number or name")
+    if not names:
         return [None] * recordings
-    return [*specimens] * recordings if len(specimens) == 1 else [*specimens]
+    return [*names] * recordings if len(names) == 1 else [*names]
 
 
 def _check_rates(recordings: Sequence[Recorded]) -> None:
