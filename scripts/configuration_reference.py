@@ -10,7 +10,7 @@ from typing import Any
 
 from fisher_edge.config import Config
 from fisher_edge.config.plugins import keys_schema, source_function, source_types
-from fisher_edge.config.schema import TABLES, ChannelAlarmConfig
+from fisher_edge.config.schema import TABLES, ChannelAlarmConfig, OperatingStateConfig
 
 TARGET = Path(__file__).parents[1] / "docs" / "configuration.md"
 HEAD = """# The configuration file
@@ -47,6 +47,15 @@ name = "motor"
 window_s = 2.56
 alarm = { alarm_per_day = 0.01, hold_s = 60 }
 source = { type = "serial", port = "/dev/serial/by-id/usb-board", channel = 1 }
+```
+"""
+OPERATING_STATE = """
+### operating_state of a channel
+
+Where the operating state of the machine comes from. A window in which it changes is not judged.
+
+```toml
+operating_state = { topic = "plant/press-7/drive", field = "rpm", states = { slow = [300, 900], fast = [900, 3000] } }
 ```
 """
 SOURCES = """
@@ -86,12 +95,13 @@ def reference() -> str:
     schema = Config.model_json_schema()
     parts = [HEAD]
     for name, model in TABLES.items():
-        if name:
+        if name in schema["properties"]:
             parts.append(f"\n## {_heading(name)}\n\n{schema['properties'][name]['description']}\n")
             parts += [CHANNEL] if name == "channel" else []
             parts += _table(schema["$defs"][model.__name__])
     parts.append("\n### alarm of a channel\n\nWhat differs from `[alarm]`; every key may be left out.\n")
-    parts += [*_table(schema["$defs"][ChannelAlarmConfig.__name__]), SOURCES]
+    parts += [*_table(schema["$defs"][ChannelAlarmConfig.__name__]), OPERATING_STATE]
+    parts += [*_table(schema["$defs"][OperatingStateConfig.__name__]), SOURCES]
     for name, entry in source_types().items():
         if entry.dist is not None and entry.dist.name == "fisher-edge":
             keys = keys_schema(source_function(name))

@@ -146,7 +146,7 @@ def test_misspelt_key_is_named_before_the_one_that_is_missing(file: Path) -> Non
 def test_unknown_key_like_no_other_lists_the_known_ones(file: Path) -> None:
     """Without a near name all names of the table are listed."""
     said = mistake(file, "[alarm]\nxyzzy = 1\n" + CHANNEL)
-    assert said == "unknown key 'xyzzy' in [alarm]; known keys: alarm_per_day, delay_s, hold_s, warning_per_day"
+    assert said == "unknown key 'xyzzy' in [alarm]; known keys: alarm_per_day, delay_s, hold_s, latch, warning_per_day"
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from fisher_edge.config.schema import (
     HistoryConfig,
     ModelConfig,
     MqttConfig,
+    OperatingStateConfig,
     SourceConfig,
 )
 
@@ -24,6 +25,7 @@ __all__ = [
     "HistoryConfig",
     "ModelConfig",
     "MqttConfig",
+    "OperatingStateConfig",
     "SourceConfig",
     "load_config",
 ]

@@ -6,6 +6,7 @@ The descriptions are what editors show, and what docs/configuration.md says.
 import re
 import socket
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -209,6 +210,9 @@ class AlarmConfig(_Table):
     hold_s: NotNegative = Field(
         default=10.0, description="Seconds that evidence must stay clearly below its limit before the state falls."
     )
+    latch: bool = Field(
+        default=False, description="Whether a warning or an alarm stays until it is acknowledged, however quiet it is."
+    )
 
     @model_validator(mode="after")
     def _possible(self) -> "AlarmConfig":
@@ -228,6 +232,7 @@ class ChannelAlarmConfig(_Table):
     alarm_per_day: Positive | None = Field(default=None, description="Overrides alarm_per_day of [alarm].")
     delay_s: NotNegative | None = Field(default=None, description="Overrides delay_s of [alarm].")
     hold_s: NotNegative | None = Field(default=None, description="Overrides hold_s of [alarm].")
+    latch: bool | None = Field(default=None, description="Overrides latch of [alarm].")
 
 
 class HistoryConfig(_Table):
@@ -287,6 +292,45 @@ class SourceConfig(BaseModel):
         return redacted(serialize(self))
 
 
+class OperatingStateConfig(_Table):
+    """`operating_state` of a channel: where the operating state of the machine comes from."""
+
+    name: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None, description="Name of the state, where it never changes; else give a topic."
+    )
+    topic: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None,
+        description="MQTT topic, without wildcards, of the broker in [mqtt], where it is sent: text, a number or JSON.",
+    )
+    field: str = Field(default="", description="Key of the JSON object that is sent there; a.b is b within a.")
+    states: dict[str, tuple[float, float]] = Field(
+        default={},
+        description="States of a number, each with its range: { slow = [300, 900], fast = [900, 3000] } takes 900 as "
+        "fast. Outside of all of them nothing is judged. Default: what is sent is the name of the state.",
+    )
+    max_age_s: Positive | None = Field(
+        default=None, description="Seconds after which what was sent counts no more. Default: it counts until the next."
+    )
+
+    @model_validator(mode="after")
+    def _possible(self) -> "OperatingStateConfig":
+        """Refuse topics of several machines, ranges that are empty and states that cannot be told apart."""
+        if (self.name is None) == (self.topic is None):
+            raise ValueError("give either name, a state that never changes, or topic, where it is sent")
+        if set(self.topic or "") & set("+#\0"):
+            raise ValueError(f"topic = {self.topic!r} has a wildcard; give one topic")
+        ordered = sorted(self.states.items(), key=lambda item: item[1])
+        for name, (low, high) in ordered:
+            if not (name.strip() and name.isprintable() and low < high):
+                raise ValueError(
+                    f"states, {name!r} = [{low:g}, {high:g}]: give a name and two numbers, the lower first"
+                )
+        for (one, (_, high)), (other, (low, _)) in pairwise(ordered):
+            if low < high:
+                raise ValueError(f"states {one!r} and {other!r} overlap; let the one end where the other begins")
+        return self
+
+
 class ChannelConfig(_Table):
     """`[[channel]]`: one sensor of one asset."""
 
@@ -317,6 +361,14 @@ class ChannelConfig(_Table):
         default=None,
         description="Seconds without a judged window after which the state is no_data. Default: three windows and a "
         "hop, at least 30 seconds. With bursts there is none, it depends on how often they come.",
+    )
+    operating_state: OperatingStateConfig | None = Field(
+        default=None,
+        description="Operating state of the machine, one of those given with enroll --state, where it is known. "
+        "Default: a window belongs to the state it is nearest to.",
+    )
+    idle_below: Positive | None = Field(
+        default=None, description="RMS, in the unit of the channel, below which the machine stands and is not judged."
     )
     alarm: ChannelAlarmConfig = Field(
         default=ChannelAlarmConfig(), description="Alarm settings of this channel; what is left out is that of [alarm]."
@@ -408,4 +460,5 @@ TABLES: dict[str, type[BaseModel]] = {
     "history": HistoryConfig,
     "audio": AudioConfig,
     "channel": ChannelConfig,
+    "operating_state": OperatingStateConfig,
 }

@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 Severity = Literal[State.NORMAL, State.WARNING, State.ALARM]
-Interruption = Literal[State.CHECK_FUNCTION, State.NO_DATA, State.NO_BASELINE]
+Interruption = Literal[State.IDLE, State.CHECK_FUNCTION, State.NO_DATA, State.NO_BASELINE]
 
 ORDER: tuple[Severity, ...] = (State.NORMAL, State.WARNING, State.ALARM)
 UNFAMILIAR = "unfamiliar operating state"
@@ -79,6 +79,10 @@ class AlarmMachine:
             return self._become(State.CHECK_FUNCTION, judgement.distrust, judgement.time_s, judgement)
         if judgement.unjudged is not None:
             return self._become(State.NO_BASELINE, judgement.unjudged, judgement.time_s, judgement)
+        if judgement.idle is not None:
+            return self._become(State.IDLE, judgement.idle, judgement.time_s, judgement)
+        if judgement.passing is not None:
+            return None
         assert judgement.evidence is not None
         assert judgement.level is not None
         assert judgement.level.evidence is not None
@@ -95,7 +99,8 @@ class AlarmMachine:
         reason = f"shape at {shape.alarm:.2f} times its limit, level at {level.alarm:.2f} times its own"
         kind = None if self._severity is State.NORMAL else _spoke(shape, level).kind
         if unfamiliar:
-            reason, kind = f"{UNFAMILIAR}: enroll it if it is normal; {reason}", UNFAMILIAR
+            which = f" {judgement.operating_state!r}" if judgement.score is None else ""
+            reason, kind = f"{UNFAMILIAR}{which}: enroll it if it is normal; {reason}", UNFAMILIAR
         return self._become(self._severity, reason, judgement.time_s, judgement, kind)
 
     def interrupt(self, state: Interruption, reason: str) -> Change | None:

@@ -19,6 +19,7 @@ from fisher_edge.decision.fusion import Fusion
 from fisher_edge.decision.judgement import (
     BandShare,
     BaselineName,
+    Evidence,
     Judgement,
     Level,
     ModelName,
@@ -36,6 +37,8 @@ from fisher_edge.errors import BadInputError
 from fisher_edge.store.baselines import Baseline, ViewCalibration
 
 __all__ = ["Judge", "Unenrolled", "WindowJudge", "distrusted", "enrollment_of"]
+
+Doubles = npt.NDArray[np.float64]
 
 # An open cable: at least this share of the power at mains frequency and its harmonics, ...
 OPEN_CABLE = 0.95
@@ -77,6 +80,7 @@ class Judge:
         self._bank = enrollment.bank
         self._edges_hz = front_end.band_edges_hz(normal.rate_hz)
         self._state_of_window = normal.state_of_window
+        self._given = {state.name: number for number, state in enumerate(normal.states) if state.given}
         self._rates, self.hop_s = rates, hop_s
         self._tracker = Tracker(calibration, rates, hop_s)
         self._view_scores = [
@@ -87,8 +91,12 @@ class Judge:
         self._weights = {view.name: view.weight for view in fusion.views} if fusion else {}
         self._examples = examples_of(normal, comparable(enrolled, normal), fusion, self.views)
 
-    def judge(self, window: EmbeddedWindow) -> Judgement:
-        """Judge one window; a sensor that cannot be trusted gives `distrust` and no distance."""
+    def judge(self, window: EmbeddedWindow, operating_state: str | None = None) -> Judgement:
+        """Judge one window; a sensor that cannot be trusted gives `distrust` and no distance.
+
+        `operating_state` is that of the machine where it is known. It counts when states were given at enrollment; one
+        that was not among them is unfamiliar. Else a window is judged by the state it is nearest to.
+        """
         baseline = BaselineName(self.normal.version, len(self._bank))
         if window.fault:
             return distrusted(window, self.model, window.fault, baseline)
@@ -96,7 +104,11 @@ class Judge:
         match = comparison.nearest() if comparison else None
         if comparison is None or match is None or not math.isfinite(match.distance):
             return distrusted(window, self.model, "the encoder gives no finite numbers for these samples", baseline)
-        number = int(self._state_of_window[match.index])
+        if operating_state is not None and self._given and operating_state not in self._given:
+            return self._unfamiliar(window, match, operating_state)
+        known = self._given.get(operating_state or "")
+        states = range(len(self.normal.states)) if known is None else [known]
+        number, residual = self._nearest_state(comparison, states)
         state = self.normal.states[number]
         if window.hum_share >= OPEN_CABLE and state.hum_share <= NO_HUM:
             reason = (
@@ -105,7 +117,7 @@ class Judge:
             )
             return distrusted(window, self.model, reason, baseline)
         vectors = {view.name: vector for view, vector in zip(self.views, window.views, strict=True)}
-        unusual = self._unusual(window, comparison, number)
+        unusual = self._unusual(window, residual, number)
         found = self._tracker.take(unusual)
         level = self.calibration.levels[number]
         difference = unusual.level - level.mean
@@ -115,7 +127,7 @@ class Judge:
             rate_hz=float(window.rate_hz),
             model=self.model,
             baseline=baseline,
-            operating_state=state.name if len(self.normal.states) > 1 else None,
+            operating_state=state.name if state.given or len(self.normal.states) > 1 else None,
             distance=match.distance,
             score=unusual.score,
             evidence=found.shape,
@@ -133,6 +145,11 @@ class Judge:
             measures=_plain(window),
         )
 
+    def take_over(self, other: "Judge") -> None:
+        """Go on with the evidence of another judge of the same normal state."""
+        if other.normal.version == self.normal.version and other.hop_s == self.hop_s:
+            self._tracker = other._tracker  # noqa: SLF001 -- of the same class
+
     def forget(self) -> None:
         """Start again without the evidence of the windows so far."""
         self._tracker.forget()
@@ -144,9 +161,18 @@ class Judge:
         warning, alarm = self._rates.warning_per_day, self._rates.alarm_per_day
         return Promise(warning, alarm, intervals[warning], intervals[alarm])
 
-    def _unusual(self, window: EmbeddedWindow, comparison: Comparison, state: int) -> Unusual:
+    def _nearest_state(self, comparison: Comparison, among: Sequence[int]) -> tuple[int, Doubles]:
+        """Return the operating state in which a window is least unusual.
+
+        Beside it is what is left (bands, dim) of the window when the nearest ones of that state are taken off.
+        """
+        residuals = [comparison.residual(self._state_of_window == number) for number in among]
+        span = self.calibration.spans[0]
+        least = int(np.argmin([score_of(span.unusual(residual)) for residual in residuals]))
+        return among[least], residuals[least]
+
+    def _unusual(self, window: EmbeddedWindow, residual: Doubles, state: int) -> Unusual:
         """Say how unusual each band of a window is in its operating state."""
-        residual = comparison.residual(self._state_of_window == state)
         span = self.calibration.spans[0]
         bands = span.unusual(residual)
         return Unusual(
@@ -156,6 +182,25 @@ class Judge:
             log_ratio=float((bands * span.spread).mean()),
             level=window.measures.log_rms,
             state=state,
+        )
+
+    def _unfamiliar(self, window: EmbeddedWindow, match: Match, operating_state: str) -> Judgement:
+        """Say that the machine is in an operating state that was never enrolled: there is nothing to judge by."""
+        shares = zip(self._edges_hz, match.shares, strict=True)
+        return Judgement(
+            time_s=window.end_time_s,
+            window_s=window.window_s,
+            rate_hz=float(window.rate_hz),
+            model=self.model,
+            baseline=BaselineName(self.normal.version, len(self._bank)),
+            operating_state=operating_state,
+            distance=match.distance,
+            evidence=Evidence(),
+            unfamiliar=True,
+            bands=tuple(BandShare(low, high, float(share)) for (low, high), share in shares),
+            nearest=self._nearest(match.index),
+            level=Level(window.measures.log_rms, evidence=Evidence()),
+            measures=_plain(window),
         )
 
     def _band_shares(self, match: Match, unusual: Unusual) -> tuple[BandShare, ...]:
@@ -180,7 +225,7 @@ class Unenrolled:
         self.model = model
         self.reason = reason
 
-    def judge(self, window: EmbeddedWindow) -> Judgement:
+    def judge(self, window: EmbeddedWindow, operating_state: str | None = None) -> Judgement:
         """Measure one window."""
         if window.fault:
             return distrusted(window, self.model, window.fault)
@@ -190,6 +235,7 @@ class Unenrolled:
             rate_hz=float(window.rate_hz),
             model=self.model,
             unjudged=self.reason,
+            operating_state=operating_state,
             level=Level(window.measures.log_rms),
             measures=_plain(window),
         )
@@ -252,7 +298,7 @@ def enrollment_of(normal: Baseline) -> Enrollment:
     return Enrollment(bank, take, normal.offset_s, _levels(normal), normal.grid.window_s)
 
 
-def _levels(normal: Baseline) -> npt.NDArray[np.float64]:
+def _levels(normal: Baseline) -> Doubles:
     """Level of every window; where a former release kept only mean and spread, values that have these."""
     states = [normal.states[number] for number in normal.state_of_window]
     mean = np.array([state.level_mean for state in states])

@@ -36,6 +36,7 @@ class State(str, Enum):
     NORMAL = "normal"
     WARNING = "warning"
     ALARM = "alarm"
+    IDLE = "idle"
     CHECK_FUNCTION = "check_function"
     NO_DATA = "no_data"
     NO_BASELINE = "no_baseline"
@@ -161,7 +162,9 @@ class PlainMeasures:
 class Judgement:
     """What one window shows. `distrust` says why its sensor cannot be trusted; nothing is judged then.
 
-    `unjudged` says why a window of a sound sensor is not judged: nothing is enrolled, or with a model that is gone.
+    `unjudged` says why a window of a sound sensor is not judged: nothing is enrolled, or with a model that is gone;
+    `idle` why there is nothing to judge: the machine stands still; `passing` that it went from one operating state to
+    another within the window.
 
     `time_s` is the end of the window in seconds since 1970-01-01 UTC, by the clock of its samples. `distance` is the
     cosine distance to the nearest enrolled window and the exact sum of the shares of its `bands`; None: not judged.
@@ -176,6 +179,8 @@ class Judgement:
     model: ModelName
     distrust: str | None = None
     unjudged: str | None = None
+    idle: str | None = None
+    passing: str | None = None
     baseline: BaselineName | None = None
     operating_state: str | None = None
     distance: float | None = None

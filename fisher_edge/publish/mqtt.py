@@ -4,7 +4,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,6 +26,8 @@ __all__ = ["Condition", "Publisher", "Timing"]
 # How often an idle connection looks for new rows, and how often the totals are read.
 POLL_S = 0.05
 COUNT_S = 0.2
+
+Listener = Callable[[bytes], None]
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +96,7 @@ class Publisher:
     them. After any failure the connection is discarded and delivery starts again at the first row not acknowledged, so
     the broker may get a row twice, with the same (gateway, boot, seq), but never out of order. With every connection
     the latest state of each channel is sent again; those of channels that are not among `channels` are cleared.
+    `listeners` take what others send to their topics, on the thread of the publisher.
     """
 
     def __init__(
@@ -106,6 +109,7 @@ class Publisher:
         limits: Limits,
         channels: Collection[ChannelKey],
         info: Info,
+        listeners: Mapping[str, Listener] | None = None,
         timing: Timing | None = None,
     ) -> None:
         self.address = address
@@ -114,6 +118,7 @@ class Publisher:
         self._boot = boot
         self._limits = limits
         self._channels = frozenset(channels)
+        self._listeners = listeners or {}
         self._timing = timing or Timing()
         self._condition = Condition(str(address))
         self._info = self._encoded_info(info)
@@ -209,13 +214,14 @@ class Publisher:
                 acknowledge_s=self._timing.acknowledge_s,
             )
             try:
-                self._hold(delivery, records)
+                session.subscribe(self._listeners)
+                self._hold(session, delivery, records)
                 self._farewell(session, delivery, records)
             except BrokerError as error:
                 raise self._ended(error, delivery, time.monotonic() - started_s) from error
 
-    def _hold(self, delivery: Delivery, records: Records) -> None:
-        """Deliver until stopped, and then as long as rows are left and time is."""
+    def _hold(self, session: Session, delivery: Delivery, records: Records) -> None:
+        """Deliver until stopped, and then as long as rows are left and time is; hand out what others send."""
         delivery.announce(self.topics.status, ONLINE)
         info = None
         while not (self._stopping.is_set() and (delivery.done or time.monotonic() > self._flush_until_s)):
@@ -223,6 +229,8 @@ class Publisher:
                 info = self._info
                 delivery.announce(self.topics.info, info)
             self._count(records, delivery.step(POLL_S), delivery.set_aside)
+            for topic, payload in session.received():
+                self._listeners[topic](payload)
 
     def _farewell(self, session: Session, delivery: Delivery, records: Records) -> None:
         """Publish `offline` and disconnect; when there is no time for that, the last will says it."""

@@ -4,12 +4,15 @@ The network loop runs in the caller's thread, so that nothing can fail unseen, a
 whatever paho had queued dies with it, and the outbox remains the only queue.
 """
 
+import logging
 import socket
 import ssl
 import time
+from collections import deque
+from collections.abc import Collection
 from typing import Any
 
-from paho.mqtt.client import MQTT_ERR_SUCCESS, Client, MQTTv311
+from paho.mqtt.client import MQTT_ERR_SUCCESS, Client, MQTTMessage, MQTTv311
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
@@ -24,6 +27,10 @@ KEEPALIVE_S = 30
 CONNECT_S = 5.0
 
 LOGIN_REFUSED = {"Bad user name or password", "Not authorized"}
+# Messages that may wait to be taken by `received`; later ones are more recent, and count.
+MOST_RECEIVED = 1000
+
+log = logging.getLogger(__name__)
 
 
 class CredentialsRefusedError(BrokerError):
@@ -46,6 +53,7 @@ class Session:
         self._answer: ReasonCode | None = None
         self._loss: str | None = None
         self._acknowledged: list[int] = []
+        self._received: deque[tuple[str, bytes]] = deque(maxlen=MOST_RECEIVED)
         self._client = self._new_client(client_id, will_topic)
 
     def open(self, timeout_s: float = CONNECT_S) -> None:
@@ -83,6 +91,17 @@ class Session:
             raise self._lost()
         return acknowledged
 
+    def subscribe(self, topics: Collection[str]) -> None:
+        """Ask for messages of topics with QoS 1; a refusal is logged."""
+        if topics and self._client.subscribe([(topic, 1) for topic in topics])[0] != MQTT_ERR_SUCCESS:
+            raise self._lost()
+
+    def received(self) -> list[tuple[str, bytes]]:
+        """Return topic and payload of what has come since the last call, in order."""
+        messages = [*self._received]
+        self._received.clear()
+        return messages
+
     def disconnect(self) -> None:
         """Say goodbye, so that the broker does not publish the last will."""
         self._client.disconnect()
@@ -90,7 +109,7 @@ class Session:
     def close(self) -> None:
         """Drop the connection and everything paho still holds."""
         client = self._client
-        client.on_connect = client.on_publish = client.on_disconnect = None
+        client.on_connect = client.on_publish = client.on_disconnect = client.on_message = client.on_subscribe = None
         connection = client.socket()
         if connection is not None:
             connection.close()
@@ -116,6 +135,8 @@ class Session:
         client.on_connect = self._on_connect
         client.on_publish = self._on_publish
         client.on_disconnect = self._on_disconnect
+        client.on_message = self._on_message
+        client.on_subscribe = self._on_subscribe
         return client
 
     def _without_delay(self) -> None:
@@ -147,6 +168,15 @@ class Session:
 
     def _on_publish(self, _client: Client, _data: Any, mid: int, _reason: ReasonCode, _properties: Any) -> None:
         self._acknowledged.append(mid)
+
+    def _on_message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
+        self._received.append((message.topic, bytes(message.payload)))
+
+    def _on_subscribe(
+        self, _client: Client, _data: Any, _mid: int, reasons: list[ReasonCode], _properties: Any
+    ) -> None:
+        if any(reason.is_failure for reason in reasons):
+            log.warning("%s refuses a subscription: may this client read the topics of operating_state?", self.address)
 
     def _on_disconnect(self, _client: Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
         self._loss = str(reason)

@@ -19,7 +19,7 @@ from fisher_edge.errors import StateError
 from fisher_edge.names import ChannelKey
 from fisher_edge.store.database import make_private
 
-__all__ = ["DEFAULT_BYTES", "AudioArchive", "KeptTake"]
+__all__ = ["DEFAULT_BYTES", "AudioArchive", "KeptTake", "safe_name"]
 
 FOLDER = "audio"
 NORMAL = "_normal"
@@ -86,8 +86,8 @@ class AudioArchive:
         self._make_room(0, self.folder)
 
     def _of(self, key: ChannelKey, label: str | None, version: int) -> Path:
-        kind = NORMAL if label is None else f"fault-{_safe(label)}"
-        return self.folder / _safe(key.asset) / _safe(key.channel) / kind / str(version)
+        kind = NORMAL if label is None else f"fault-{safe_name(label)}"
+        return self.folder / safe_name(key.asset) / safe_name(key.channel) / kind / str(version)
 
     def _make_room(self, needed: int, written: Path) -> None:
         """Delete the oldest versions until so many bytes fit beside them, which are in the folder `written`."""
@@ -122,6 +122,6 @@ def _write(path: Path, take: KeptTake) -> None:
     np.save(path.with_suffix(".npy"), np.concatenate(list(take.blocks)))
 
 
-def _safe(name: str) -> str:
+def safe_name(name: str) -> str:
     """Return a name as that of a folder, another for every name: letters and digits as they are, else their codes."""
     return "".join(each if each.isalnum() or each in "-_" else f"%{ord(each):x};" for each in name)

@@ -1,0 +1,92 @@
+"""Recording of takes from a running sensor: block by block, on the thread of its reader. Start at `Recorder.push`."""
+
+import threading
+from dataclasses import dataclass, replace
+
+from fisher_edge.decision.calibrate import BLOCKS
+from fisher_edge.dsp.blocks import Block, Rate
+from fisher_edge.store.takes import PendingTakes, TakeFacts, TakeWriter
+
+__all__ = ["Progress", "Recorder"]
+
+# A take is a part of the recording, but no longer than this and no shorter than so many windows.
+LONGEST_TAKE_S = 300.0
+SHORTEST_TAKE_WINDOWS = 4
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a recording is: seconds of `of_s` and complete takes; `problem`: why it cannot go on."""
+
+    seconds: float
+    of_s: float
+    takes: int
+    ended: bool
+    problem: str | None = None
+
+
+class Recorder:
+    """Records one channel for `length_s` by the clock of its samples, a new take at every gap and change of state.
+
+    `facts` says how the takes are to be cut; rate, time and, unless it names one, operating state are filled in.
+    """
+
+    def __init__(self, takes: PendingTakes, facts: TakeFacts, length_s: float) -> None:
+        self._takes, self._facts, self._length_s = takes, facts, length_s
+        self._take_s = max(min(length_s / BLOCKS, LONGEST_TAKE_S), SHORTEST_TAKE_WINDOWS * facts.window_s)
+        self._lock = threading.Lock()
+        self._writer: TakeWriter | None = None
+        self._state: str | None = None
+        self._next_index = 0
+        self._rate_hz: Rate = 0
+        self._begun_s: float | None = None
+        self._take_begun_s = 0.0
+        self._seconds = 0.0
+        self._count = 0
+        self._ended = False
+        self._problem: str | None = None
+
+    def push(self, block: Block, state: str | None) -> None:
+        """Take the next block; `state` is the operating state of the machine, where it is known."""
+        with self._lock:
+            if self._ended:
+                return
+            try:
+                self._push(block, self._facts.state or state)
+            except (OSError, RuntimeError) as error:  # soundfile raises RuntimeErrors
+                self._ended, self._problem = True, f"a take cannot be written: {error}; make room on the disk"
+
+    def stop(self) -> None:
+        """End the recording; what was recorded stays."""
+        with self._lock:
+            if not self._ended:
+                self._end_take()
+                self._ended = True
+
+    def progress(self) -> Progress:
+        """Return how far it is."""
+        with self._lock:
+            return Progress(self._seconds, self._length_s, self._count, self._ended, self._problem)
+
+    def _push(self, block: Block, state: str | None) -> None:
+        """Write a block, into a new take where the signal or the state does not go on."""
+        time_s = block.time_s
+        self._begun_s = time_s if self._begun_s is None else self._begun_s
+        broken = (block.index != self._next_index and not self._facts.bursts) or block.rate_hz != self._rate_hz
+        if broken or state != self._state or time_s - self._take_begun_s >= self._take_s:
+            self._end_take()
+        if self._writer is None:
+            facts = replace(self._facts, rate=str(block.rate_hz), recorded_s=time_s, state=state)
+            self._writer, self._state, self._take_begun_s = self._takes.begin(facts), state, time_s
+        self._writer.write(block.samples, time_s)
+        self._next_index, self._rate_hz = block.index + len(block.samples), block.rate_hz
+        self._seconds = time_s + float(len(block.samples) / block.rate_hz) - self._begun_s
+        if self._seconds >= self._length_s:
+            self._end_take()
+            self._ended = True
+
+    def _end_take(self) -> None:
+        """Complete the take under way."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer, self._count = None, self._count + 1
