@@ -21,6 +21,7 @@ from fisher_edge.decision.judgement import Judgement, State
 from fisher_edge.dsp.blocks import Block
 from fisher_edge.encoder.bundle import Bundle, load_bundle
 from fisher_edge.encoder.protocol import Encoder
+from fisher_edge.encoder.windows import EmbeddedWindow
 from fisher_edge.errors import StateError, UsageError
 from fisher_edge.gateway import Gateway
 from fisher_edge.gateway.wiring import Encoders, Planner, rule_of
@@ -105,10 +106,10 @@ def test_judge_that_fails_stays_with_its_channel(
     """An error inside the judgement of one channel is logged once and is check_function there."""
     real = Judge.judge
 
-    def judge(self: Judge, window: object) -> Judgement:
+    def judge(self: Judge, window: EmbeddedWindow, state: str | None) -> Judgement:
         if self.normal.key == A:
             raise ZeroDivisionError("a bug")
-        return real(self, window)  # type: ignore[arg-type]
+        return real(self, window, state)
 
     monkeypatch.setattr(Judge, "judge", judge)
     sources = {A: PlainSource(endless(HEALTHY)), B: PlainSource(endless(HEALTHY))}
@@ -130,7 +131,7 @@ def test_result_that_cannot_be_written_is_check_function(
 ) -> None:
     """A number without a JSON form never ends the worker; the window says what is wrong instead."""
     real = Judge.judge
-    monkeypatch.setattr(Judge, "judge", lambda self, window: replace(real(self, window), score=math.nan))
+    monkeypatch.setattr(Judge, "judge", lambda *given: replace(real(*given), score=math.nan))
     with running(config_of(enrolled, mosquitto.url, [A]), {A: PlainSource(endless(HEALTHY))}) as gateway:
         wait_until(lambda: results_of(gateway, A) > 3, "results", 30)
         wait_until(lambda: state_of(gateway, A) is State.CHECK_FUNCTION, "check_function", 30)

@@ -11,7 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from judgements import TIME_S, change, result, standing
 
-from fisher_edge.decision.judgement import Evidence, Judgement, Level, ModelName, Nearest, Result, Standing, State
+from fisher_edge.decision.judgement import (
+    AlarmMemory,
+    Change,
+    Evidence,
+    Handling,
+    Judgement,
+    Level,
+    ModelName,
+    Nearest,
+    Promise,
+    Realised,
+    Result,
+    Standing,
+    State,
+)
 from fisher_edge.errors import BadInputError
 from fisher_edge.names import ChannelKey
 from fisher_edge.publish.message import (
@@ -117,6 +131,7 @@ def test_result_has_every_documented_field() -> None:
         **EVIDENCE,
         "features": {"rms": 0.25, "peak": 1.0, "crest": 4.0, "kurtosis": 3.0},
         "baseline": {"version": 3, "windows": 420},
+        "promise": None,
         "model": {"name": "fisher-mini", "sha256": "ab" * 32},
         "latency_ms": 12.5,
         "replay": False,
@@ -186,12 +201,56 @@ def test_state_says_since_when_and_how_the_channel_fares() -> None:
         "gaps": 3,
         "dropped": 2,
         "real_rate_hz": 47990.5,
+        "severity": "normal",
+        "acknowledged": False,
+        "shelved_until": None,
+        "promise": None,
         **{name: EVIDENCE[name] for name in ("distance", "score", "evidence", "level")},
         "replay": False,
     }
     silent = message("state", Standing(TIME_S, State.NO_DATA, TIME_S, "no data for 10 s", unit="g"))
     assert (silent["state"], silent["reason"]) == ("no_data", "no data for 10 s")
     assert not {"distance", "level"} & set(silent)
+
+
+def test_state_says_what_is_known_of_the_alarm() -> None:
+    """Severity, acknowledgement and shelving stand beside the state, whatever that is."""
+    alarm = AlarmMemory(State.ALARM, acknowledged=True, shelved_until_s=TIME_S)
+    said = message("state", standing(state=State.NO_DATA, alarm=alarm))
+    assert {name: said[name] for name in ("state", "severity", "acknowledged", "shelved_until")} == {
+        "state": "no_data",
+        "severity": "alarm",
+        "acknowledged": True,
+        "shelved_until": "2026-01-31T09:30:00.250Z",
+    }
+
+
+def test_event_says_who_did_what() -> None:
+    """An acknowledgement has cause and note, a shelving its end."""
+    kept = Change(TIME_S, State.ALARM, State.ALARM, "r", "acknowledged", None, Handling("maria", "inner race", "seen"))
+    assert message("event", kept)["handling"] == {"by": "maria", "cause": "inner race", "note": "seen"}
+    shelved = replace(kept, kind="shelved", handling=Handling(until_s=TIME_S))
+    assert message("event", shelved)["handling"]["until"] == "2026-01-31T09:30:00.250Z"
+    assert "handling" not in message("event", replace(kept, handling=None))
+
+
+def test_promise_stands_beside_what_came_of_it() -> None:
+    """Results and states say how many false alarms were promised, and how many alarms came."""
+    promise = Promise(1.0, 0.1, (0.3, 3.0), (0.01, 0.3))
+    realised = Realised(3, promise, days=2.5, warnings=2, alarms=1, confirmed=1, refuted=0)
+    expected = {
+        "warning_per_day": 1.0,
+        "alarm_per_day": 0.1,
+        "warning_interval": [0.3, 3.0],
+        "alarm_interval": [0.01, 0.3],
+        "days": 2.5,
+        "warnings": 2,
+        "alarms": 1,
+        "confirmed": 1,
+        "refuted": 0,
+    }
+    assert message("result", replace(result(), realised=realised))["promise"] == expected
+    assert message("state", standing(realised=realised))["promise"] == expected
 
 
 def test_numbers_are_rounded_to_seven_digits() -> None:

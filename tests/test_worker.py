@@ -8,21 +8,26 @@ import pytest
 from machine import RATE_HZ, machine_signal
 from plain_source import FakeClock, blocks_of
 
+from fisher_edge.config import Config
 from fisher_edge.decision.alarm import AlarmMachine, AlarmRule
 from fisher_edge.decision.judge import Unenrolled
 from fisher_edge.decision.judgement import ModelName, Result, State
 from fisher_edge.dsp.stream import PieceStream
 from fisher_edge.encoder.protocol import Encoder
 from fisher_edge.errors import StateError
+from fisher_edge.gateway.desk import Desk
+from fisher_edge.gateway.monitored import Monitored, Plan
 from fisher_edge.gateway.reader import Cutting
 from fisher_edge.gateway.status import Counters
 from fisher_edge.gateway.work import Interrupt, JudgePiece, Reload, WorkQueue
-from fisher_edge.gateway.worker import Monitored, Plan, Worker
+from fisher_edge.gateway.worker import Worker
 from fisher_edge.names import ChannelKey
+from fisher_edge.store.commands import Commands
 from fisher_edge.store.database import Database
 from fisher_edge.store.records import Limits, Records
 
 KEY = ChannelKey("pump", "vib")
+CONFIG = Config.model_validate({"channel": [{"asset": "pump", "name": "vib", "source": {"type": "simulator"}}]})
 LIMITS = Limits(waiting_bytes=1 << 24, waiting_s=1e6, history_bytes=1 << 24, history_s=1e9)
 
 
@@ -40,8 +45,10 @@ class Bench:
         self.channel = Monitored(KEY, "g", self.plan, machine, Counters(self.clock()))
         self.queue = WorkQueue([KEY])
         self.reloaded: list[ChannelKey] = []
+        channels = {KEY: self.channel}
+        desk = Desk(CONFIG, Commands(self.database), channels, {}, self.clock)
         self.worker = Worker(
-            self.queue, {KEY: self.channel}, self.records, self.reloaded.append, monotonic=self.clock, clock=self.clock
+            self.queue, channels, self.records, self.reloaded.append, desk, monotonic=self.clock, clock=self.clock
         )
         self.stop = threading.Event()
 
@@ -123,7 +130,7 @@ def test_piece_that_cannot_be_read_interrupts_its_channel(
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("no such kernel")
 
-    monkeypatch.setattr("fisher_edge.gateway.worker.read", fail)
+    monkeypatch.setattr("fisher_edge.gateway.monitored.read", fail)
     bench.worker.handle(bench.pieces()[0], bench.stop)
     assert bench.channel.machine.state is State.CHECK_FUNCTION
     (event,) = [kept.value for kept in bench.records.history(KEY, "event")]

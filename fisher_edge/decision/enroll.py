@@ -17,7 +17,7 @@ from fisher_edge.decision.calibrate import (
     grouped,
     held_out_distances,
 )
-from fisher_edge.decision.evidence import Rates, limits, promise
+from fisher_edge.decision.evidence import Rates, limits, promise, slack
 from fisher_edge.decision.fusion import Fusion
 from fisher_edge.decision.judge import enrollment_of
 from fisher_edge.decision.judgement import ModelName
@@ -40,6 +40,7 @@ __all__ = [
     "check_target",
     "enroll",
     "remove",
+    "slack_of",
     "takes_of",
     "undo",
 ]
@@ -177,6 +178,21 @@ def assess(
         reason=reason,
     )
     return Assessed(baseline, len(before) if before else 0, states, set_aside)
+
+
+def slack_of(windows: Sequence[EmbeddedWindow], made: Made) -> float | None:
+    """How much wider limits would be than further recording can make them (see `evidence.slack`).
+
+    `windows` are those of a recording under way; None while they are too few to calibrate, or the sensor is faulty.
+    """
+    if not windows:
+        return None
+    try:
+        found = assess(ChannelKey("", ""), [EnrolledTake("", windows)], made)
+    except BadInputError:
+        return None
+    calibration = found.states.calibration
+    return slack(calibration, Rates(), calibration.step_s) if calibration else None
 
 
 def check_target(baselines: Baselines, key: ChannelKey, made: Made, *, label: str | None = None) -> None:

@@ -18,7 +18,7 @@ from fisher_edge.decision.calibrate import Calibration, Span, score_of
 from fisher_edge.decision.judgement import Evidence
 from fisher_edge.decision.predict import Prediction
 
-__all__ = ["Limits", "Rates", "Tracker", "Unusual", "limits", "promise"]
+__all__ = ["Limits", "Rates", "Tracker", "Unusual", "limits", "promise", "slack"]
 
 Doubles = npt.NDArray[np.float64]
 
@@ -40,6 +40,8 @@ QUANTITIES = 2
 """Shape and level share the false alarms alike."""
 INTERVAL = (0.05, 0.95)
 DRAWS = 2000
+MANY = 10_000
+"""Takes that leave nothing to learn."""
 
 
 @dataclass(frozen=True)
@@ -210,6 +212,22 @@ def limits(calibration: Calibration, rates: Rates, step_s: float) -> list[tuple[
         score = calibration.spans[min(index, last)].score
         found.append((windows * step_s, _limits(score, score.mean, rates, lengths, windows, step_s)))
     return found
+
+
+def slack(calibration: Calibration, rates: Rates, step_s: float) -> float:
+    """How much wider the limits of an alarm are than those that very many takes of the same spread would allow.
+
+    The mean over spans of the ratio of both, above what is normal; 1 where nothing is left to gain.
+    """
+    lengths = _lengths(calibration, step_s)
+    last = len(calibration.spans) - 1
+    ratios = []
+    for index, windows in enumerate(lengths):
+        score = calibration.spans[min(index, last)].score
+        many = Prediction(score.mean, score.sd / math.sqrt(1 + 1 / score.takes), MANY, MANY)
+        now, then = (_limits(each, each.mean, rates, lengths, windows, step_s).alarm for each in (score, many))
+        ratios.append((now - score.mean) / (then - score.mean))
+    return float(np.mean(ratios))
 
 
 def promise(calibration: Calibration, rates: Rates, step_s: float) -> dict[float, tuple[float, float]]:

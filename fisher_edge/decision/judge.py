@@ -6,7 +6,7 @@ operating state the window is nearest to. What windows add up to over time is in
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -36,7 +36,7 @@ from fisher_edge.encoder.windows import EmbeddedWindow
 from fisher_edge.errors import BadInputError
 from fisher_edge.store.baselines import Baseline, ViewCalibration
 
-__all__ = ["Judge", "Unenrolled", "WindowJudge", "distrusted", "enrollment_of"]
+__all__ = ["Judge", "Unenrolled", "WindowJudge", "distrusted", "enrollment_of", "measured"]
 
 Doubles = npt.NDArray[np.float64]
 
@@ -187,20 +187,15 @@ class Judge:
     def _unfamiliar(self, window: EmbeddedWindow, match: Match, operating_state: str) -> Judgement:
         """Say that the machine is in an operating state that was never enrolled: there is nothing to judge by."""
         shares = zip(self._edges_hz, match.shares, strict=True)
-        return Judgement(
-            time_s=window.end_time_s,
-            window_s=window.window_s,
-            rate_hz=float(window.rate_hz),
-            model=self.model,
+        return replace(
+            measured(window, self.model, operating_state),
             baseline=BaselineName(self.normal.version, len(self._bank)),
-            operating_state=operating_state,
             distance=match.distance,
             evidence=Evidence(),
             unfamiliar=True,
             bands=tuple(BandShare(low, high, float(share)) for (low, high), share in shares),
             nearest=self._nearest(match.index),
             level=Level(window.measures.log_rms, evidence=Evidence()),
-            measures=_plain(window),
         )
 
     def _band_shares(self, match: Match, unusual: Unusual) -> tuple[BandShare, ...]:
@@ -229,16 +224,7 @@ class Unenrolled:
         """Measure one window."""
         if window.fault:
             return distrusted(window, self.model, window.fault)
-        return Judgement(
-            time_s=window.end_time_s,
-            window_s=window.window_s,
-            rate_hz=float(window.rate_hz),
-            model=self.model,
-            unjudged=self.reason,
-            operating_state=operating_state,
-            level=Level(window.measures.log_rms),
-            measures=_plain(window),
-        )
+        return replace(measured(window, self.model, operating_state), unjudged=self.reason)
 
 
 WindowJudge = Judge | Unenrolled
@@ -255,6 +241,19 @@ def distrusted(
         model=model,
         distrust=reason,
         baseline=baseline,
+    )
+
+
+def measured(window: EmbeddedWindow, model: ModelName, operating_state: str | None = None) -> Judgement:
+    """Say what needs no baseline: level and plain measures."""
+    return Judgement(
+        time_s=window.end_time_s,
+        window_s=window.window_s,
+        rate_hz=float(window.rate_hz),
+        model=model,
+        operating_state=operating_state,
+        level=Level(window.measures.log_rms),
+        measures=_plain(window),
     )
 
 

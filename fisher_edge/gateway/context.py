@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from fisher_edge.config import OperatingStateConfig
 
-__all__ = ["Context", "Situation"]
+__all__ = ["NOT_KNOWN", "Context", "Situation"]
 
 LONGEST_SHOWN = 60
 
@@ -22,6 +22,9 @@ class Situation:
 
     state: str | None = None
     idle: str | None = None
+
+
+NOT_KNOWN = Situation()
 
 
 class Context:
@@ -40,7 +43,7 @@ class Context:
     def now(self) -> Situation:
         """Return the situation; one that is too old counts no more."""
         situation, until_s = self._latest
-        return situation if self._monotonic() <= until_s else Situation()
+        return situation if self._monotonic() <= until_s else NOT_KNOWN
 
     def take(self, payload: bytes) -> None:
         """Take what was sent; what cannot be read says nothing, and is logged once."""
@@ -50,7 +53,7 @@ class Context:
             value = _value(payload, config.field)
             situation = _situation(value, config.states)
         except ValueError as error:
-            situation = Situation()
+            situation = NOT_KNOWN
             if str(error) != self._said:
                 self._said = str(error)
                 log.warning("topic %s: %s; the operating state is not known", config.topic, error)

@@ -8,7 +8,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -17,11 +17,14 @@ from fisher_edge.config import ChannelConfig, Config
 from fisher_edge.decision.alarm import AlarmMachine, Interruption
 from fisher_edge.decision.judgement import State
 from fisher_edge.errors import DamagedStateError, StateError
+from fisher_edge.gateway.context import Context
+from fisher_edge.gateway.desk import Desk
+from fisher_edge.gateway.monitored import Monitored, Plan
 from fisher_edge.gateway.reader import Reader
 from fisher_edge.gateway.status import ChannelStatus, Counters, GatewayStatus, clock_is_synchronised
 from fisher_edge.gateway.wiring import Encoders, Planner, rule_of
 from fisher_edge.gateway.work import Interrupt, Reload, WorkQueue
-from fisher_edge.gateway.worker import Monitored, Plan, Worker
+from fisher_edge.gateway.worker import Worker
 from fisher_edge.names import ChannelKey
 from fisher_edge.publish.address import BrokerAddress
 from fisher_edge.publish.broker import EmbeddedBroker
@@ -32,6 +35,7 @@ from fisher_edge.sources.source import Source
 from fisher_edge.store import bundles
 from fisher_edge.store.audio import AudioArchive
 from fisher_edge.store.baselines import Baselines
+from fisher_edge.store.commands import Commands
 from fisher_edge.store.database import Database, free_bytes, only_daemon
 from fisher_edge.store.records import Limits, Records
 
@@ -79,6 +83,7 @@ class Gateway:
         self.queue = WorkQueue(list(self._configs))
         self.channels: dict[ChannelKey, Monitored] = {}
         self.readers: dict[ChannelKey, Reader] = {}
+        self.contexts: dict[ChannelKey, Context] = {}
 
     def stop(self) -> None:
         """Ask the gateway to finish: safe from a signal handler."""
@@ -99,6 +104,7 @@ class Gateway:
             unclean = stack.enter_context(only_daemon(state_dir))
             database = stack.enter_context(Database(state_dir, check=unclean))
             boot = database.new_boot()
+            Commands(database).abandon("the gateway was started again before it was done; ask again")
             records = Records(database, boot, limits=self._limits(), clock=self._clock)
             planner = Planner(self.config, Baselines(database), encoders)
             self._keep_bundle(planner)
@@ -123,10 +129,13 @@ class Gateway:
         """Prepare one channel; an alarm that was raised against the same baseline goes on."""
         counters = Counters(started_s=self._monotonic())
         machine = AlarmMachine(rule_of(self.config, config), self._clock)
+        context = Context(config.operating_state, self._monotonic)
+        self.contexts[config.key] = context
         source = self._open_source(config, self.config.base_dir, clock=self._clock)
-        self.channels[config.key] = Monitored(config.key, config.unit, plan, machine, counters)
+        channel = Monitored(config.key, config.unit, plan, machine, counters, config.idle_below)
+        self.channels[config.key] = channel
         self.readers[config.key] = Reader(
-            config.key, source, plan.cutting, self.queue, counters, monotonic=self._monotonic
+            config.key, source, plan.cutting, self.queue, counters, context=context, monotonic=self._monotonic
         )
         if plan.reason is not None:
             log.error("channel %s: %s", config.key, plan.reason)
@@ -136,14 +145,18 @@ class Gateway:
             log.warning("channel %s: nothing is enrolled; until then only plain measures", config.key)
             machine.state = State.NO_BASELINE
         else:
-            self._resume(machine, config.key, records)
+            self._resume(channel, records)
 
-    def _resume(self, machine: AlarmMachine, key: ChannelKey, records: Records) -> None:
+    def _resume(self, channel: Monitored, records: Records) -> None:
         """Carry an alarm on over a restart, unless the baseline was activated later: compared by order of writing."""
-        normal = Baselines(records.database).get(key, None)
-        last = records.last_change(key, judged=True)
+        normal = Baselines(records.database).get(channel.key, None)
+        last, standing = records.last_change(channel.key, judged=True), records.standing(channel.key)
+        memory = standing.alarm if standing else None
+        if memory is not None:
+            channel.machine.remember(memory)
         if last is not None and normal is not None and last.id > normal.after_record:
-            machine.resume(last.value)
+            channel.machine.resume(last.value, memory)
+        channel.realised = standing.realised if standing else None
 
     def _keep_bundle(self, planner: Planner) -> None:
         """Keep the model with the baselines made with it, so that the next release can judge by it."""
@@ -257,11 +270,12 @@ class Gateway:
             with Database(self.config.gateway.state_dir, set_aside=False) as database:
                 records = Records(database, boot, limits=self._limits(), clock=self._clock)
                 planner = Planner(self.config, Baselines(database), encoders)
-                self.worker(records, planner).run(self._stop)
+                desk = Desk(self.config, Commands(database), self.channels, self.readers, self._clock)
+                self.worker(records, planner, desk).run(self._stop)
         except BaseException as error:  # noqa: BLE001 -- handed on
             self._failure = error
 
-    def worker(self, records: Records, planner: Planner) -> Worker:
+    def worker(self, records: Records, planner: Planner, desk: Desk) -> Worker:
         """Build the worker of this gateway."""
 
         def reload(key: ChannelKey) -> None:
@@ -270,7 +284,7 @@ class Gateway:
             self.readers[key].cutting = plan.cutting
             log.info("channel %s: judged by version %s of its baseline now", key, plan.baseline_version)
 
-        return Worker(self.queue, self.channels, records, reload, monotonic=self._monotonic, clock=self._clock)
+        return Worker(self.queue, self.channels, records, reload, desk, monotonic=self._monotonic, clock=self._clock)
 
     def _finish(self, worker: threading.Thread) -> None:
         """Stop reading first, then judging; sources are closed when this returns."""
@@ -301,6 +315,7 @@ class Gateway:
                 boot,
                 limits=self._limits(),
                 channels=list(self._configs),
+                listeners=self._listeners(),
                 info=self._info(encoders),
             )
             publisher.start()
@@ -322,6 +337,22 @@ class Gateway:
                 for key, channel in self.channels.items()
             ),
         )
+
+    def _listeners(self) -> dict[str, Callable[[bytes], None]]:
+        """Who takes what is sent to the topics of operating states."""
+
+        def listener(contexts: Sequence[Context]) -> Callable[[bytes], None]:
+            def take(payload: bytes) -> None:
+                for context in contexts:
+                    context.take(payload)
+
+            return take
+
+        topics = {context.topic for context in self.contexts.values() if context.topic}
+        return {
+            topic: listener([context for context in self.contexts.values() if context.topic == topic])
+            for topic in topics
+        }
 
     def _limits(self) -> Limits:
         """How much may wait and how much is kept."""
@@ -363,6 +394,8 @@ class Gateway:
             since_s=machine.since_s,
             reason=machine.reason,
             last=channel.last,
+            alarm=machine.memory,
+            realised=channel.realised,
             results=counters.results,
             gaps=counters.gaps,
             dropped=self.queue.dropped(channel.key),

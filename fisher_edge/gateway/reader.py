@@ -16,6 +16,8 @@ from fisher_edge.dsp.frontend import FrontEnd
 from fisher_edge.dsp.grid import Grid, grid_of, over_bursts
 from fisher_edge.dsp.stream import Piece, PieceStream
 from fisher_edge.errors import FisherEdgeError, SensorError
+from fisher_edge.gateway.context import Context
+from fisher_edge.gateway.recorder import Recorder
 from fisher_edge.gateway.status import Counters
 from fisher_edge.gateway.work import Interrupt, JudgePiece, WorkQueue
 from fisher_edge.health.rate import RateMeter
@@ -67,7 +69,10 @@ class Cutting:
 
 
 class Reader:
-    """The reader of one channel. `cutting` may be replaced while it runs: the stream then starts again."""
+    """The reader of one channel. `cutting` may be replaced while it runs: the stream then starts again.
+
+    `recorder` gets every block while it is there.
+    """
 
     def __init__(
         self,
@@ -77,12 +82,15 @@ class Reader:
         queue: WorkQueue,
         counters: Counters,
         *,
+        context: Context | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.key = key
         self.cutting = cutting
         self.counters = counters
+        self.recorder: Recorder | None = None
         self.finite = source.finite
+        self._context = context or Context(None)
         self._source = source
         self._queue = queue
         self._monotonic = monotonic
@@ -131,6 +139,8 @@ class Reader:
         with self._source:
             for block in self._source.blocks(self._stop):
                 _check(block)
+                if (recorder := self.recorder) is not None:
+                    recorder.push(block, self._context.now().state)
                 if stream is None or cutting is not self.cutting or block.rate_hz != stream.rate_hz:
                     cutting = self.cutting
                     if cutting.refused is not None:
@@ -150,8 +160,10 @@ class Reader:
 
     def _put(self, pieces: list[Piece], grid: Grid, distrust: str | None) -> None:
         """Put pieces into the queue."""
+        situation = self._context.now()
         for piece in pieces:
-            self._queue.put(JudgePiece(self.key, piece, grid, distrust), self._stop, patient=self._source.patient)
+            work = JudgePiece(self.key, piece, grid, distrust, situation)
+            self._queue.put(work, self._stop, patient=self._source.patient)
 
     def _count(self, meter: RateMeter, new_gaps: int, gaps: int) -> int:
         """Note that a block has come; return the gaps of the stream so far."""

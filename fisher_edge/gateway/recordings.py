@@ -7,7 +7,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from fisher_edge.decision.alarm import AlarmMachine, AlarmRule
-from fisher_edge.decision.enroll import DEFAULT_WINDOW_S, Enrolled, EnrolledTake, Made, check_target, enroll, takes_of
+from fisher_edge.decision.enroll import (
+    DEFAULT_WINDOW_S,
+    Enrolled,
+    EnrolledTake,
+    Made,
+    assess,
+    check_target,
+    enroll,
+    takes_of,
+)
 from fisher_edge.decision.evidence import Rates
 from fisher_edge.decision.fusion import Fusion
 from fisher_edge.decision.judge import Judge
@@ -30,7 +39,15 @@ from fisher_edge.store.audio import DEFAULT_BYTES, AudioArchive, KeptTake
 from fisher_edge.store.baselines import Baseline, Baselines
 from fisher_edge.store.database import Database
 
-__all__ = ["Recorded", "enroll_recordings", "enrolled_normal", "reembed", "score_recording", "windows_of"]
+__all__ = [
+    "Recorded",
+    "enroll_recordings",
+    "enrolled_normal",
+    "reembed",
+    "review_recordings",
+    "score_recording",
+    "windows_of",
+]
 
 # Recordings are cut a stretch at a time, so that only the pieces under way are in memory.
 STRETCH_S = 1.0
@@ -66,25 +83,9 @@ def enroll_recordings(
     Raises BadInputError for recordings that differ in rate, are too short, constant, copies of each
     other or too few to say what is normal.
     """
+    baselines, bundle = Baselines(database), encoder.bundle
     takes = _takes(recordings, specimens, states) if takes is None else takes
-    _check_rates(recordings)
-    _check_copies(recordings)
-    bundle, rate_hz = encoder.bundle, recordings[0].rate_hz
-    front_end, grid = _cut(bundle.front_end, grid_of(bundle.front_end, window_s, hop_s, rate_hz), recordings)
-    made = Made(ModelName(bundle.name, bundle.sha256), front_end, grid, rate_hz)
-    baselines = Baselines(database)
-    if any(isinstance(recording, BurstRecording) and not recording.timed for recording in recordings):
-        log.warning(
-            "%s: the time from one burst to the next is not known: times and expected false alarms a day count as if "
-            "bursts followed each other at once; enroll again with --burst-interval-s to correct them",
-            key,
-        )
-    _check_bursts(baselines.get(key, None) if label else None, made)
-    check_target(baselines, key, made, label=label)
-    cuts = [
-        replace(take, windows=windows_of(recording, encoder, front_end, grid))
-        for recording, take in zip(recordings, takes, strict=True)
-    ]
+    cuts, made = _cut_all(baselines, encoder, recordings, takes, key, label, window_s, hop_s)
     bundles.keep(database.state_dir, bundle.path, bundle.sha256)
     before = baselines.get(key, label) if extend else None
     enrolled = enroll(baselines, key, cuts, made, label=label, extend=extend, reason=reason)
@@ -102,6 +103,55 @@ def enroll_recordings(
             audio_bytes >> 20,
         )
     return enrolled
+
+
+def review_recordings(
+    database: Database,
+    encoder: Encoder,
+    recordings: Sequence[Recorded],
+    key: ChannelKey,
+    takes: Sequence[EnrolledTake],
+    *,
+    extend: bool = False,
+    window_s: float = DEFAULT_WINDOW_S,
+    hop_s: float | None = None,
+) -> Enrolled:
+    """Say what enrolling recordings as the normal state would mean, and store nothing; the version is 0."""
+    baselines = Baselines(database)
+    cuts, made = _cut_all(baselines, encoder, recordings, takes, key, None, window_s, hop_s)
+    before = baselines.get(key, None) if extend else None
+    return assess(key, cuts, made, before=before).enrolled(0, None)
+
+
+def _cut_all(
+    baselines: Baselines,
+    encoder: Encoder,
+    recordings: Sequence[Recorded],
+    takes: Sequence[EnrolledTake],
+    key: ChannelKey,
+    label: str | None,
+    window_s: float,
+    hop_s: float | None,
+) -> tuple[list[EnrolledTake], Made]:
+    """Check recordings and say how they are cut; windows are embedded when they are asked for."""
+    _check_rates(recordings)
+    _check_copies(recordings)
+    bundle, rate_hz = encoder.bundle, recordings[0].rate_hz
+    front_end, grid = _cut(bundle.front_end, grid_of(bundle.front_end, window_s, hop_s, rate_hz), recordings)
+    made = Made(ModelName(bundle.name, bundle.sha256), front_end, grid, rate_hz)
+    if any(isinstance(recording, BurstRecording) and not recording.timed for recording in recordings):
+        log.warning(
+            "%s: the time from one burst to the next is not known: times and expected false alarms a day count as if "
+            "bursts followed each other at once; enroll again with --burst-interval-s to correct them",
+            key,
+        )
+    _check_bursts(baselines.get(key, None) if label else None, made)
+    check_target(baselines, key, made, label=label)
+    cuts = [
+        replace(take, windows=windows_of(recording, encoder, front_end, grid))
+        for recording, take in zip(recordings, takes, strict=True)
+    ]
+    return cuts, made
 
 
 def reembed(database: Database, encoder: Encoder, key: ChannelKey, label: str | None = None) -> Enrolled:
@@ -132,11 +182,18 @@ def reembed(database: Database, encoder: Encoder, key: ChannelKey, label: str | 
 
 
 def score_recording(
-    database: Database, encoders: Encoders, recording: Recorded, key: ChannelKey, *, hop_s: float | None = None
+    database: Database,
+    encoders: Encoders,
+    recording: Recorded,
+    key: ChannelKey,
+    *,
+    hop_s: float | None = None,
+    state: str | None = None,
 ) -> Iterator[Result]:
     """Yield the result of every window, in order; times count from the start of the recording.
 
-    A baseline of another model than that of `encoders` is judged by the model it was made with while that is kept.
+    `state` is the operating state of the machine, where it is known. A baseline of another model than that of
+    `encoders` is judged by the model it was made with while that is kept.
     Raises BadInputError when nothing is enrolled or the recording does not fit the baseline.
     """
     baselines = Baselines(database)
@@ -166,7 +223,7 @@ def score_recording(
     machine = AlarmMachine(AlarmRule(), clock=lambda: 0.0)
     for window in windows_of(recording, encoder, front_end, grid, views=judge.views):
         started = time.perf_counter()
-        judgement = judge.judge(window)
+        judgement = judge.judge(window, state)
         judgement = replace(judgement, latency_ms=1000 * (time.perf_counter() - started))
         machine.judge(judgement)
         yield Result(judgement, machine.state, "", machine.reason)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from fisher_edge.decision.judgement import Judgement, State
+from fisher_edge.decision.judgement import AlarmMemory, Judgement, Realised, State
 from fisher_edge.names import ChannelKey
 from fisher_edge.publish.mqtt import Condition
 
@@ -51,7 +51,8 @@ class Counters:
 class ChannelStatus:
     """One channel: its state since when and why, its last judgement, and what was counted since the start.
 
-    `hop_s` is None before any signal has come: it depends on the rate.
+    `alarm` is what is known of its alarm, `realised` what came of the promise about false alarms. `hop_s` is None before
+    any signal has come: it depends on the rate.
     """
 
     key: ChannelKey
@@ -60,6 +61,8 @@ class ChannelStatus:
     since_s: float
     reason: str | None
     last: Judgement | None
+    alarm: AlarmMemory
+    realised: Realised | None
     results: int
     gaps: int
     dropped: int

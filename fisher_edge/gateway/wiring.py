@@ -16,8 +16,8 @@ from fisher_edge.encoder.bundle import load_bundle
 from fisher_edge.encoder.protocol import Encoder
 from fisher_edge.encoder.select import open_encoder
 from fisher_edge.errors import BadArtifactError, BadInputError, FisherEdgeError
+from fisher_edge.gateway.monitored import Plan
 from fisher_edge.gateway.reader import Cutting
-from fisher_edge.gateway.worker import Plan
 from fisher_edge.store import bundles
 from fisher_edge.store.baselines import Baseline, Baselines
 
@@ -138,7 +138,7 @@ def front_end_of(baseline: Baseline, of_bundle: FrontEnd) -> FrontEnd | None:
 def rule_of(config: Config, channel: ChannelConfig) -> AlarmRule:
     """Return how long a change of state takes."""
     alarm = config.alarm_of(channel)
-    return AlarmRule(delay_s=alarm.delay_s, hold_s=alarm.hold_s)
+    return AlarmRule(delay_s=alarm.delay_s, hold_s=alarm.hold_s, latch=alarm.latch)
 
 
 def _model(encoder: Encoder) -> ModelName:

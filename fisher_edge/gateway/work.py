@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from fisher_edge.decision.alarm import Interruption
 from fisher_edge.dsp.grid import Grid
 from fisher_edge.dsp.stream import Piece
+from fisher_edge.gateway.context import NOT_KNOWN, Situation
 from fisher_edge.names import ChannelKey
 
 __all__ = ["Interrupt", "JudgePiece", "Reload", "Work", "WorkQueue"]
@@ -25,12 +26,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class JudgePiece:
-    """The next piece of a channel, cut on `grid`. `distrust` says why its sensor cannot be trusted."""
+    """The next piece of a channel, cut on `grid`, and the situation of the machine when it came.
+
+    `distrust` says why its sensor cannot be trusted.
+    """
 
     key: ChannelKey
     piece: Piece
     grid: Grid
     distrust: str | None = None
+    situation: Situation = NOT_KNOWN
 
     @property
     def bytes(self) -> int:

@@ -1,114 +1,27 @@
 """The worker of a gateway: takes work in turn, judges windows, writes what follows. Start at `Worker.run`."""
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 
-from fisher_edge.decision.alarm import AlarmMachine
-from fisher_edge.decision.judge import WindowJudge, distrusted
-from fisher_edge.decision.judgement import Change, Judgement, Result, Standing, State
-from fisher_edge.dsp.grid import Grid
-from fisher_edge.encoder.protocol import Encoder
-from fisher_edge.encoder.windows import EmbeddedWindow, Reading, WindowJoiner, read
+from fisher_edge.decision.judge import distrusted
+from fisher_edge.decision.judgement import Change, Result, State
 from fisher_edge.errors import BadInputError, DamagedStateError, StateError
-from fisher_edge.gateway.reader import Cutting
-from fisher_edge.gateway.status import Counters
+from fisher_edge.gateway.desk import Desk
+from fisher_edge.gateway.monitored import Monitored
 from fisher_edge.gateway.work import Interrupt, JudgePiece, Reload, Work, WorkQueue
 from fisher_edge.names import ChannelKey
 from fisher_edge.store.records import Records
 
-__all__ = ["Monitored", "Plan", "Worker"]
+__all__ = ["Worker"]
 
 RETRY_S = 1.0
+# How often commands are looked for.
+LOOK_S = 0.2
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a channel is judged by: an encoder, how its stream is cut for it, and the judge.
-
-    `reason` says why the channel cannot be read or judged as it is configured; None when it can.
-    """
-
-    encoder: Encoder
-    cutting: Cutting
-    judge: WindowJudge
-    reason: str | None = None
-    baseline_version: int | None = None
-
-
-@dataclass
-class Monitored:
-    """One channel as the worker has it."""
-
-    key: ChannelKey
-    unit: str
-    plan: Plan
-    machine: AlarmMachine
-    counters: Counters
-    last: Judgement | None = None
-    grid: Grid | None = None
-    _joiner: WindowJoiner | None = None
-    _last_number: int | None = None
-    _dropped: int = 0
-    _failed: bool = False
-
-    def reload(self, plan: Plan) -> None:
-        """Judge by another plan from the next window on; an alarm against the baseline before is over."""
-        self.plan = plan
-        self.machine.forget()
-        self._joiner = None
-
-    def read(self, work: JudgePiece) -> Reading:
-        """Embed a piece."""
-        (reading,) = read(self.plan.encoder, self.plan.cutting.front_end, [work.piece], views=self.plan.judge.views)
-        return reading if work.distrust is None else replace(reading, fault=work.distrust)
-
-    def join(self, work: JudgePiece, reading: Reading) -> EmbeddedWindow | None:
-        """Put a reading into the window under way; return the window when it is complete."""
-        if self._joiner is None or work.grid is not self.grid:
-            self._joiner, self.grid, self._last_number = WindowJoiner(work.grid), work.grid, None
-        return self._joiner.push(reading)
-
-    def judge(self, window: EmbeddedWindow) -> Judgement:
-        """Judge a window; whatever goes wrong stays with its channel, which then says check_function."""
-        started = time.perf_counter()
-        try:
-            judgement = self.plan.judge.judge(window)
-        except Exception as error:
-            if not self._failed:
-                log.exception("channel %s: a window could not be judged", self.key)
-            self._failed = True
-            return distrusted(window, self.plan.judge.model, f"internal error, {type(error).__name__}: {error}")
-        self._failed = False
-        return replace(judgement, latency_ms=1000 * (time.perf_counter() - started))
-
-    def skipped(self, work: JudgePiece, dropped: int) -> int:
-        """Windows since the last one that were lost because pieces were dropped."""
-        number, last = work.piece.number, self._last_number
-        lost = dropped - self._dropped
-        self._last_number, self._dropped = number, dropped
-        if not lost:
-            return 0
-        return max(1, (number - last) // work.grid.hop_pieces - 1) if last is not None else 1
-
-    def standing(self, time_s: float, dropped: int) -> Standing:
-        """The latest state of the channel."""
-        machine, counters = self.machine, self.counters
-        return Standing(
-            time_s=time_s,
-            state=machine.state,
-            since_s=machine.since_s,
-            reason=machine.reason,
-            judgement=self.last,
-            unit=self.unit,
-            gaps=counters.gaps,
-            dropped=dropped,
-            real_rate_hz=counters.real_rate_hz,
-        )
 
 
 class Worker:
@@ -120,6 +33,7 @@ class Worker:
         channels: Mapping[ChannelKey, Monitored],
         records: Records,
         reload: Callable[[ChannelKey], None],
+        desk: Desk,
         *,
         monotonic: Callable[[], float] = time.monotonic,
         clock: Callable[[], float] = time.time,
@@ -128,18 +42,41 @@ class Worker:
         self._channels = channels
         self._records = records
         self._reload = reload
+        self._desk = desk
+        self._looked_s = -math.inf
         self._monotonic = monotonic
         self._clock = clock
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set."""
-        while not stop.is_set():
-            work = self._queue.get()
-            if work is not None:
-                try:
-                    self.handle(work, stop)
-                finally:
-                    self._queue.done()
+        try:
+            while not stop.is_set():
+                self.obey(stop)
+                work = self._queue.get()
+                if work is not None:
+                    try:
+                        self.handle(work, stop)
+                    finally:
+                        self._queue.done()
+        finally:
+            self._desk.close()
+
+    def obey(self, stop: threading.Event) -> None:
+        """Carry out what users ask for, a few times a second; while the database is locked, later."""
+        if self._monotonic() - self._looked_s < LOOK_S:
+            return
+        self._looked_s = self._monotonic()
+        try:
+            for command in self._desk.waiting():
+                outcome = self._desk.carry_out(command)
+                if outcome.change is not None:
+                    self._put(self._channels[command.key], None, outcome.change, self._clock(), stop)
+                self._desk.answer(command, outcome)
+            self._desk.look()
+        except DamagedStateError:
+            raise
+        except StateError as error:
+            log.warning("%s; commands wait", error)
 
     def handle(self, work: Work, stop: threading.Event) -> None:
         """Do one piece of work; a fault of one channel never reaches another."""
@@ -170,13 +107,15 @@ class Worker:
         if window is None:
             return
         judgement = channel.judge(window)
-        change = channel.machine.judge(judgement)
+        change = channel.decide(window, judgement)
         skipped = channel.skipped(work, self._queue.dropped(channel.key))
         counters = channel.counters
         counters.results += 1
         counters.last_result_s, counters.latency_ms, counters.told = self._monotonic(), judgement.latency_ms, False
         channel.last = judgement
-        result = Result(judgement, channel.machine.state, channel.unit, channel.machine.reason, skipped)
+        result = Result(
+            judgement, channel.machine.state, channel.unit, channel.machine.reason, skipped, channel.realised
+        )
         try:
             self._put(channel, result, change, judgement.time_s, stop)
         except BadInputError as error:  # a number that cannot be written

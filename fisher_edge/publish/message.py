@@ -9,7 +9,18 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from fisher_edge.decision.judgement import Change, Evidence, Judgement, Level, Nearest, Result, Standing
+from fisher_edge.decision.judgement import (
+    AlarmMemory,
+    Change,
+    Evidence,
+    Handling,
+    Judgement,
+    Level,
+    Nearest,
+    Realised,
+    Result,
+    Standing,
+)
 from fisher_edge.errors import BadInputError
 from fisher_edge.names import ChannelKey, check_name, check_root
 from fisher_edge.store.body import DamagedRowError, Kind, decode, plain, to_text
@@ -125,7 +136,7 @@ def result_message(
 def result_fields(result: Result) -> dict[str, Any]:
     """Return what a message says of one window, without the identity; numbers as they are."""
     found, measures, baseline = result.judgement, result.judgement.measures, result.judgement.baseline
-    reason = result.reason or found.distrust or found.unjudged
+    reason = result.reason or found.distrust or found.unjudged or found.idle or found.passing
     return {
         "time": rfc3339(found.time_s),
         "window_s": found.window_s,
@@ -139,6 +150,7 @@ def result_fields(result: Result) -> dict[str, Any]:
         **_explanation(found),
         "features": vars(measures) if measures else {},
         "baseline": vars(baseline) if baseline else None,
+        "promise": _promise(result.realised),
         "model": vars(found.model),
         "latency_ms": found.latency_ms,
     }
@@ -153,6 +165,7 @@ def event_fields(change: Change) -> dict[str, Any]:
         "after": change.after.value,
         "reason": change.reason,
         "kind": change.kind,
+        **({} if change.handling is None else {"handling": _handling(change.handling)}),
         **(
             {}
             if found is None
@@ -173,6 +186,8 @@ def state_fields(standing: Standing) -> dict[str, Any]:
         "gaps": standing.gaps,
         "dropped": standing.dropped,
         "real_rate_hz": standing.real_rate_hz,
+        **_alarm(standing.alarm or AlarmMemory()),
+        "promise": _promise(standing.realised),
         **({} if found is None else {**_distance(found), "level": _level(found.level)}),
     }
 
@@ -256,6 +271,40 @@ def _explanation(found: Judgement) -> dict[str, Any]:
         "fault": vars(found.fault) if found.fault else None,
         "level": _level(found.level),
         "views": [vars(view) for view in found.views],
+    }
+
+
+def _alarm(alarm: AlarmMemory) -> dict[str, Any]:
+    """Return what is known of the alarm of a channel, whatever its state is now."""
+    until_s = alarm.shelved_until_s
+    return {
+        "severity": alarm.severity.value,
+        "acknowledged": alarm.acknowledged,
+        "shelved_until": None if until_s is None else rfc3339(until_s),
+    }
+
+
+def _handling(handling: Handling) -> dict[str, Any]:
+    """Return what a person did about an alarm."""
+    until = {} if handling.until_s is None else {"until": rfc3339(handling.until_s)}
+    return {"by": handling.by, "cause": handling.cause, "note": handling.note, **until}
+
+
+def _promise(realised: Realised | None) -> dict[str, Any] | None:
+    """Return how many false alarms were promised, and what came of it."""
+    if realised is None:
+        return None
+    promise = realised.promise
+    return {
+        "warning_per_day": promise.warning_per_day,
+        "alarm_per_day": promise.alarm_per_day,
+        "warning_interval": promise.warning_interval,
+        "alarm_interval": promise.alarm_interval,
+        "days": realised.days,
+        "warnings": realised.warnings,
+        "alarms": realised.alarms,
+        "confirmed": realised.confirmed,
+        "refuted": realised.refuted,
     }
 
 

@@ -19,7 +19,7 @@ from fisher_edge.errors import DamagedStateError, DiskFullError, StateError
 from fisher_edge.store.migration import VERSION, migrate
 from fisher_edge.store.schema import PAGE_BYTES
 
-__all__ = ["DATABASE_NAME", "Database", "explained", "free_bytes", "make_private", "only_daemon"]
+__all__ = ["DATABASE_NAME", "Database", "daemon_runs", "explained", "free_bytes", "make_private", "only_daemon"]
 
 DATABASE_NAME = "fisher-edge.sqlite3"
 LOCK_NAME = "daemon.lock"
@@ -209,6 +209,18 @@ def only_daemon(state_dir: Path) -> Iterator[bool]:
                 marker.unlink(missing_ok=True)
             raise
         marker.unlink(missing_ok=True)
+
+
+def daemon_runs(state_dir: Path) -> bool:
+    """Whether a gateway runs on a state directory."""
+    try:
+        with (state_dir / LOCK_NAME).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def make_private(folder: Path) -> None:

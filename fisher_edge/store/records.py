@@ -13,7 +13,7 @@ from typing import Literal, TypeVar, overload
 from fisher_edge.decision.judgement import Change, Result, Standing
 from fisher_edge.errors import BadInputError, DiskFullError, UsageError
 from fisher_edge.names import ChannelKey
-from fisher_edge.store.body import Body, Kind, encode
+from fisher_edge.store.body import Body, DamagedRowError, Kind, decode, encode
 from fisher_edge.store.bounds import Bounds, Limits
 from fisher_edge.store.database import Database, explained
 from fisher_edge.store.rows import Kept, Row, SetAside, Totals, change_of, kept_changes, kept_results, row_of
@@ -232,6 +232,17 @@ class Records:
                 if change is not None and (change.after.judged or not judged):
                     return Kept(row_id, boot, seq, change)
         return None
+
+    def standing(self, key: ChannelKey) -> Standing | None:
+        """Return the latest state of a channel; None when this release has not written one, or it cannot be read."""
+        rows = self.database.query(
+            f"SELECT body FROM standing WHERE asset = ? AND channel = ? AND dialect = {NEUTRAL} AND length(body) > 0",
+            tuple(key),
+        )
+        try:
+            return decode("state", rows[0][0]) if rows else None
+        except DamagedRowError:
+            return None
 
     def renew_states(self) -> None:
         """Let the latest state of every channel wait again: a broker may have forgotten the retained ones."""

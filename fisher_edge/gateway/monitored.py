@@ -1,0 +1,166 @@
+"""One channel as the worker has it: how it is judged, its alarm, and what it remembers. Start at `Monitored`."""
+
+import logging
+import time
+from collections import deque
+from dataclasses import dataclass, field, replace
+
+from fisher_edge.decision.alarm import AlarmMachine
+from fisher_edge.decision.judge import Judge, WindowJudge, distrusted, measured
+from fisher_edge.decision.judgement import Change, Judgement, Realised, Standing, State
+from fisher_edge.dsp.grid import Grid
+from fisher_edge.encoder.protocol import Encoder
+from fisher_edge.encoder.windows import EmbeddedWindow, Reading, WindowJoiner, read
+from fisher_edge.gateway.context import Situation
+from fisher_edge.gateway.reader import Cutting
+from fisher_edge.gateway.status import Counters
+from fisher_edge.gateway.work import JudgePiece
+from fisher_edge.names import ChannelKey
+
+__all__ = ["Monitored", "Plan"]
+
+# Windows that are remembered since the state of a channel rose.
+MOST_UNUSUAL = 64
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a channel is judged by: an encoder, how its stream is cut for it, and the judge.
+
+    `reason` says why the channel cannot be read or judged as it is configured; None when it can.
+    """
+
+    encoder: Encoder
+    cutting: Cutting
+    judge: WindowJudge
+    reason: str | None = None
+    baseline_version: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Unusual:
+    """A window since the state rose, and its score."""
+
+    score: float
+    window: EmbeddedWindow
+
+
+@dataclass
+class Monitored:
+    """One channel as the worker has it.
+
+    `idle_below` is the RMS below which the machine stands. `unusual` are the latest windows since its state rose, and
+    `heard` the latest since a recording began (None: none is under way).
+    """
+
+    key: ChannelKey
+    unit: str
+    plan: Plan
+    machine: AlarmMachine
+    counters: Counters
+    idle_below: float | None = None
+    last: Judgement | None = None
+    grid: Grid | None = None
+    realised: Realised | None = None
+    unusual: list[Unusual] = field(default_factory=list)
+    heard: deque[EmbeddedWindow] | None = None
+    _situations: deque[Situation] = field(default_factory=deque)
+    _joiner: WindowJoiner | None = None
+    _last_number: int | None = None
+    _dropped: int = 0
+    _failed: bool = False
+
+    def reload(self, plan: Plan) -> None:
+        """Judge by another plan from the next window on; an alarm against another normal state is over."""
+        before, self.plan = self.plan, plan
+        if plan.baseline_version != before.baseline_version:
+            self.machine.forget()
+            self.unusual.clear()
+        elif isinstance(plan.judge, Judge) and isinstance(before.judge, Judge):
+            plan.judge.take_over(before.judge)
+        self._joiner = None
+
+    def read(self, work: JudgePiece) -> Reading:
+        """Embed a piece."""
+        (reading,) = read(self.plan.encoder, self.plan.cutting.front_end, [work.piece], views=self.plan.judge.views)
+        return reading if work.distrust is None else replace(reading, fault=work.distrust)
+
+    def join(self, work: JudgePiece, reading: Reading) -> EmbeddedWindow | None:
+        """Put a reading into the window under way; return the window when it is complete."""
+        if self._joiner is None or work.grid is not self.grid:
+            self._joiner, self.grid, self._last_number = WindowJoiner(work.grid), work.grid, None
+            self._situations = deque(maxlen=work.grid.window_pieces)
+        self._situations.append(work.situation)
+        return self._joiner.push(reading)
+
+    def judge(self, window: EmbeddedWindow) -> Judgement:
+        """Judge a window; whatever goes wrong stays with its channel, which then says check_function."""
+        started = time.perf_counter()
+        try:
+            judgement = self._judge(window)
+        except Exception as error:
+            if not self._failed:
+                log.exception("channel %s: a window could not be judged", self.key)
+            self._failed = True
+            return distrusted(window, self.plan.judge.model, f"internal error, {type(error).__name__}: {error}")
+        self._failed = False
+        return replace(judgement, latency_ms=1000 * (time.perf_counter() - started))
+
+    def _judge(self, window: EmbeddedWindow) -> Judgement:
+        """Judge a window of a machine that runs in one operating state."""
+        judge, situation = self.plan.judge, self._situations[-1]
+        only_measured = measured(window, judge.model, situation.state)
+        rms, states = window.measures.rms, [each.state for each in self._situations]
+        if window.fault is None and self.idle_below is not None and rms < self.idle_below:
+            return replace(only_measured, idle=f"the machine stands: RMS {rms:.3g} is below {self.idle_below:g}")
+        if window.fault is None and situation.idle is not None:
+            return replace(only_measured, idle=situation.idle)
+        if window.fault is None and len(set(states)) > 1:
+            return replace(only_measured, passing="the operating state changed within this window")
+        return judge.judge(window, situation.state)
+
+    def decide(self, window: EmbeddedWindow, judgement: Judgement) -> Change | None:
+        """Let the alarm machine take a judgement, and count what came of the promise."""
+        before = self.machine.memory.severity
+        change = self.machine.judge(judgement)
+        now = self.machine.memory.severity
+        judge = self.plan.judge
+        if isinstance(judge, Judge) and judgement.evidence is not None:
+            if self.realised is None or self.realised.baseline != judge.normal.version:
+                self.realised = Realised(judge.normal.version, judge.promise)
+            self.realised = replace(self.realised, promise=judge.promise).after(judge.hop_s, before, now)
+        if State.NORMAL in {before, now}:
+            self.unusual.clear()
+        if now is not State.NORMAL and judgement.evidence is not None and judgement.evidence.warning > 1:
+            self.unusual = [*self.unusual, Unusual(judgement.score or 0.0, window)][-MOST_UNUSUAL:]
+        if self.heard is not None:
+            self.heard.append(window)
+        return change
+
+    def skipped(self, work: JudgePiece, dropped: int) -> int:
+        """Windows since the last one that were lost because pieces were dropped."""
+        number, last = work.piece.number, self._last_number
+        lost = dropped - self._dropped
+        self._last_number, self._dropped = number, dropped
+        if not lost:
+            return 0
+        return max(1, (number - last) // work.grid.hop_pieces - 1) if last is not None else 1
+
+    def standing(self, time_s: float, dropped: int) -> Standing:
+        """The latest state of the channel."""
+        machine, counters = self.machine, self.counters
+        return Standing(
+            time_s=time_s,
+            state=machine.state,
+            since_s=machine.since_s,
+            reason=machine.reason,
+            judgement=self.last,
+            unit=self.unit,
+            gaps=counters.gaps,
+            dropped=dropped,
+            real_rate_hz=counters.real_rate_hz,
+            alarm=machine.memory,
+            realised=self.realised,
+        )
