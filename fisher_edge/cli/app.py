@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from fisher_edge import __version__
-from fisher_edge.cli import baseline, bench, config, demo, embed, enroll, export, outbox, run
+from fisher_edge.cli import alarms, baseline, bench, config, demo, embed, enroll, export, live, outbox, run
 from fisher_edge.cli.plugins import Commands
 from fisher_edge.errors import FisherEdgeError
 
@@ -48,7 +48,7 @@ def _options(
     """Options of every command."""
 
 
-for group in (demo, run, enroll, baseline, outbox, embed, export, bench, config):
+for group in (demo, run, enroll, baseline, live, alarms, outbox, embed, export, bench, config):
     group.register(app)
 
 

@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fisher_edge.cli.options import AsJson, Asset, ChannelName, Model, StateDir, print_json
+from fisher_edge.cli.options import AsJson, Asset, AssetName, ChannelName, Model, SensorName, StateDir, print_json
+from fisher_edge.cli.state import open_database
 
 if TYPE_CHECKING:
     from fisher_edge.store.baselines import BaselineFacts
 
-__all__ = ["register"]
+__all__ = ["baseline", "register"]
 
 baseline = typer.Typer(
     help="List baselines, activate an earlier version, embed with another model, or remove.", no_args_is_help=True
@@ -106,6 +107,64 @@ def activate(
     with Database(state_dir, set_aside=False, create=False) as database:
         enroll.activate(Baselines(database), ChannelKey(asset, channel), label, version)
     print(f"{asset}/{channel}: version {version} of {label or 'normal'} is active")
+
+
+@baseline.command()
+def undo(asset: AssetName, channel: SensorName, label: Label = None, state_dir: StateDir = Path("state")) -> None:
+    """Activate the version before the active one.
+
+    Example: fisher-edge baseline undo pump-1 vib-de
+    """
+    from fisher_edge.decision import enroll
+    from fisher_edge.names import ChannelKey
+    from fisher_edge.store.baselines import Baselines
+
+    with open_database(state_dir) as database:
+        version = enroll.undo(Baselines(database), ChannelKey(asset, channel), label)
+    print(f"{asset}/{channel}: version {version} of {label or 'normal'} is active again")
+
+
+@baseline.command("export")
+def export_baselines(
+    asset: AssetName,
+    channel: SensorName,
+    out: Annotated[Path, typer.Option("--out", help="File to write.")],
+    state_dir: StateDir = Path("state"),
+) -> None:
+    """Write what is enrolled for a channel into one file, with the model it was made with, for another gateway.
+
+    Example: fisher-edge baseline export pump-1 vib-de --out pump-1.zip
+    """
+    from fisher_edge.names import ChannelKey
+    from fisher_edge.store.exchange import export_channel
+
+    with open_database(state_dir) as database:
+        enrolled = export_channel(database, ChannelKey(asset, channel), out)
+    print(f"{out}: {', '.join(each.label or 'normal' for each in enrolled)} of {asset}/{channel}")
+
+
+@baseline.command("import")
+def import_baselines(
+    file: Annotated[Path, typer.Argument(help="File written by baseline export.")],
+    asset: Annotated[str | None, typer.Option("--asset", help="Machine here. Default: that of the file.")] = None,
+    channel: Annotated[str | None, typer.Option("--channel", help="Sensor here. Default: that of the file.")] = None,
+    state_dir: StateDir = Path("state"),
+) -> None:
+    """Add what was enrolled on another gateway as the newest versions; a running gateway uses them at once.
+
+    Example: fisher-edge baseline import pump-1.zip --asset pump-2 --channel vib-de
+    """
+    from fisher_edge.errors import UsageError
+    from fisher_edge.names import ChannelKey
+    from fisher_edge.store.database import Database
+    from fisher_edge.store.exchange import import_channel
+
+    if (asset is None) != (channel is None):
+        raise UsageError("give both --asset and --channel, or neither")
+    key = None if asset is None or channel is None else ChannelKey(asset, channel)
+    with Database(state_dir, set_aside=False) as database:
+        for imported, version in import_channel(database, file, key):
+            print(f"{key or imported.key}: version {version} of {imported.label or 'normal'} is active")
 
 
 @baseline.command()

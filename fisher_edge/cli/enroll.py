@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from fisher_edge.sources.bursts import BurstRecording
     from fisher_edge.sources.recording import Recording
 
-__all__ = ["fusion_in_words", "print_enrolled", "register"]
+__all__ = ["fusion_in_words", "print_enrolled", "print_promise", "register"]
 
 
 def register(app: typer.Typer) -> None:
@@ -142,6 +142,9 @@ def score(
     rate_hz: RateHz = None,
     input_channel: InputChannel = None,
     burst_interval_s: BurstIntervalS = None,
+    state: Annotated[
+        str | None, typer.Option("--state", help="Operating state it shows, one of those given with enroll --state.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Judge a recording against the enrolled baseline, window by window.
@@ -163,7 +166,7 @@ def score(
         (recording,) = recordings
         encoders = Encoders(database.state_dir, model)
         results: list[Result] = []
-        for result in score_recording(database, encoders, recording, key, hop_s=hop_s):
+        for result in score_recording(database, encoders, recording, key, hop_s=hop_s, state=state):
             results.append(result)
             if as_json:
                 print_json(result_message(result, gateway=None, key=key, boot=None, seq=len(results), replay=False))
@@ -197,6 +200,11 @@ def print_enrolled(enrolled: "Enrolled") -> None:
         f"{enrolled.asset}/{enrolled.channel}: {enrolled.windows} windows of {enrolled.window_s:g} s enrolled as "
         f"{what}{added}, version {enrolled.version}"
     )
+    print_promise(enrolled)
+
+
+def print_promise(enrolled: "Enrolled") -> None:
+    """Say what the windows of an enrollment promise, and which recordings stand out."""
     if enrolled.promise:
         print(f"  the median distance of a normal window from the others is {enrolled.spread:.3g}")
         (warning, warnings), (alarm, alarms) = enrolled.promise.items()

@@ -12,12 +12,14 @@ import typer
 __all__ = [
     "AsJson",
     "Asset",
+    "AssetName",
     "BurstIntervalS",
     "ChannelName",
     "HopS",
     "InputChannel",
     "Model",
     "RateHz",
+    "SensorName",
     "StateDir",
     "WindowS",
     "print_json",
@@ -25,6 +27,8 @@ __all__ = [
 
 Asset = Annotated[str, typer.Option("--asset", help="Machine the sensor belongs to: one level of an MQTT topic.")]
 ChannelName = Annotated[str, typer.Option("--channel", help="Sensor of the machine: one level of an MQTT topic.")]
+AssetName = Annotated[str, typer.Argument(metavar="ASSET", help="Machine the sensor belongs to.")]
+SensorName = Annotated[str, typer.Argument(metavar="CHANNEL", help="Sensor of the machine.")]
 Model = Annotated[str, typer.Option("--model", help='Bundle folder, or "default".')]
 StateDir = Annotated[Path, typer.Option("--state-dir", help="Folder of the gateway's database.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

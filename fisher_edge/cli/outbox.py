@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fisher_edge.cli.options import AsJson, StateDir, print_json
+from fisher_edge.cli.state import open_database, open_records
 
 if TYPE_CHECKING:
-    from fisher_edge.store.database import Database
     from fisher_edge.store.records import Records
     from fisher_edge.store.rows import SetAside
 
@@ -32,8 +32,8 @@ def list_messages(state_dir: StateDir = Path("state"), as_json: AsJson = False) 
 
     Example: fisher-edge outbox list --state-dir /var/lib/fisher-edge
     """
-    with _database(state_dir) as database:
-        rows = [_facts(each) for each in _records(database).set_aside_rows()]
+    with open_database(state_dir) as database:
+        rows = [_facts(each) for each in open_records(database).set_aside_rows()]
     if as_json:
         print_json(rows)
         return
@@ -49,8 +49,8 @@ def resend(numbers: Which = None, state_dir: StateDir = Path("state")) -> None:
 
     Example: fisher-edge outbox resend
     """
-    with _database(state_dir) as database:
-        records = _records(database)
+    with open_database(state_dir) as database:
+        records = open_records(database)
         _check_there(records, numbers)
         count = records.send_again(numbers)
     print(f"{count} message(s) wait for the broker again")
@@ -62,25 +62,11 @@ def discard(numbers: Which = None, state_dir: StateDir = Path("state")) -> None:
 
     Example: fisher-edge outbox discard 4711
     """
-    with _database(state_dir) as database:
-        records = _records(database)
+    with open_database(state_dir) as database:
+        records = open_records(database)
         _check_there(records, numbers)
         count = records.delete_set_aside(numbers)
     print(f"{count} message(s) deleted")
-
-
-def _database(state_dir: Path) -> "Database":
-    from fisher_edge.store.database import Database
-
-    return Database(state_dir, set_aside=False, create=False)
-
-
-def _records(database: "Database") -> "Records":
-    """Return the records, for reading and releasing: nothing is written, so no limit is reached."""
-    from fisher_edge.store.records import Limits, Records
-
-    most = 1 << 40
-    return Records(database, 0, limits=Limits(most, most, most, most))
 
 
 def _check_there(records: "Records", numbers: list[int] | None) -> None:

@@ -150,7 +150,8 @@ class Gateway:
     def _resume(self, channel: Monitored, records: Records) -> None:
         """Carry an alarm on over a restart, unless the baseline was activated later: compared by order of writing."""
         normal = Baselines(records.database).get(channel.key, None)
-        last, standing = records.last_change(channel.key, judged=True), records.standing(channel.key)
+        last = records.last_change(channel.key, judged=True)
+        standing = next((each for _, each in records.standings(channel.key)), None)
         memory = standing.alarm if standing else None
         if memory is not None:
             channel.machine.remember(memory)

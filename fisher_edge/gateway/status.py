@@ -51,8 +51,8 @@ class Counters:
 class ChannelStatus:
     """One channel: its state since when and why, its last judgement, and what was counted since the start.
 
-    `alarm` is what is known of its alarm, `realised` what came of the promise about false alarms. `hop_s` is None before
-    any signal has come: it depends on the rate.
+    `alarm` is what is known of its alarm, `realised` what came of the promise about false alarms. `hop_s` is None
+    before any signal has come: it depends on the rate.
     """
 
     key: ChannelKey

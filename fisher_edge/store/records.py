@@ -13,10 +13,20 @@ from typing import Literal, TypeVar, overload
 from fisher_edge.decision.judgement import Change, Result, Standing
 from fisher_edge.errors import BadInputError, DiskFullError, UsageError
 from fisher_edge.names import ChannelKey
-from fisher_edge.store.body import Body, DamagedRowError, Kind, decode, encode
+from fisher_edge.store.body import Body, Kind, encode
 from fisher_edge.store.bounds import Bounds, Limits
 from fisher_edge.store.database import Database, explained
-from fisher_edge.store.rows import Kept, Row, SetAside, Totals, change_of, kept_changes, kept_results, row_of
+from fisher_edge.store.rows import (
+    Kept,
+    Row,
+    SetAside,
+    Totals,
+    change_of,
+    kept_changes,
+    kept_results,
+    row_of,
+    standing_of,
+)
 from fisher_edge.store.schema import DELIVERED, NEUTRAL, SET_ASIDE, WAITING, row_bytes
 
 __all__ = ["REPLAY_AFTER_S", "Kept", "Limits", "Records", "Row", "SetAside", "Totals"]
@@ -233,16 +243,15 @@ class Records:
                     return Kept(row_id, boot, seq, change)
         return None
 
-    def standing(self, key: ChannelKey) -> Standing | None:
-        """Return the latest state of a channel; None when this release has not written one, or it cannot be read."""
+    def standings(self, key: ChannelKey | None = None) -> list[tuple[ChannelKey, Standing]]:
+        """Return the latest state of every channel, or of one; without what an earlier release wrote, or is damaged."""
         rows = self.database.query(
-            f"SELECT body FROM standing WHERE asset = ? AND channel = ? AND dialect = {NEUTRAL} AND length(body) > 0",
-            tuple(key),
+            "SELECT asset, channel, body FROM standing WHERE (?1 IS NULL OR asset = ?1) AND (?2 IS NULL OR channel = ?2)"
+            f" AND dialect = {NEUTRAL} AND length(body) > 0 ORDER BY asset, channel",
+            tuple(key or (None, None)),
         )
-        try:
-            return decode("state", rows[0][0]) if rows else None
-        except DamagedRowError:
-            return None
+        found = ((ChannelKey(asset, channel), standing_of(body)) for asset, channel, body in rows)
+        return [(each, standing) for each, standing in found if standing is not None]
 
     def renew_states(self) -> None:
         """Let the latest state of every channel wait again: a broker may have forgotten the retained ones."""

@@ -5,12 +5,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from fisher_edge.decision.judgement import Change, Result, State
+from fisher_edge.decision.judgement import Change, Result, Standing, State
 from fisher_edge.names import ChannelKey
 from fisher_edge.store.body import DamagedRowError, Kind, decode
 from fisher_edge.store.schema import MESSAGE, NEUTRAL
 
-__all__ = ["Kept", "Row", "SetAside", "Totals", "change_of", "kept_changes", "kept_results", "row_of"]
+__all__ = ["Kept", "Row", "SetAside", "Totals", "change_of", "kept_changes", "kept_results", "row_of", "standing_of"]
 
 Value = TypeVar("Value", bound=Result | Change)
 
@@ -91,6 +91,15 @@ def result_of(dialect: int, body: bytes) -> Result | None:
     except DamagedRowError:
         return None
     return result
+
+
+def standing_of(body: bytes) -> Standing | None:
+    """Read the state of a channel; None when it cannot be read."""
+    try:
+        standing: Standing = decode("state", body)
+    except DamagedRowError:
+        return None
+    return standing
 
 
 def change_of(time_s: float, dialect: int, body: bytes) -> Change | None:
