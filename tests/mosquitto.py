@@ -143,6 +143,10 @@ class Subscriber:
         self._client.disconnect()
         self._client.loop_stop()
 
+    def publish(self, topic: str, payload: str) -> None:
+        """Send a message as another program of the plant would."""
+        self._client.publish(topic, payload, qos=1)
+
     def of(self, kind: str) -> list[Message]:
         """Return the messages of one kind."""
         return [message for message in self.messages if message.kind == kind]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fisher_edge.decision.alarm import ACKNOWLEDGED, SHELVED, UNSHELVED, AlarmMachine, AlarmRule
-from fisher_edge.decision.judgement import AlarmMemory, Change, Handling, State
+from fisher_edge.decision.judgement import FALSE_ALARM, AlarmMemory, Change, Handling, Promise, Realised, State
 from fisher_edge.errors import BadInputError
 
 MARIA = Handling(by="maria", cause="inner race", note="seen with a stroboscope")
@@ -27,9 +27,40 @@ def test_acknowledgement_is_an_event_with_cause_note_and_name() -> None:
     assert machine.memory.acknowledged
 
 
-def test_cause_may_be_unknown() -> None:
-    """An alarm may be acknowledged before anybody knows why it came."""
-    assert alarmed().acknowledge(Handling()).reason == "alarm acknowledged: cause not known"
+def test_cause_may_be_unknown_at_first() -> None:
+    """An alarm may be acknowledged before anybody knows why it came; a cause that is known stays."""
+    machine = alarmed()
+    assert machine.acknowledge(Handling()).reason == "alarm acknowledged: cause not known"
+    assert machine.acknowledge(MARIA).reason == "alarm acknowledged: inner race"
+    assert machine.acknowledge(Handling()).reason == "alarm acknowledged: inner race"
+
+
+@pytest.mark.parametrize(
+    ("causes", "confirmed", "refuted"),
+    [
+        (["worn"], 1, 0),
+        ([FALSE_ALARM], 0, 1),
+        ([None, "worn"], 1, 0),
+        (["worn", FALSE_ALARM], 0, 1),
+        ([FALSE_ALARM, "worn", "looseness"], 1, 0),
+        ([None], 0, 0),
+    ],
+)
+def test_every_alarm_is_counted_once_by_its_cause(causes: list[str | None], confirmed: int, refuted: int) -> None:
+    """The last cause named is the one that counts."""
+    realised, before = Realised(1, Promise(1.0, 0.1, (0.0, 1.0), (0.0, 1.0))), None
+    for cause in causes:
+        realised, before = realised.settled(before, cause or before), cause or before
+    assert (realised.confirmed, realised.refuted) == (confirmed, refuted)
+
+
+def test_rises_are_counted_over_days() -> None:
+    """A warning that becomes an alarm is one of each; what stays is counted once."""
+    realised = Realised(1, Promise(1.0, 0.1, (0.0, 1.0), (0.0, 1.0)))
+    for before, now in ((N, N), (N, W), (W, W), (W, A), (A, W), (W, N), (N, A)):
+        realised = realised.after(8640.0, before, now)
+    assert realised.days == pytest.approx(0.7)
+    assert (realised.warnings, realised.alarms) == (1, 2)
 
 
 def test_nothing_to_acknowledge_is_said(machine: AlarmMachine) -> None:
@@ -50,8 +81,9 @@ def test_acknowledgement_stands_while_the_alarm_does(machine: AlarmMachine) -> N
     machine.acknowledge(MARIA)
     states(machine, every(STEP_S, 0.6, 0.6, 0.6, 0.6))
     assert (machine.state, machine.memory.acknowledged) == (W, True)
+    assert machine.memory == AlarmMemory(W, acknowledged=True, cause="inner race", reach_s=1.0)
     machine.judge(found(3.0, time_s=20.0))
-    assert not machine.memory.acknowledged
+    assert machine.memory == AlarmMemory(A, reach_s=1.0)
     machine.acknowledge(MARIA)
     states(machine, [found(0.0, time_s=25.0 + 5 * number) for number in range(4)])
     assert (machine.state, machine.memory.acknowledged) == (N, False)
@@ -158,7 +190,7 @@ def test_restart_loses_neither_acknowledgement_nor_shelving() -> None:
     machine.judge(found(3.0))
     change = machine.acknowledge(MARIA)
     after = restarted(machine, change)
-    assert after.memory == AlarmMemory(A, acknowledged=True, shelved_until_s=2000.0, reach_s=1.0)
+    assert after.memory == AlarmMemory(A, acknowledged=True, cause="inner race", shelved_until_s=2000.0, reach_s=1.0)
     assert after.state is A
     assert after.unshelve(Handling()).before is N
 

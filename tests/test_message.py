@@ -203,6 +203,7 @@ def test_state_says_since_when_and_how_the_channel_fares() -> None:
         "real_rate_hz": 47990.5,
         "severity": "normal",
         "acknowledged": False,
+        "cause": None,
         "shelved_until": None,
         "promise": None,
         **{name: EVIDENCE[name] for name in ("distance", "score", "evidence", "level")},

@@ -51,10 +51,11 @@ def record(
 
     key = ChannelKey(asset, channel)
     columns = (TextColumn("{task.description}"), Bar(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as shown:
-        task = shown.add_task(f"recording {key}", total=60 * minutes)
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as shown:
 
         def tell(answer: dict[str, Any]) -> None:
+            task = shown.task_ids[0] if shown.task_ids else shown.add_task("", total=60 * minutes)
             shown.update(task, completed=answer["seconds"], description=f"recording {key}: {_so_far(answer)}")
 
         arguments = {"minutes": minutes, "state": state}

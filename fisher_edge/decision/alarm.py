@@ -58,6 +58,7 @@ class AlarmMachine:
         self._rule = rule
         self._told = state
         self._acknowledged = False
+        self._cause: str | None = None
         self._shelved_until_s: float | None = None
         self._severity: Severity = State.NORMAL
         self._beyond_since: dict[Severity, float] = {}
@@ -71,7 +72,7 @@ class AlarmMachine:
     def memory(self) -> AlarmMemory:
         """What a restart must not forget."""
         until_s = self._shelved_until_s if self._is_shelved() else None
-        return AlarmMemory(self._severity, self._acknowledged, until_s, self._reach_s)
+        return AlarmMemory(self._severity, self._acknowledged, self._cause, until_s, self._reach_s)
 
     def judge(self, judgement: Judgement) -> Change | None:
         """Take a judgement of the next window; return the change of state it leads to, if any."""
@@ -95,7 +96,7 @@ class AlarmMachine:
         if self._severity is not before:
             self._reach_s = 0.0 if self._severity is State.NORMAL else _spoke(shape, level).span_s
             fell = self._severity is not State.NORMAL and worse(before, self._severity) is before
-            self._acknowledged = self._acknowledged and fell
+            self._acknowledged, self._cause = self._acknowledged and fell, self._cause if fell else None
         reason = f"shape at {shape.alarm:.2f} times its limit, level at {level.alarm:.2f} times its own"
         kind = None if self._severity is State.NORMAL else _spoke(shape, level).kind
         if unfamiliar:
@@ -111,9 +112,9 @@ class AlarmMachine:
         """Note that a person has seen the warning or alarm; BadInputError when there is none."""
         if self._severity is State.NORMAL:
             raise BadInputError("there is no warning and no alarm to acknowledge; see: fisher-edge alarms list")
-        self._acknowledged = True
-        cause = handling.cause or "cause not known"
-        return self._handled(ACKNOWLEDGED, f"{self._severity.value} acknowledged: {cause}", handling)
+        self._acknowledged, self._cause = True, handling.cause or self._cause
+        said = self._cause or "cause not known"
+        return self._handled(ACKNOWLEDGED, f"{self._severity.value} acknowledged: {said}", handling)
 
     def shelve(self, handling: Handling) -> Change:
         """Tell no rise until `until_s`; BadInputError when that is over."""
@@ -140,7 +141,7 @@ class AlarmMachine:
         self.remember(memory)
         if memory.severity in ORDER[1:]:
             self._severity, self._reach_s = memory.severity, memory.reach_s
-            self._acknowledged = memory.acknowledged
+            self._acknowledged, self._cause = memory.acknowledged, memory.cause
             self.state, self.reason, self.since_s = self._severity, change.reason, change.time_s
 
     def remember(self, memory: AlarmMemory) -> None:
@@ -150,7 +151,7 @@ class AlarmMachine:
     def forget(self) -> None:
         """Start again after an enrollment: what was judged against another baseline says nothing about this one."""
         self._severity, self._beyond_since, self._below, self._reach_s = State.NORMAL, {}, None, 0.0
-        self._acknowledged = False
+        self._acknowledged, self._cause = False, None
 
     def _rise(self, now: Severity, time_s: float) -> None:
         """Let the severity rise to what the evidence has said for long enough; `now` is what it says."""

@@ -240,11 +240,11 @@ class Realised:
             self, days=self.days + seconds / 86_400, warnings=self.warnings + warning, alarms=self.alarms + alarm
         )
 
-    def settled(self, cause: str | None) -> "Realised":
-        """Count what turned out to be the cause of an alarm; None: not known yet."""
-        if cause == FALSE_ALARM:
-            return replace(self, refuted=self.refuted + 1)
-        return self if cause is None else replace(self, confirmed=self.confirmed + 1)
+    def settled(self, before: str | None, cause: str | None) -> "Realised":
+        """Count the cause of an alarm in place of what was taken for it before; None: not known."""
+        refuted = (cause == FALSE_ALARM) - (before == FALSE_ALARM)
+        known = (cause is not None) - (before is not None)
+        return replace(self, confirmed=self.confirmed + known - refuted, refuted=self.refuted + refuted)
 
 
 @dataclass(frozen=True)
@@ -279,11 +279,12 @@ class Handling:
 class AlarmMemory:
     """What a restart must not forget: the severity, whether it was acknowledged, until when (s UTC) it is shelved.
 
-    `reach_s` is the length of the span that raised the severity.
+    `cause` is that of the acknowledgement, `reach_s` the length of the span that raised the severity.
     """
 
     severity: State = State.NORMAL
     acknowledged: bool = False
+    cause: str | None = None
     shelved_until_s: float | None = None
     reach_s: float = 0.0
 

@@ -127,9 +127,10 @@ class Desk:
         asked = command.arguments
         cause = (asked.get("cause") or "").strip() or None
         handling = Handling(asked.get("by", ""), cause, asked.get("note", ""))
+        before = channel.machine.memory.cause
         change = channel.machine.acknowledge(handling)
         if channel.realised is not None:
-            channel.realised = channel.realised.settled(cause)
+            channel.realised = channel.realised.settled(before, channel.machine.memory.cause)
         examples, why = self._examples(channel, cause)
         answer = {"state": channel.machine.state.value, "cause": cause, "examples": examples, "no_examples": why}
         return Outcome("done", answer, change)

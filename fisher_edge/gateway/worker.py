@@ -132,7 +132,10 @@ class Worker:
         A damaged database ends the daemon: only its next start sets it aside.
         """
         if change:
-            log.info("%s: %s -> %s (%s)", channel.key, change.before.value, change.after.value, change.reason)
+            if change.handling is None:
+                log.info("%s: %s -> %s (%s)", channel.key, change.before.value, change.after.value, change.reason)
+            else:
+                log.info("%s: %s, by %s", channel.key, change.reason, change.handling.by or "nobody named")
         if result is None and change is None:
             return
         standing = channel.standing(time_s, self._queue.dropped(channel.key))

@@ -280,6 +280,7 @@ def _alarm(alarm: AlarmMemory) -> dict[str, Any]:
     return {
         "severity": alarm.severity.value,
         "acknowledged": alarm.acknowledged,
+        "cause": alarm.cause,
         "shelved_until": None if until_s is None else rfc3339(until_s),
     }
 

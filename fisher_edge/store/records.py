@@ -246,7 +246,8 @@ class Records:
     def standings(self, key: ChannelKey | None = None) -> list[tuple[ChannelKey, Standing]]:
         """Return the latest state of every channel, or of one; without what an earlier release wrote, or is damaged."""
         rows = self.database.query(
-            "SELECT asset, channel, body FROM standing WHERE (?1 IS NULL OR asset = ?1) AND (?2 IS NULL OR channel = ?2)"
+            "SELECT asset, channel, body FROM standing"
+            " WHERE (?1 IS NULL OR asset = ?1) AND (?2 IS NULL OR channel = ?2)"
             f" AND dialect = {NEUTRAL} AND length(body) > 0 ORDER BY asset, channel",
             tuple(key or (None, None)),
         )

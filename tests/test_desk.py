@@ -1,0 +1,351 @@
+"""What users ask of a running gateway, through the commands of the command line: a real broker, a real database."""
+
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import run_here
+from gateways import HOP_S, WINDOW_S, config_of, enroll_machine, running
+from machine import RATE_HZ, machine_signal
+from mosquitto import Mosquitto, Subscriber, wait_until
+from plain_source import PlainSource
+
+from fisher_edge.decision.judgement import State
+from fisher_edge.dsp.blocks import Block
+from fisher_edge.encoder.protocol import Encoder
+from fisher_edge.gateway import Gateway
+from fisher_edge.names import ChannelKey
+from fisher_edge.store.baselines import Baselines
+from fisher_edge.store.commands import Commands
+from fisher_edge.store.database import DATABASE_NAME, Database
+from fisher_edge.store.takes import PendingTakes
+
+A = ChannelKey("pump", "a")
+TOPIC = "plant/pump/rpm"
+BLOCK_S = 0.1
+
+
+@pytest.fixture(autouse=True)
+def looking_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a gateway look at everything at every tick."""
+    monkeypatch.setattr("fisher_edge.gateway.gateway.LOOK_S", 0.0)
+    monkeypatch.setattr("fisher_edge.gateway.gateway.TICK_S", 0.05)
+    monkeypatch.setattr("fisher_edge.gateway.worker.LOOK_S", 0.0)
+    monkeypatch.setattr("fisher_edge.cli.state.POLL_S", 0.02)
+
+
+class Machine:
+    """A machine without end whose fault a test switches; its signal comes ten times as fast as real."""
+
+    def __init__(self) -> None:
+        self.faulty = False
+        self._signals = {False: machine_signal(100, 60.0), True: machine_signal(101, 60.0, fault_hz=5000.0)}
+
+    def __call__(self, stop: threading.Event) -> Iterator[Block]:
+        """Yield blocks without a gap."""
+        step, index, time_s = round(BLOCK_S * RATE_HZ), 0, 1e9
+        while not stop.wait(BLOCK_S / 10):
+            signal = self._signals[self.faulty]
+            first = index % (len(signal) - step)
+            yield Block(signal[first : first + step], RATE_HZ, index, time_s + index / RATE_HZ)
+            index += step
+
+
+@pytest.fixture
+def machine() -> Machine:
+    """Return a healthy machine."""
+    return Machine()
+
+
+@pytest.fixture
+def enrolled(tmp_path: Path, encoder: Encoder) -> Path:
+    """Return a folder in whose state directory the channel is enrolled."""
+    enroll_machine(tmp_path, encoder, A)
+    return tmp_path
+
+
+def started(folder: Path, mosquitto: Mosquitto, machine: Machine, **channel: Any) -> Any:
+    """Run a gateway that listens to a machine; `channel` are further keys of its channel."""
+    own = {"asset": A.asset, "name": A.channel, "window_s": WINDOW_S, "hop_s": HOP_S, **channel}
+    source = {"type": "recording", "files": ["unused.wav"]}
+    config = config_of(folder, mosquitto.url, [A], channel=[{**own, "source": source}])
+    return running(config, {A: PlainSource(machine)})
+
+
+def state_of(gateway: Gateway) -> State:
+    """State of the channel in the newest snapshot."""
+    status = gateway.status()
+    assert status is not None
+    return status.channels[0].state
+
+
+def asked(folder: Path, *words: object) -> dict[str, Any]:
+    """Run a command that prints JSON and has nothing to complain about."""
+    done = run_here(*words, "--state-dir", folder / "state", "--json")
+    assert done.returncode == 0, done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def refused(folder: Path, *words: object) -> str:
+    """Run a command that is refused in one line, and return that."""
+    done = run_here(*words, "--state-dir", folder / "state")
+    assert (done.returncode, done.stdout) == (4, "")
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
+def events(subscriber: Subscriber) -> list[tuple[str, str, str]]:
+    """Events so far: state before, state after, kind."""
+    said = [message.fields for message in subscriber.of("event")]
+    return [(each["before"], each["after"], each["kind"]) for each in said]
+
+
+def test_a_running_sensor_is_enrolled(tmp_path: Path, mosquitto: Mosquitto, machine: Machine) -> None:
+    """Takes are recorded, reviewed, accepted and judged by, while the gateway runs; the audio is kept."""
+    with Database(tmp_path / "state"):
+        pass
+    with started(tmp_path, mosquitto, machine) as gateway:
+        wait_until(lambda: state_of(gateway) is State.NO_BASELINE, "the first window", 30)
+        told = asked(tmp_path, "baseline", "record", A.asset, A.channel, "--minutes", 0.2)
+        assert (told["takes"], told["ended"], told["problem"]) == (8, True, None)
+        assert told["seconds"] == pytest.approx(12, abs=2 * BLOCK_S)
+        assert told["slack"] > 1
+        seen = asked(tmp_path, "baseline", "review", A.asset, A.channel)
+        assert [take["number"] for take in seen["takes"]] == list(range(1, 9))
+        assert {take["remark"] for take in seen["takes"]} == {"ok"}
+        assert seen["enrolled"]["version"] == 0
+        assert not asked(tmp_path, "baseline", "list")
+        accepted = asked(tmp_path, "baseline", "accept", A.asset, A.channel, "--leave-out", 3, "--reason", "new pump")
+        assert (accepted["version"], len(accepted["state_of_take"])) == (1, 7)
+        wait_until(lambda: state_of(gateway) is State.NORMAL, "a judgement", 30)
+    with Database(tmp_path / "state") as database:
+        (facts,) = Baselines(database).facts(A)
+    assert (facts.reason, len(facts.takes)) == ("new pump", 7)
+    assert len(list((tmp_path / "state" / "audio").rglob("*.wav"))) == 7
+    assert not list((tmp_path / "state" / "takes").rglob("*.wav"))
+    assert "no take of pump/a waits" in refused(tmp_path, "baseline", "review", A.asset, A.channel)
+
+
+def test_further_takes_extend_a_baseline(enrolled: Path, mosquitto: Mosquitto, machine: Machine) -> None:
+    """With --extend the windows enrolled already stay, and undo goes back."""
+    before = before_of(enrolled)
+    with started(enrolled, mosquitto, machine):
+        asked(enrolled, "baseline", "record", A.asset, A.channel, "--minutes", 0.1, "--state", "fast")
+        seen = asked(enrolled, "baseline", "review", A.asset, A.channel, "--extend")
+        accepted = asked(enrolled, "baseline", "accept", A.asset, A.channel, "--extend")
+    assert {take["state"] for take in seen["takes"]} == {"fast"}
+    assert (accepted["version"], accepted["windows_before"]) == (2, before)
+    assert accepted["windows"] > 0
+    undone = run_here("baseline", "undo", A.asset, A.channel, "--state-dir", enrolled / "state")
+    assert undone.stdout == "pump/a: version 1 of normal is active again\n"
+    assert before_of(enrolled) == before
+
+
+def before_of(folder: Path) -> int:
+    """Windows of the active normal state."""
+    with Database(folder / "state") as database:
+        normal = Baselines(database).get(A, None)
+    assert normal is not None
+    return len(normal)
+
+
+def test_recording_ends_early_and_with_the_gateway(enrolled: Path, mosquitto: Mosquitto, machine: Machine) -> None:
+    """What was recorded stays, whoever ends it; a second recording at the same time is refused."""
+    with started(enrolled, mosquitto, machine), Database(enrolled / "state") as database:
+        commands = Commands(database)
+        first = commands.ask("record", A, {"minutes": 5})
+        wait_until(lambda: commands.get(first).answer.get("seconds", 0) > 3, "three seconds", 30)
+        assert "is being recorded already" in refused(enrolled, "baseline", "record", A.asset, A.channel)
+        commands.ask("stop", A, {})
+        wait_until(lambda: commands.get(first).ended, "the end", 30)
+        assert (commands.get(first).status, commands.get(first).answer["takes"]) == ("done", 1)
+        second = commands.ask("record", A, {"minutes": 5})
+        wait_until(lambda: commands.get(second).answer.get("seconds", 0) > 3, "three seconds", 30)
+    with Database(enrolled / "state") as database:
+        ended = Commands(database).get(second)
+    assert (ended.status, ended.answer["error"]) == ("failed", "the gateway was stopped; 1 takes are kept")
+    assert len(PendingTakes(enrolled / "state", A).all()) == 2
+    discarded = run_here("baseline", "discard", A.asset, A.channel, "--state-dir", enrolled / "state")
+    assert discarded.stdout == "pump/a: 2 take(s) deleted\n"
+
+
+def test_acknowledging_with_a_cause_gives_examples(enrolled: Path, mosquitto: Mosquitto, machine: Machine) -> None:
+    """The alarm stays, acknowledged, over new examples and a restart; the next windows look like its cause."""
+    with Subscriber(mosquitto.port) as subscriber, started(enrolled, mosquitto, machine) as gateway:
+        wait_until(lambda: state_of(gateway) is State.NORMAL, "normal", 30)
+        assert "no warning and no alarm to acknowledge" in refused(
+            enrolled, "alarms", "acknowledge", A.asset, A.channel
+        )
+        machine.faulty = True
+        wait_until(lambda: state_of(gateway) is State.ALARM, "an alarm", 30)
+        wait_until(lambda: len(gateway.channels[A].unusual) >= 4, "windows of it", 30)
+        words = ("acknowledge", A.asset, A.channel, "--cause", "gear tooth", "--note", "seen", "--by", "maria")
+        told = asked(enrolled, "alarms", *words)
+        assert (told["state"], told["cause"], told["no_examples"]) == ("alarm", "gear tooth", None)
+        assert told["examples"] >= 4
+        wait_until(
+            lambda: (subscriber.of("result")[-1].fields["fault"] or {}).get("label") == "gear tooth", "the cause", 30
+        )
+        state = subscriber.of("state")[-1].fields
+        assert (state["state"], state["severity"], state["acknowledged"], state["cause"]) == (
+            "alarm",
+            "alarm",
+            True,
+            "gear tooth",
+        )
+        assert [state["promise"][name] for name in ("alarms", "confirmed", "refuted")] == [1, 1, 0]
+        assert state["promise"]["days"] > 0
+        assert [each for each in events(subscriber) if each[1] == "alarm"] == [
+            ("normal", "alarm", "sudden"),
+            ("alarm", "alarm", "acknowledged"),
+        ]
+        handled = next(message.fields for message in subscriber.of("event") if message.fields["kind"] == "acknowledged")
+        assert handled["handling"] == {"by": "maria", "cause": "gear tooth", "note": "seen"}
+    with started(enrolled, mosquitto, machine) as gateway:
+        assert gateway.channels[A].machine.memory.acknowledged
+        assert state_of(gateway) is State.ALARM
+        realised = gateway.channels[A].realised
+        assert realised is not None
+        assert (realised.alarms, realised.confirmed) == (1, 1)
+    listed = run_here("alarms", "list", "--state-dir", enrolled / "state").stdout
+    assert "pump/a  alarm since" in listed
+    assert "  acknowledged  1 alarms in" in listed
+    history = run_here("alarms", "history", A.asset, A.channel, "--state-dir", enrolled / "state").stdout
+    assert "acknowledged  alarm acknowledged: gear tooth  by maria: seen" in history
+
+
+def test_false_alarm_gives_no_example(enrolled: Path, mosquitto: Mosquitto, machine: Machine) -> None:
+    """It is counted as refuted; a cause named later takes its place."""
+    machine.faulty = True
+    with started(enrolled, mosquitto, machine) as gateway:
+        wait_until(lambda: state_of(gateway) is State.ALARM, "an alarm", 30)
+        told = asked(enrolled, "alarms", "acknowledge", A.asset, A.channel, "--cause", "false alarm")
+        assert (told["examples"], told["no_examples"]) == (0, "no fault was named")
+        realised = gateway.channels[A].realised
+        assert realised is not None
+        assert (realised.confirmed, realised.refuted) == (0, 1)
+        asked(enrolled, "alarms", "acknowledge", A.asset, A.channel, "--cause", "gear tooth")
+        realised = gateway.channels[A].realised
+        assert realised is not None
+        assert (realised.confirmed, realised.refuted) == (1, 0)
+
+
+def test_shelved_channel_is_quiet_until_it_is_unshelved(enrolled: Path, mosquitto: Mosquitto, machine: Machine) -> None:
+    """No event of the alarm comes, over a restart too; unshelving tells it."""
+    with Subscriber(mosquitto.port) as subscriber, started(enrolled, mosquitto, machine) as gateway:
+        wait_until(lambda: state_of(gateway) is State.NORMAL, "normal", 30)
+        told = asked(enrolled, "alarms", "shelve", A.asset, A.channel, "--minutes", 60, "--note", "new coupling")
+        assert told["until_s"] == pytest.approx(time.time() + 3600, abs=60)
+        machine.faulty = True
+        wait_until(lambda: state_of(gateway) is State.ALARM, "an alarm", 30)
+    with Subscriber(mosquitto.port) as later, started(enrolled, mosquitto, machine) as gateway:
+        wait_until(lambda: state_of(gateway) is State.ALARM, "the alarm", 30)
+        assert asked(enrolled, "alarms", "unshelve", A.asset, A.channel)["state"] == "alarm"
+        wait_until(lambda: ("normal", "alarm", "unshelved") in events(later), "the event", 30)
+    kinds = [kind for _, after, kind in events(subscriber) if after in {"normal", "alarm"} and kind]
+    assert kinds == ["shelved"]
+    assert "is not shelved" in again(enrolled, mosquitto, machine, "alarms", "unshelve", A.asset, A.channel)
+    assert "give up to" in again(enrolled, mosquitto, machine, "alarms", "shelve", A.asset, A.channel, "--minutes", 1e9)
+
+
+def again(folder: Path, mosquitto: Mosquitto, machine: Machine, *words: object) -> str:
+    """Run a gateway for one command that is refused."""
+    with started(folder, mosquitto, machine):
+        return refused(folder, *words)
+
+
+def test_operating_state_comes_over_mqtt(enrolled: Path, mosquitto: Mosquitto, machine: Machine) -> None:
+    """Takes get the state of the machine, windows are judged by it; an unfamiliar state and an idle machine are said."""
+    states = {"slow": [300, 900], "fast": [900, 3000]}
+    channel = {"operating_state": {"topic": TOPIC, "field": "rpm", "states": states}}
+    with Subscriber(mosquitto.port) as plant, started(enrolled, mosquitto, machine, **channel) as gateway:
+
+        def sent(payload: str, condition: Callable[[dict[str, Any]], bool], what: str) -> None:
+            plant.publish(TOPIC, payload)
+            wait_until(lambda: condition(plant.of("result")[-1].fields), what, 30)
+
+        wait_until(lambda: plant.of("result"), "a result", 30)
+        plant.publish(TOPIC, '{"rpm": 900}')
+        wait_until(lambda: gateway.contexts[A].now().state == "fast", "the state", 30)
+        asked(enrolled, "baseline", "record", A.asset, A.channel, "--minutes", 0.1)
+        accepted = asked(enrolled, "baseline", "accept", A.asset, A.channel)
+        assert accepted["states"] == ["fast"]
+        sent('{"rpm": 2000}', lambda said: said["baseline"]["version"] == 2, "the new baseline")
+        sent('{"rpm": 2000}', lambda said: (said["state"], said["operating_state"]) == ("normal", "fast"), "fast")
+        sent('{"rpm": 899.5}', lambda said: (said["state"], said["operating_state"]) == ("warning", "slow"), "slow")
+        sent(
+            '{"rpm": 0}', lambda said: said["state"] == "idle" and "idles: 0 belongs to none" in said["reason"], "idle"
+        )
+        sent('{"rpm": 1000}', lambda said: said["state"] == "normal", "fast again")
+    said = [message.fields for message in plant.of("event")]
+    unfamiliar = [each for each in said if each["kind"] == "unfamiliar operating state"]
+    assert "unfamiliar operating state 'slow': enroll it if it is normal" in unfamiliar[0]["reason"]
+    assert "alarm" not in {each["after"] for each in said}
+
+
+def test_machine_that_stands_is_not_judged(enrolled: Path, mosquitto: Mosquitto, machine: Machine) -> None:
+    """Below `idle_below` the state is idle and says why, whatever the signal is."""
+    machine.faulty = True
+    with Subscriber(mosquitto.port) as subscriber, started(enrolled, mosquitto, machine, idle_below=10.0):
+        wait_until(lambda: subscriber.of("result"), "a result", 30)
+        said = subscriber.of("result")[0].fields
+    assert (said["state"], said["distance"], said["evidence"]) == ("idle", None, None)
+    assert said["reason"].startswith("the machine stands: RMS 0.")
+    assert said["features"]["rms"] > 0
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("alarms", "shelve", "pump", "b", "--minutes", "5"), "this gateway has no channel pump/b; it has: pump/a"),
+        (("baseline", "record", "pump", "a", "--minutes", "0"), "0 minutes cannot be recorded"),
+        (("baseline", "record", "pump", "a", "--minutes", "1e6"), "1e+06 minutes cannot be recorded; give up to 10080"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_with_the_reason(
+    enrolled: Path, mosquitto: Mosquitto, machine: Machine, words: tuple[str, ...], reason: str
+) -> None:
+    """One line, and exit code 4."""
+    assert reason in again(enrolled, mosquitto, machine, *words)
+
+
+def test_commands_of_other_programs_are_checked(enrolled: Path, mosquitto: Mosquitto, machine: Machine) -> None:
+    """An unknown verb and arguments of a wrong kind fail, and the worker goes on."""
+    with started(enrolled, mosquitto, machine) as gateway, Database(enrolled / "state") as database:
+        commands = Commands(database)
+        numbers = [
+            commands.ask("explode", A, {}),
+            commands.ask("shelve", A, {}),
+            commands.ask("record", A, {"minutes": "x"}),
+        ]
+        wait_until(lambda: all(commands.get(number).ended for number in numbers), "the answers", 30)
+        answers = [commands.get(number).answer["error"] for number in numbers]
+        before = gateway.channels[A].counters.results
+        wait_until(lambda: gateway.channels[A].counters.results > before, "another result", 30)
+    assert answers[0].startswith("there is no command 'explode'; known are: acknowledge, ")
+    assert [answer.split(": ")[0] for answer in answers[1:]] == ["shelve", "record"]
+
+
+def test_without_a_gateway_nothing_is_asked(enrolled: Path) -> None:
+    """The line says how to start it; no command stays behind."""
+    assert "no gateway runs on" in refused(enrolled, "alarms", "unshelve", A.asset, A.channel)
+    connection = sqlite3.connect(enrolled / "state" / DATABASE_NAME)
+    assert connection.execute("SELECT count(*) FROM command").fetchone() == (0,)
+    connection.close()
+
+
+def test_commands_that_a_killed_gateway_had_taken_fail(enrolled: Path, mosquitto: Mosquitto, machine: Machine) -> None:
+    """The next start says so: nobody waits for ever."""
+    with Database(enrolled / "state") as database:
+        number = Commands(database).ask("record", A, {"minutes": 5})
+        Commands(database).answer(number, "running", {"seconds": 3.0})
+    with started(enrolled, mosquitto, machine), Database(enrolled / "state") as database:
+        left = Commands(database).get(number)
+    assert (left.status, left.answer["seconds"]) == ("failed", 3.0)
+    assert "the gateway was started again before it was done" in left.answer["error"]
