@@ -261,7 +261,7 @@ def again(folder: Path, mosquitto: Mosquitto, machine: Machine, *words: object) 
 
 
 def test_operating_state_comes_over_mqtt(enrolled: Path, mosquitto: Mosquitto, machine: Machine) -> None:
-    """Takes get the state of the machine, windows are judged by it; an unfamiliar state and an idle machine are said."""
+    """Takes get the state of the machine, windows are judged by it; an unfamiliar one and an idle machine are said."""
     states = {"slow": [300, 900], "fast": [900, 3000]}
     channel = {"operating_state": {"topic": TOPIC, "field": "rpm", "states": states}}
     with Subscriber(mosquitto.port) as plant, started(enrolled, mosquitto, machine, **channel) as gateway:

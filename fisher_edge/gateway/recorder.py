@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 
 from fisher_edge.decision.calibrate import BLOCKS
 from fisher_edge.dsp.blocks import Block, Rate
+from fisher_edge.errors import StateError
 from fisher_edge.store.takes import PendingTakes, TakeFacts, TakeWriter
 
 __all__ = ["Progress", "Recorder"]
 
-# A take is a part of the recording, but no longer than this and no shorter than so many windows.
+# A take is a part of the recording, but no longer than this, and no shorter than so many windows of signal.
 LONGEST_TAKE_S = 300.0
 SHORTEST_TAKE_WINDOWS = 4
 
@@ -33,7 +34,7 @@ class Recorder:
 
     def __init__(self, takes: PendingTakes, facts: TakeFacts, length_s: float) -> None:
         self._takes, self._facts, self._length_s = takes, facts, length_s
-        self._take_s = max(min(length_s / BLOCKS, LONGEST_TAKE_S), SHORTEST_TAKE_WINDOWS * facts.window_s)
+        self._take_s = min(length_s / BLOCKS, LONGEST_TAKE_S)
         self._lock = threading.Lock()
         self._writer: TakeWriter | None = None
         self._state: str | None = None
@@ -53,7 +54,7 @@ class Recorder:
                 return
             try:
                 self._push(block, self._facts.state or state)
-            except (OSError, RuntimeError) as error:  # soundfile raises RuntimeErrors
+            except (OSError, RuntimeError, StateError) as error:  # soundfile raises RuntimeErrors
                 self._ended, self._problem = True, f"a take cannot be written: {error}; make room on the disk"
 
     def stop(self) -> None:
@@ -73,7 +74,7 @@ class Recorder:
         time_s = block.time_s
         self._begun_s = time_s if self._begun_s is None else self._begun_s
         broken = (block.index != self._next_index and not self._facts.bursts) or block.rate_hz != self._rate_hz
-        if broken or state != self._state or time_s - self._take_begun_s >= self._take_s:
+        if broken or state != self._state or self._is_long(time_s):
             self._end_take()
         if self._writer is None:
             facts = replace(self._facts, rate=str(block.rate_hz), recorded_s=time_s, state=state)
@@ -84,6 +85,14 @@ class Recorder:
         if self._seconds >= self._length_s:
             self._end_take()
             self._ended = True
+
+    def _is_long(self, time_s: float) -> bool:
+        """Whether the take under way is a part of the recording by now, and holds enough windows."""
+        if self._writer is None:
+            return False
+        signal_s = self._writer.samples / self._rate_hz
+        enough = signal_s >= SHORTEST_TAKE_WINDOWS * self._facts.window_s
+        return enough and time_s - self._take_begun_s >= self._take_s
 
     def _end_take(self) -> None:
         """Complete the take under way."""

@@ -1,0 +1,202 @@
+"""Takes of a running sensor: cut by time, at gaps and by operating state; kept exactly, whatever the rate."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from fisher_edge.dsp.blocks import Block, FloatArray, Rate
+from fisher_edge.errors import BadInputError, StateError
+from fisher_edge.gateway.live import accept
+from fisher_edge.gateway.recorder import Progress, Recorder
+from fisher_edge.names import ChannelKey
+from fisher_edge.store.database import Database
+from fisher_edge.store.takes import PendingTake, PendingTakes, TakeFacts
+
+KEY = ChannelKey("pump 1", "vib/x")
+RATE_HZ = 1000
+FACTS = TakeFacts(window_s=0.5, hop_s=None, bundle="default", rate="1", recorded_s=0.0)
+NOISE = np.random.default_rng(0).standard_normal(200_000).astype(np.float32)
+
+
+def blocks(samples: FloatArray, rate_hz: Rate = RATE_HZ, length: int = 100, first: int = 0) -> list[Block]:
+    """Cut samples into blocks of a stream that began at 50 s."""
+    return [
+        Block(samples[start : start + length], rate_hz, first + start, 50.0 + float((first + start) / rate_hz))
+        for start in range(0, len(samples), length)
+    ]
+
+
+@pytest.fixture
+def takes(tmp_path: Path) -> PendingTakes:
+    """Return the takes of a channel, none yet."""
+    return PendingTakes(tmp_path, KEY)
+
+
+def read(take: PendingTake) -> FloatArray:
+    """Read the samples of a take."""
+    if take.file.suffix == ".npy":
+        return np.asarray(np.load(take.file))
+    samples, rate_hz = soundfile.read(take.file, dtype="float32")
+    assert rate_hz == take.facts.rate_hz
+    return np.asarray(samples)
+
+
+def test_recording_is_cut_into_eight_takes(takes: PendingTakes) -> None:
+    """Every sample is in one of them, exactly; it ends by itself, and later samples are not taken."""
+    recorder = Recorder(takes, FACTS, 40.0)
+    for block in blocks(NOISE[:60_000]):
+        recorder.push(block, None)
+    assert recorder.progress() == Progress(40.0, 40.0, 8, True)
+    found = takes.all()
+    assert [take.number for take in found] == list(range(1, 9))
+    assert [take.facts.recorded_s for take in found] == pytest.approx([50.0 + 5 * number for number in range(8)])
+    assert np.array_equal(np.concatenate([read(take) for take in found]), NOISE[:40_000])
+    assert [take.facts.signal_s for take in found] == [5.0] * 8
+
+
+def test_takes_are_no_shorter_than_four_windows(takes: PendingTakes) -> None:
+    """A recording of ten seconds has five takes of two seconds."""
+    recorder = Recorder(takes, FACTS, 10.0)
+    for block in blocks(NOISE[:10_000]):
+        recorder.push(block, None)
+    assert [take.facts.signal_s for take in takes.all()] == [2.0] * 5
+
+
+def test_takes_are_no_longer_than_five_minutes(takes: PendingTakes) -> None:
+    """However long the recording is."""
+    recorder = Recorder(takes, FACTS, 1e5)
+    samples = np.zeros(700_000, np.float32)
+    for block in blocks(samples, length=10_000):
+        recorder.push(block, None)
+    recorder.stop()
+    assert [take.facts.signal_s for take in takes.all()] == [300.0, 300.0, 100.0]
+
+
+def test_gap_and_change_of_state_or_rate_begin_a_take(takes: PendingTakes) -> None:
+    """Samples are never joined across a gap, nor two operating states."""
+    recorder = Recorder(takes, FACTS, 60.0)
+    for block in blocks(NOISE[:500]):
+        recorder.push(block, "slow")
+    for block in blocks(NOISE[:500], first=500):
+        recorder.push(block, "fast")
+    for block in blocks(NOISE[:500], first=1001):
+        recorder.push(block, "fast")
+    for block in blocks(NOISE[:500], rate_hz=500, first=1501):
+        recorder.push(block, "fast")
+    recorder.stop()
+    found = [(take.facts.state, take.facts.samples, take.facts.rate_hz) for take in takes.all()]
+    assert found == [("slow", 500, 1000), ("fast", 500, 1000), ("fast", 500, 1000), ("fast", 500, 500)]
+
+
+def test_state_given_by_the_user_counts(takes: PendingTakes) -> None:
+    """Not that of the machine."""
+    recorder = Recorder(takes, TakeFacts(0.5, None, "default", "1", 0.0, "hot"), 60.0)
+    for block, state in zip(blocks(NOISE[:300]), ("slow", "fast", None), strict=True):
+        recorder.push(block, state)
+    recorder.stop()
+    assert [take.facts.state for take in takes.all()] == ["hot"]
+
+
+def test_rate_that_no_wav_holds_is_kept_exactly(takes: PendingTakes) -> None:
+    """A fraction of Hz is written as an array."""
+    rate_hz = Fraction(15_625, 4)
+    recorder = Recorder(takes, FACTS, 60.0)
+    for block in blocks(NOISE[:500], rate_hz=rate_hz):
+        recorder.push(block, None)
+    recorder.stop()
+    (take,) = takes.all()
+    assert (take.facts.rate_hz, take.file.suffix) == (rate_hz, ".npy")
+    assert np.array_equal(read(take), NOISE[:500])
+
+
+def test_bursts_are_rows_with_the_time_between_them(takes: PendingTakes) -> None:
+    """Gaps between bursts begin no take; the length counts the silence."""
+    facts = TakeFacts(0.5, None, "default", "1", 0.0, None, bursts=True)
+    recorder = Recorder(takes, facts, 1200.0)
+    for number in range(12):
+        recorder.push(Block(NOISE[100 * number :][:100], RATE_HZ, 150 * number, 50.0 + 10.0 * number), None)
+    recorder.stop()
+    assert recorder.progress().seconds == pytest.approx(110.1)
+    (take,) = takes.all()
+    assert take.facts.interval_s == pytest.approx(10.0)
+    assert np.array_equal(read(take), NOISE[:1200].reshape(12, 100))
+
+
+def test_take_of_bursts_holds_windows_enough(takes: PendingTakes) -> None:
+    """Two seconds of signal, four windows, take twenty bursts, however short the recording is."""
+    facts = TakeFacts(0.5, None, "default", "1", 0.0, None, bursts=True)
+    recorder = Recorder(takes, facts, 500.0)
+    for number in range(60):
+        recorder.push(Block(NOISE[:100], RATE_HZ, 150 * number, 50.0 + 10.0 * number), None)
+    assert [take.facts.samples for take in takes.all()] == [2000, 2000, 1100]
+
+
+def test_what_a_killed_gateway_left_is_deleted(takes: PendingTakes, caplog: pytest.LogCaptureFixture) -> None:
+    """A take without its facts was not recorded to its end; complete ones stay, and numbers go on."""
+    first = Recorder(takes, FACTS, 60.0)
+    for block in blocks(NOISE[:300]):
+        first.push(block, None)
+    first.stop()
+    killed = Recorder(takes, FACTS, 60.0)
+    killed.push(blocks(NOISE[:100])[0], None)
+    assert len(takes.all()) == 1
+    third = Recorder(takes, FACTS, 60.0)
+    third.push(blocks(NOISE[:100])[0], None)
+    third.stop()
+    assert [take.number for take in takes.all()] == [1, 2]
+    assert "was not recorded to its end and is deleted: 0002.wav" in caplog.text
+
+
+def test_stopping_twice_or_before_a_sample_is_no_error(takes: PendingTakes) -> None:
+    """Nothing was recorded then."""
+    recorder = Recorder(takes, FACTS, 60.0)
+    recorder.stop()
+    recorder.stop()
+    assert recorder.progress() == Progress(0.0, 60.0, 0, True)
+    assert takes.all() == []
+
+
+def test_disk_that_cannot_be_written_ends_the_recording(takes: PendingTakes, tmp_path: Path) -> None:
+    """The reader goes on; whoever asks hears why."""
+    (tmp_path / "takes").write_text("in the way")
+    recorder = Recorder(takes, FACTS, 60.0)
+    recorder.push(blocks(NOISE[:100])[0], None)
+    progress = recorder.progress()
+    assert progress.ended
+    assert progress.problem is not None
+    assert progress.problem.startswith("a take cannot be written: ")
+
+
+def test_takes_are_dropped_by_number(takes: PendingTakes) -> None:
+    """An unknown number drops nothing."""
+    recorder = Recorder(takes, FACTS, 10.0)
+    for block in blocks(NOISE[:10_000]):
+        recorder.push(block, None)
+    with pytest.raises(BadInputError, match=r"has no take 7 that waits; it has: 1, 2, 3, 4, 5"):
+        takes.drop([1, 7])
+    assert takes.drop([1, 3]) == 2
+    assert [take.number for take in takes.all()] == [2, 4, 5]
+    assert takes.drop() == 3
+    assert not takes.folder.exists()
+
+
+def test_damaged_facts_are_one_line(takes: PendingTakes) -> None:
+    """It says which file, and how to go on."""
+    takes.folder.mkdir(parents=True)
+    (takes.folder / "0001.json").write_text("{")
+    with pytest.raises(StateError, match=r"0001.json is damaged .* baseline discard"):
+        takes.all()
+
+
+def test_takes_of_another_configuration_are_not_enrolled_together(takes: PendingTakes, tmp_path: Path) -> None:
+    """Windows of two lengths are no baseline."""
+    for window_s in (0.5, 1.0):
+        recorder = Recorder(takes, TakeFacts(window_s, None, "default", "1", 0.0), 60.0)
+        for block in blocks(NOISE[:3000]):
+            recorder.push(block, None)
+        recorder.stop()
+    with Database(tmp_path) as database, pytest.raises(BadInputError, match="was changed between its takes"):
+        accept(database, KEY, audio_bytes=0)
