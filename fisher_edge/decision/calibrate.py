@@ -239,6 +239,10 @@ class Allowed:
             number += count
         self.use = np.full(len(self.block), True) if self.cut else ~single[enrolled.take]
 
+    def held(self) -> Flags:
+        """Windows (n,) that may be compared with any."""
+        return np.concatenate([self.of(chunk).any(axis=1) for chunk in _chunks(len(self.block))])
+
     def of(self, chunk: slice | Integers) -> Flags:
         """Windows (chunk, n) that those of a chunk may be compared with."""
         other = (self._state[chunk, None] == self._state[None]) & (self.block[chunk, None] != self.block[None])

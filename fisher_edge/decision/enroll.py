@@ -21,7 +21,10 @@ from fisher_edge.decision.evidence import Rates, limits, promise
 from fisher_edge.decision.fusion import Fusion
 from fisher_edge.decision.judgement import ModelName
 from fisher_edge.decision.naming import NORMAL, learn, made_alike, views_of
+from fisher_edge.decision.reactions import Embed, Normal, Signal
+from fisher_edge.decision.sensitivity import Sensitivity, sensitivity
 from fisher_edge.dsp.blocks import FloatArray, Rate, rate_text
+from fisher_edge.dsp.changes import Spot
 from fisher_edge.dsp.frontend import FrontEnd
 from fisher_edge.dsp.grid import Grid
 from fisher_edge.encoder.windows import EmbeddedWindow
@@ -47,12 +50,16 @@ class Made:
 
 @dataclass(frozen=True)
 class EnrolledTake:
-    """One recording: its name, its windows with their ends in seconds from its start, what and when was recorded."""
+    """One recording: its name, its windows with their ends in seconds from its start, what and when was recorded.
+
+    `spots` are stretches of its signal in which changes are tried, to say what would be noticed.
+    """
 
     name: str
     windows: Iterable[EmbeddedWindow]
     specimen: str | None = None
     recorded_s: float | None = None
+    spots: tuple[Spot, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,8 @@ class Enrolled:
     number of false alarms a day in which interval (90 %) the true one lies. `spans_s` are the spans of time that are
     watched; `states` are the operating states found and `state_of_take` says which one each recording belongs to.
     `alone` names recordings that are the only ones of their operating state, `odd` those that are unlike the others of
-    theirs, and `set_aside` says which recordings were not enrolled, and why.
+    theirs, and `set_aside` says which recordings were not enrolled, and why. `sensitivity` says which changes of a
+    normal state would be noticed; None: no stretches of its signal were given.
     """
 
     asset: str
@@ -93,6 +101,7 @@ class Enrolled:
     alone: tuple[str, ...]
     odd: tuple[str, ...]
     set_aside: tuple[SetAside, ...]
+    sensitivity: Sensitivity | None
     fusion: Fusion | None
 
 
@@ -105,16 +114,19 @@ def enroll(
     label: str | None = None,
     extend: bool = False,
     reason: str = "",
+    embed: Embed | None = None,
 ) -> Enrolled:
     """Store windows as the newest baseline of a channel, in one transaction.
 
     Without `label` they are its normal state; with one, examples of a fault, and `extend` keeps those enrolled already.
+    `embed` embeds the spots of the takes, to say which changes of the normal state would be noticed.
     Raises BadInputError for windows of a dead sensor, or too few to calibrate a threshold.
     """
     check_target(baselines, key, made, label=label, extend=extend)
     columns, set_aside = _Columns.of(takes)
     takes = [take for number, take in enumerate(takes) if number not in {each.number for each in set_aside}]
     normal = _normal(columns, made.grid) if label is None else _unstated(columns, len(takes))
+    noticed = _sensitivity(columns, takes, made, normal, embed) if embed else None
     baseline = Baseline(
         key=key,
         label=label,
@@ -134,13 +146,16 @@ def enroll(
         states=normal.states,
         view_calibrations=_view_calibrations(columns, made, normal),
         views=np.concatenate(columns.views, axis=1) if columns.views else None,
+        sensitivity=noticed.to_dict() if noticed else None,
         reason=reason,
     )
     with baselines.database.transaction(durable=True):
         before = baselines.get(key, label) if extend else None
         version = baselines.add(joined(before, baseline) if before else baseline)
         fusion = _learn(baselines, key)
-    return _enrolled(baseline, version, len(before) if before else 0, normal, set_aside, fusion)
+    return replace(
+        _enrolled(baseline, version, len(before) if before else 0, normal, set_aside, fusion), sensitivity=noticed
+    )
 
 
 def check_target(
@@ -317,6 +332,25 @@ def _normal(columns: _Columns, grid: Grid) -> _States:
     return _States(tuple(states), grouping.state_of_take, grouping.alone, calibration)
 
 
+def _sensitivity(
+    columns: _Columns, takes: Sequence[EnrolledTake], made: Made, normal: _States, embed: Embed
+) -> Sensitivity | None:
+    """Say which changes a normal state would notice; None for examples of a fault, and without spots."""
+    spots = [(number, spot) for number, take in enumerate(takes) for spot in take.spots]
+    if normal.calibration is None or not spots:
+        return None
+    windows = columns.enrollment(columns.vectors, made.grid)
+    names = [take.name for take in takes]
+    signal = Signal(
+        spots=[spot for _, spot in spots],
+        take=[number for number, _ in spots],
+        embed=embed,
+        edges_hz=made.front_end.band_edges_hz(made.rate_hz),
+        rate_hz=float(made.rate_hz),
+    )
+    return sensitivity(Normal(windows, normal.state_of_take, names, normal.calibration), signal)
+
+
 def _unstated(columns: _Columns, takes: int) -> _States:
     """Examples of a fault: one state without held-out distances, because faults have no limit."""
     everything = np.ones(len(columns.take), np.bool_)
@@ -386,5 +420,6 @@ def _enrolled(
         alone=tuple(baseline.takes[number].name for number in normal.alone),
         odd=tuple(baseline.takes[number].name for number in calibration.odd) if calibration else (),
         set_aside=set_aside,
+        sensitivity=None,
         fusion=fusion,
     )

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from fisher_edge.decision.alarm import AlarmMachine, AlarmRule
@@ -20,8 +21,10 @@ from fisher_edge.dsp.grid import Grid, grid_of, over_bursts
 from fisher_edge.dsp.stream import Piece, PieceStream
 from fisher_edge.dsp.views import View
 from fisher_edge.encoder.protocol import Encoder
+from fisher_edge.encoder.spots import embed_spots
 from fisher_edge.encoder.windows import EmbeddedWindow, WindowJoiner, read
 from fisher_edge.errors import BadInputError, UsageError
+from fisher_edge.gateway.spots import spots_of
 from fisher_edge.gateway.wiring import Encoders, front_end_of
 from fisher_edge.names import ChannelKey
 from fisher_edge.sources.bursts import BurstRecording, read_bursts
@@ -79,12 +82,23 @@ def enroll_recordings(
         )
     _check_bursts(baselines.get(key, None) if label else None, made)
     check_target(baselines, key, made, label=label, extend=extend)
+    windows = [windows_of(recording, encoder, front_end, grid) for recording in recordings]
+    spots = [()] * len(recordings) if label else spots_of(recordings, front_end, grid)
     cuts = [
-        EnrolledTake(take.name, windows_of(recording, encoder, front_end, grid), take.specimen, take.recorded_s)
-        for recording, take in zip(recordings, takes, strict=True)
+        EnrolledTake(take.name, of_take, take.specimen, take.recorded_s, of_spots)
+        for take, of_take, of_spots in zip(takes, windows, spots, strict=True)
     ]
     bundles.keep(database.state_dir, bundle.path, bundle.sha256)
-    enrolled = enroll(baselines, key, cuts, made, label=label, extend=extend, reason=reason)
+    enrolled = enroll(
+        baselines,
+        key,
+        cuts,
+        made,
+        label=label,
+        extend=extend,
+        reason=reason,
+        embed=partial(embed_spots, encoder, front_end, grid, rate_hz),
+    )
     if not extend:
         aside = {each.number for each in enrolled.set_aside}
         kept = [_kept(recording) for number, recording in enumerate(recordings) if number not in aside]
