@@ -40,8 +40,12 @@ class Noticed:
 
     @property
     def weakness(self) -> tuple[float, ...]:
-        """How little is noticed, for comparison: sizes within a day, an hour and a minute; the larger the less."""
-        return tuple(math.inf if size is None else size for size in (self.day, self.hour, self.minute))
+        """How little is noticed, for comparison: sizes within a day, an hour and a minute; the larger the less.
+
+        What raises a warning of an unfamiliar operating state is not missed.
+        """
+        none = self.largest if self.unfamiliar and self.largest else math.inf
+        return tuple(none if size is None else size for size in (self.day, self.hour, self.minute))
 
     @property
     def missed(self) -> bool:
