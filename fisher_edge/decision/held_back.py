@@ -32,24 +32,23 @@ class HeldBack:
 
     `cause` is `few takes` (twice as many would help), `blocks` (the same, where every state was recorded once),
     `recorded once` (a second recording of a state would help), `one take` (leaving out the recording `name` would help)
-    or `alarm_per_day` (ten times as many false alarms would help). `weakest_db` and `level_db` are the sizes that are
-    noticed within an hour, before and after: of the band that is weakest now, and of the level as a whole.
+    or `alarm_per_day` (ten times as many false alarms would help). `band_db` and `level_db` are the sizes that are
+    noticed within an hour, before and after: in the band of `band_hz`, and of the level as a whole.
     """
 
     cause: str
     name: str | None
-    weakest_db: tuple[float | None, float | None]
+    band_hz: tuple[float, float]
+    band_db: tuple[float | None, float | None]
     level_db: tuple[float | None, float | None]
-
-    @classmethod
-    def of(cls, cause: str, name: str | None, before: Hourly, after: Hourly) -> "HeldBack":
-        """Put what is noticed before and after side by side."""
-        return cls(cause, name, (rounded(before[0]), rounded(after[0])), (rounded(before[1]), rounded(after[1])))
 
     @property
     def is_gain(self) -> bool:
-        """Whether a size comes down by so much that it is worth a word."""
-        return _is_gain(*self.weakest_db) or _is_gain(*self.level_db)
+        """Whether a size comes down by so much that it is worth a word, and the other does not go up."""
+        sizes = (self.band_db, self.level_db)
+        return any(_is_less(before, after) for before, after in sizes) and not any(
+            _is_less(after, before) for before, after in sizes
+        )
 
 
 def held_back(
@@ -57,22 +56,28 @@ def held_back(
 ) -> Iterator[HeldBack]:
     """Yield what makes a baseline less sensitive, the recordings first, where the gain is worth a word.
 
-    `change` is that of the weakest band, and `tested` what was tried of it.
+    The gain is that in one band: `change` is its change, and `tested` what was tried of it.
     """
     calibration = normal.calibration
     before = _hourly(Policy.of(calibration, rates), tested)
     cut = Allowed(normal.windows, normal.state_of_take).cut
     doubled = _hourly(Policy.of(_doubled(calibration), rates), tested)
-    found: list[HeldBack | None] = [HeldBack.of("blocks" if cut else "few takes", None, before, doubled)]
+    found: list[HeldBack | None] = [_compared("blocks" if cut else "few takes", None, change, before, doubled)]
     once = [take for take, state in enumerate(normal.state_of_take) if normal.state_of_take.count(state) == 1]
     if once and not cut:
         names = ", ".join(normal.names[take] for take in once)
         again = _hourly(Policy.of(_recorded_again(calibration), rates), tested)
-        found.append(HeldBack.of("recorded once", names, before, again))
+        found.append(_compared("recorded once", names, change, before, again))
     found += [_left_out(normal, rates, reactions, shifts, change, take) for take in _unlike(normal)]
     more = Rates(max(rates.warning_per_day, MORE_ALARMS * rates.alarm_per_day), MORE_ALARMS * rates.alarm_per_day)
-    found.append(HeldBack.of("alarm_per_day", None, before, _hourly(Policy.of(calibration, more), tested)))
+    found.append(_compared("alarm_per_day", None, change, before, _hourly(Policy.of(calibration, more), tested)))
     return (each for each in found if each is not None and each.is_gain)
+
+
+def _compared(cause: str, name: str | None, change: Change, before: Hourly, after: Hourly) -> HeldBack:
+    """Put what is noticed before and after side by side."""
+    band_db, level_db = zip(map(rounded, before), map(rounded, after), strict=True)
+    return HeldBack(cause, name, (change.low_hz, change.high_hz), band_db, level_db)
 
 
 def _left_out(
@@ -89,7 +94,7 @@ def _left_out(
         of_each = Reactions(each, takes)
         tested = [(size, of_each.to(shifts.of(change, size))) for size in change.sizes]
         hourly.append(_hourly(Policy.of(each.calibration, rates), tested))
-    return HeldBack.of("one take", normal.names[take], *hourly)
+    return _compared("one take", normal.names[take], change, *hourly)
 
 
 def _hourly(policy: Policy, tested: Tested) -> Hourly:
@@ -116,7 +121,7 @@ def _recorded_again(calibration: Calibration) -> Calibration:
     return replace(
         calibration,
         spans=tuple(
-            replace(span, score=with_more(span.score, 2 * more, more, USUAL_SCORE)) for span in calibration.spans
+            replace(span, score=with_more(span.score, 2 * more, 2 * more, USUAL_SCORE)) for span in calibration.spans
         ),
         levels=tuple(with_more(level, int(level.takes == 1), more, USUAL_LEVEL) for level in calibration.levels),
     )
@@ -143,8 +148,6 @@ def _farthest(values: dict[int, float], states: Sequence[int]) -> int:
     return max(values, key=off)
 
 
-def _is_gain(before: float | None, after: float | None) -> bool:
-    """Whether a size came down by so much that it is worth a word."""
-    if after is None:
-        return False
-    return before is None or after < (1 - SMALLEST_GAIN) * before
+def _is_less(before: float | None, after: float | None) -> bool:
+    """Whether a size is clearly smaller than before; None: not noticed at any size."""
+    return after is not None and (before is None or after < (1 - SMALLEST_GAIN) * before)

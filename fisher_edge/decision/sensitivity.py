@@ -89,7 +89,7 @@ class Sensitivity:
             spots=values["spots"],
             noticed=tuple(Noticed(**each) for each in values["noticed"]),
             held_back=tuple(
-                HeldBack(**{**each, "weakest_db": tuple(each["weakest_db"]), "level_db": tuple(each["level_db"])})
+                HeldBack(**{name: tuple(value) if isinstance(value, list) else value for name, value in each.items()})
                 for each in values["held_back"]
             ),
         )
@@ -102,7 +102,10 @@ def sensitivity(normal: Normal, signal: Signal, rates: Rates | None = None) -> S
     changes = tried(signal.edges_hz, signal.rate_hz)
     tests = {change: _tested(change, shifts, reactions, policy) for change in changes}
     noticed = {change: _noticed(change, tested, policy) for change, tested in tests.items()}
-    weakest = max((change for change in changes if change.kind == "band"), key=lambda change: noticed[change].weakness)
+    bands = [change for change in changes if change.kind == "band"]
+    # A gain is a figure where something is noticed already.
+    known = [change for change in bands if noticed[change].hour is not None] or bands
+    weakest = max(known, key=lambda change: noticed[change].weakness)
     return Sensitivity(
         alarm_per_day=rates.alarm_per_day,
         spots=len(signal.spots),
