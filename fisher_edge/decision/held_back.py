@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -41,6 +42,17 @@ class HeldBack:
     band_hz: tuple[float, float]
     band_db: tuple[float | None, float | None]
     level_db: tuple[float | None, float | None]
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "HeldBack":
+        """Rebuild what JSON made of it: lists become tuples."""
+        return cls(
+            values["cause"],
+            values["name"],
+            tuple(values["band_hz"]),
+            tuple(values["band_db"]),
+            tuple(values["level_db"]),
+        )
 
     @property
     def is_gain(self) -> bool:

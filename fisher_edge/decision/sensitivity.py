@@ -88,10 +88,7 @@ class Sensitivity:
             alarm_per_day=values["alarm_per_day"],
             spots=values["spots"],
             noticed=tuple(Noticed(**each) for each in values["noticed"]),
-            held_back=tuple(
-                HeldBack(**{name: tuple(value) if isinstance(value, list) else value for name, value in each.items()})
-                for each in values["held_back"]
-            ),
+            held_back=tuple(HeldBack.from_dict(each) for each in values["held_back"]),
         )
 
 
