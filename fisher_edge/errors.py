@@ -70,6 +70,12 @@ class BrokerError(FisherEdgeError):
     exit_code = 6
 
 
+class InsensitiveError(FisherEdgeError):
+    """A baseline was stored that would miss large changes, and the caller asked to be told (`enroll --strict`)."""
+
+    exit_code = 7
+
+
 def require(extra: str, *packages: str) -> None:
     """Say how to get the packages of an extra when one is not installed; nothing is imported."""
     for package in packages:

@@ -18,7 +18,8 @@ HEAD = """# Commands
 
 Written by `make docs` from the commands' own help; `make check` compares.
 
-Exit codes: 0 done, 2 usage, 3 missing extra, 4 bad input, 5 bad artifact, 6 broker.
+Exit codes: 0 done, 2 usage, 3 missing extra, 4 bad input, 5 bad artifact, 6 broker, 7 insensitive baseline (`enroll
+--strict`).
 """
 
 

@@ -4,7 +4,7 @@ Start at `Channel.enrolled`. Everything goes through a real database and the par
 """
 
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,7 +13,9 @@ from fisher_edge.decision.enroll import Enrolled, EnrolledTake, Made, enroll
 from fisher_edge.decision.evidence import Rates
 from fisher_edge.decision.judge import Judge
 from fisher_edge.decision.judgement import Judgement, ModelName, State
+from fisher_edge.decision.reactions import Embed
 from fisher_edge.dsp.blocks import Block, FloatArray
+from fisher_edge.dsp.changes import Spot
 from fisher_edge.dsp.grid import Grid
 from fisher_edge.dsp.stream import PieceStream
 from fisher_edge.encoder.protocol import Encoder
@@ -46,11 +48,21 @@ class Channel:
     _judges: dict[tuple[Rates, float], Judge] = field(default_factory=dict)
 
     @classmethod
-    def enrolled(cls, takes: Sequence[tuple[str, Sequence[EmbeddedWindow]]], made: Made) -> "Channel":
-        """Enroll takes: names and windows. Raises BadInputError as `enroll` does."""
+    def enrolled(
+        cls,
+        takes: Sequence[tuple[str, Sequence[EmbeddedWindow]]],
+        made: Made,
+        spots: Mapping[str, Spot] | None = None,
+        embed: Embed | None = None,
+    ) -> "Channel":
+        """Enroll takes: names and windows, and spots of some by name. Raises BadInputError as `enroll` does."""
         with tempfile.TemporaryDirectory() as folder, Database(Path(folder)) as database:
             baselines = Baselines(database)
-            facts = enroll(baselines, KEY, [EnrolledTake(name, windows) for name, windows in takes], made)
+            enrolled = [
+                EnrolledTake(name, windows, spots=(spots[name],) if spots and name in spots else ())
+                for name, windows in takes
+            ]
+            facts = enroll(baselines, KEY, enrolled, made, embed=embed)
             (baseline,) = baselines.active(KEY)
         return cls(baseline, facts, made)
 

@@ -33,7 +33,7 @@ from fisher_edge.encoder.select import open_encoder
 from fisher_edge.encoder.windows import EmbeddedWindow
 from fisher_edge.errors import BadInputError, FisherEdgeError, MissingExtraError, UsageError, require
 
-__all__ = ["main"]
+__all__ = ["BY_DAY", "Split", "day_splits", "main", "recordings_of", "splits"]
 
 MACHINES = ("bearing", "gear", "motor", "flow", "rotor", "planetary", "compressor", "bearing", "gear", "flow")
 RATE_HZ = 16_000
@@ -257,7 +257,7 @@ def _wander(mean: float, sd: float, correlation_s: float, minutes: int, rng: np.
 
 def _kept_out(encoder: Encoder, data_dir: Path, name: str) -> Iterator[Kept]:
     """Put the splits of one dataset to the decision."""
-    recordings = list(_recordings(data_dir / name))
+    recordings = list(recordings_of(data_dir / name))
     shortest_s = min(len(each.wave) / each.rate_hz for each in recordings)
     window_s = WINDOW_S if shortest_s > LEAST_WINDOWS / 2 * WINDOW_S else SHORT_WINDOW_S
     rate_hz = recordings[0].rate_hz
@@ -270,10 +270,10 @@ def _kept_out(encoder: Encoder, data_dir: Path, name: str) -> Iterator[Kept]:
             known[id(wave)] = (wave, windows_of(encoder, wave, rate_hz, grid))
         return known[id(wave)][1]
 
-    splits = list(_day_splits(recordings) if name == BY_DAY else _splits(recordings, window_s))
-    if not splits:
+    parts = list(day_splits(recordings) if name == BY_DAY else splits(recordings, window_s))
+    if not parts:
         raise BadInputError(f"{data_dir / name} has no healthy recordings to enroll; leave it out of --dataset")
-    for split in splits:
+    for split in parts:
         found = _asked(made, split, embedded)
         for kind, worst in found.items():
             yield Kept(
@@ -304,7 +304,7 @@ def _asked(made: Made, split: Split, embedded: Embedded) -> dict[str, Counter[st
     return found
 
 
-def _splits(recordings: Sequence[Recording], window_s: float) -> Iterator[Split]:
+def splits(recordings: Sequence[Recording], window_s: float) -> Iterator[Split]:
     """Kept out by time, and each speed or load in turn, channel by channel."""
     for channel in sorted({each.facts["channel"] for each in recordings}):
         here = [each for each in recordings if each.facts["channel"] == channel]
@@ -332,7 +332,7 @@ def _splits(recordings: Sequence[Recording], window_s: float) -> Iterator[Split]
             yield Split(f"{channel} without {name}", halves, unseen + faulty)
 
 
-def _day_splits(recordings: Sequence[Recording]) -> Iterator[Split]:
+def day_splits(recordings: Sequence[Recording]) -> Iterator[Split]:
     """The last two days kept out, for each state of the machine."""
     for label in sorted({each.facts["class"] for each in recordings}):
         here = [each for each in recordings if each.facts["class"] == label]
@@ -342,7 +342,7 @@ def _day_splits(recordings: Sequence[Recording]) -> Iterator[Split]:
         yield Split(label, enrolled, [("day", each.wave) for each in here if each.facts["recording"][:6] in last])
 
 
-def _recordings(folder: Path) -> Iterator[Recording]:
+def recordings_of(folder: Path) -> Iterator[Recording]:
     """Read a dataset; raises BadInputError when the folder holds none."""
     try:
         with (folder / "meta.csv").open(newline="", encoding="utf-8") as handle:

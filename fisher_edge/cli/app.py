@@ -28,7 +28,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done, 2 usage, 3 missing extra, 4 bad input, 5 bad artifact, 6 broker.",
+    epilog="Exit codes: 0 done, 2 usage, 3 missing extra, 4 bad input, 5 bad artifact, 6 broker, 7 insensitive "
+    "baseline (enroll --strict).",
 )
 
 

@@ -1,4 +1,4 @@
-"""Commands on baselines: list them, activate an earlier version, embed them with another model, remove them."""
+"""Commands on baselines: list, show, activate an earlier version, embed with another model, remove."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,12 +9,13 @@ from fisher_edge.cli.options import AsJson, Asset, AssetName, ChannelName, Model
 from fisher_edge.cli.state import open_database
 
 if TYPE_CHECKING:
-    from fisher_edge.store.baselines import BaselineFacts
+    from fisher_edge.store.baselines import Baseline, BaselineFacts
 
 __all__ = ["baseline", "register"]
 
 baseline = typer.Typer(
-    help="List baselines, activate an earlier version, embed with another model, or remove.", no_args_is_help=True
+    help="List and show baselines, activate an earlier version, embed with another model, or remove.",
+    no_args_is_help=True,
 )
 
 Label = Annotated[str | None, typer.Option("--label", help="Fault the baseline shows; none: normal.")]
@@ -52,6 +53,90 @@ def list_baselines(state_dir: StateDir = Path("state"), as_json: AsJson = False)
             print(f"  {fusion_in_words(Fusion.from_dict(fusion))}")
     if not rows:
         print(f"nothing is enrolled in {state_dir}; run: fisher-edge enroll FILES --asset A --channel C")
+
+
+@baseline.command()
+def show(
+    asset: Asset,
+    channel: ChannelName,
+    label: Label = None,
+    state_dir: StateDir = Path("state"),
+    as_json: AsJson = False,
+) -> None:
+    """Show the active baseline of a channel: its recordings, what it promises, and which changes it would notice.
+
+    Example: fisher-edge baseline show --asset pump-1 --channel vib-de
+    """
+    from fisher_edge.errors import BadInputError
+    from fisher_edge.names import ChannelKey
+    from fisher_edge.store.baselines import Baselines
+    from fisher_edge.store.database import Database
+
+    key = ChannelKey(asset, channel)
+    with Database(state_dir, set_aside=False, create=False) as database:
+        baselines = Baselines(database)
+        found = baselines.get(key, label)
+        rows = [row for row in baselines.facts(key, active_only=True) if row.label == label]
+    if found is None:
+        raise BadInputError(f"{key} has no baseline for {label or 'normal'}; see: fisher-edge baseline list")
+    shown = _shown(found, rows[0])
+    print_json(shown) if as_json else print("\n".join(_shown_lines(shown)))
+
+
+def _shown(found: "Baseline", row: "BaselineFacts") -> dict[str, Any]:
+    """All that is known of a baseline, but its windows, as JSON."""
+    from fisher_edge.publish.message import rfc3339
+
+    takes = [
+        {
+            "name": take.name,
+            "specimen": take.specimen,
+            "recorded": None if take.recorded_s is None else rfc3339(take.recorded_s),
+            "operating_state": found.states[take.state].name,
+        }
+        for take in found.takes
+    ]
+    return _facts(row) | {
+        "window_s": found.grid.window_s,
+        "hop_s": found.grid.hop_s,
+        "bursts": found.grid.bursts,
+        "takes": takes,
+        "promise": _promise(found),
+        "sensitivity": found.sensitivity,
+    }
+
+
+def _promise(found: "Baseline") -> dict[str, tuple[float, float]]:
+    """Interval of the true number of false warnings and alarms a day by the number that was asked for, as `enroll`."""
+    from fisher_edge.decision.calibrate import calibrate
+    from fisher_edge.decision.evidence import Rates, promise
+    from fisher_edge.decision.judge import enrollment_of
+
+    if found.label is not None:
+        return {}
+    calibration = calibrate(enrollment_of(found), [take.state for take in found.takes])
+    assert calibration is not None
+    promised = promise(calibration, Rates(), calibration.step_s)
+    return {f"{rate:g}": interval for rate, interval in promised.items()}
+
+
+def _shown_lines(shown: dict[str, Any]) -> list[str]:
+    """A baseline for people."""
+    from fisher_edge.cli.sensitivity import sensitivity_lines
+    from fisher_edge.decision.sensitivity import Sensitivity
+
+    lines = [_line(shown), f"  windows of {shown['window_s']:g} s, a new one every {shown['hop_s']:g} s"]
+    for take in shown["takes"]:
+        known = [take["specimen"] and f"specimen {take['specimen']}", take["recorded"]]
+        lines.append("  ".join([f"  {take['name']}", f"state {take['operating_state']}", *filter(None, known)]))
+    for kind, (rate, (low, high)) in zip(("warnings", "alarms"), shown["promise"].items(), strict=False):
+        lines.append(f"  false {kind}: {rate} a day ({low:.1g} to {high:.1g})")
+    if shown["sensitivity"]:
+        found = Sensitivity.from_dict(shown["sensitivity"])
+        lines += [f"  {line}" for line in sensitivity_lines(found, every_band=True)]
+    elif shown["label"] is None:
+        lines.append("  what would be noticed is not known: this version was enrolled without; enroll again")
+    return lines
 
 
 def _facts(row: "BaselineFacts") -> dict[str, Any]:

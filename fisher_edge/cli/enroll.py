@@ -1,5 +1,6 @@
 """The commands that enroll recordings and judge them: `enroll` and `score`."""
 
+import sys
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +20,8 @@ from fisher_edge.cli.options import (
     StateDir,
     print_json,
 )
-from fisher_edge.errors import UsageError
+from fisher_edge.cli.sensitivity import missed_in_words, sensitivity_lines
+from fisher_edge.errors import InsensitiveError, UsageError
 
 if TYPE_CHECKING:
     from fisher_edge.decision.enroll import Enrolled
@@ -91,9 +93,20 @@ def enroll(
         ),
     ] = False,
     burst_interval_s: BurstIntervalS = None,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict",
+            help="Exit with code 7 when a change of +6 dB in some band would raise no alarm within a day; the baseline "
+            "is stored all the same.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Enroll recordings of the normal state of a machine, or of a fault.
+
+    It says which changes would raise an alarm within a minute, an hour and a day, and warns of bands in which none
+    would.
 
     Example: fisher-edge enroll healthy-*.flac --asset pump-1 --channel vib-de
     """
@@ -105,6 +118,8 @@ def enroll(
     from fisher_edge.names import ChannelKey
     from fisher_edge.store.database import Database
 
+    if strict and label is not None:
+        raise UsageError("--strict is for a normal state: examples of a fault raise no alarm; leave it out")
     recordings = _opened(files, rate_hz, input_channel, burst_interval_s, bursts=bursts)
     if window_s is None:
         window_s = BURST_WINDOW_S if bursts else DEFAULT_WINDOW_S
@@ -124,6 +139,7 @@ def enroll(
             reason=reason,
         )
     print_json(asdict(enrolled)) if as_json else print_enrolled(enrolled)
+    _report_missed(enrolled, strict=strict)
 
 
 def score(
@@ -219,8 +235,24 @@ def print_promise(enrolled: "Enrolled") -> None:
         print(f"  {name} is unlike the others of its operating state and says nothing about their spread: listen to it")
     for each in enrolled.set_aside:
         print(f"  {each.name} was set aside: {each.reason}")
+    if enrolled.sensitivity:
+        print("\n".join(f"  {line}" for line in sensitivity_lines(enrolled.sensitivity)))
     if enrolled.fusion:
         print(f"  {fusion_in_words(enrolled.fusion)}")
+
+
+def _report_missed(enrolled: "Enrolled", *, strict: bool) -> None:
+    """Warn of bands in which large changes would not be noticed; with `strict` that is an error."""
+    missed = missed_in_words(enrolled.sensitivity)
+    if missed is None:
+        return
+    place = f"{enrolled.asset}/{enrolled.channel}"
+    if strict:
+        raise InsensitiveError(
+            f"{place}: {missed}; version {enrolled.version} is stored all the same: enroll more recordings of the "
+            "normal state, or go without --strict"
+        )
+    print(f"warning: {place}: {missed}", file=sys.stderr)
 
 
 def _interval(values: tuple[float, float]) -> str:

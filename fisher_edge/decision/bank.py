@@ -67,6 +67,18 @@ class MemoryBank:
         """Find the window nearest to one embedding (bands, dim)."""
         return self.compare(embedding).nearest()
 
+    def residuals(self, queries: FloatArray, among: npt.NDArray[np.bool_]) -> Doubles:
+        """Return each band of queries (m, bands, dim) of unit length less its own nearest window.
+
+        The windows that a query is compared with are marked `among` (m, n). One matrix product a band serves all.
+        """
+        products = np.matmul(self._by_band, queries.transpose(1, 2, 0))
+        squared = self._lengths[:, :, None] - 2 * products
+        own = np.where(among.T, squared, np.inf).argmin(axis=1)
+        nearest = self.vectors[own.T, np.arange(queries.shape[1])]
+        residuals: Doubles = queries.astype(np.float64) - nearest
+        return residuals
+
 
 @dataclass(frozen=True, eq=False)
 class Comparison:

@@ -15,7 +15,20 @@ import numpy.typing as npt
 from fisher_edge.decision.bank import MemoryBank
 from fisher_edge.decision.predict import ROBUST, Prediction, Usual, pooled, predict
 
-__all__ = ["Calibration", "Enrollment", "Grouping", "Span", "calibrate", "grouped", "held_out_distances", "score_of"]
+__all__ = [
+    "USUAL_LEVEL",
+    "USUAL_SCORE",
+    "Allowed",
+    "Calibration",
+    "Enrollment",
+    "Grouping",
+    "Span",
+    "calibrate",
+    "grouped",
+    "held_out_distances",
+    "run_means",
+    "score_of",
+]
 
 Integers = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
@@ -164,7 +177,7 @@ def grouped(enrolled: Enrollment, given: Sequence[str | None] | None = None) -> 
 
 def held_out_distances(enrolled: Enrollment, state_of_take: Sequence[int]) -> Doubles:
     """Cosine distance (n,) of each window to the nearest of another take of its state (see `calibrate`); NaN: none."""
-    allowed = _Allowed(enrolled, state_of_take)
+    allowed = Allowed(enrolled, state_of_take)
     rows = enrolled.bank.vectors.reshape(len(enrolled.bank), -1)
     nearest = [
         np.where(allowed.of(chunk), np.maximum(1.0 - (rows[chunk] @ rows.T).astype(np.float64), 0.0), np.inf).min(
@@ -178,7 +191,7 @@ def held_out_distances(enrolled: Enrollment, state_of_take: Sequence[int]) -> Do
 
 def calibrate(enrolled: Enrollment, state_of_take: Sequence[int]) -> Calibration | None:
     """Calibrate a normal state; None when no window can be held out."""
-    allowed = _Allowed(enrolled, state_of_take)
+    allowed = Allowed(enrolled, state_of_take)
     residuals, held = _residuals(enrolled.bank, allowed)
     if not held.any():
         return None
@@ -206,7 +219,7 @@ def calibrate(enrolled: Enrollment, state_of_take: Sequence[int]) -> Calibration
     )
 
 
-class _Allowed:
+class Allowed:
     """Which enrolled windows a window may be compared with: those of other takes (or blocks) of its operating state.
 
     `block` (n,) is the unit of evidence of each window, `cut` whether blocks stand in for takes, `use` (n,) whose state
@@ -229,22 +242,31 @@ class _Allowed:
             number += count
         self.use = np.full(len(self.block), True) if self.cut else ~single[enrolled.take]
 
-    def of(self, chunk: slice) -> Flags:
+    def held(self) -> Flags:
+        """Windows (n,) that may be compared with any."""
+        return np.concatenate([self.of(chunk).any(axis=1) for chunk in _chunks(len(self.block))])
+
+    def of(self, chunk: slice | Integers) -> Flags:
         """Windows (chunk, n) that those of a chunk may be compared with."""
         other = (self._state[chunk, None] == self._state[None]) & (self.block[chunk, None] != self.block[None])
         overlapping = np.abs(self._end_s[chunk, None] - self._end_s[None]) < self._window_s - 1e-6
         return np.asarray(other & ~((self._take[chunk, None] == self._take[None]) & overlapping))
 
 
-def _residuals(bank: MemoryBank, allowed: _Allowed) -> tuple[Doubles, Flags]:
+def _residuals(bank: MemoryBank, allowed: Allowed) -> tuple[Doubles, Flags]:
     """Residual (n, bands, dim) of each window from the own nearest of each band, and whether it has one (n,)."""
     residuals, held = np.zeros(bank.vectors.shape), np.zeros(len(bank), np.bool_)
     for chunk in _chunks(len(bank)):
         may = allowed.of(chunk)
         held[chunk] = may.any(axis=1)
-        for row, among in zip(range(chunk.start, chunk.stop), may, strict=True):
-            residuals[row] = bank.compare(bank.vectors[row]).residual(among)
+        residuals[chunk] = bank.residuals(bank.vectors[chunk], may)
     return residuals, held
+
+
+def run_means(rows: Doubles, windows: int) -> Doubles:
+    """Means (n - windows + 1, ...) of so many rows (n, ...) in a row."""
+    sums = np.cumsum(np.concatenate([np.zeros((1, *rows.shape[1:])), rows]), axis=0)
+    return np.asarray((sums[windows:] - sums[:-windows]) / windows)
 
 
 def _span_lengths() -> Iterator[int]:
@@ -256,7 +278,7 @@ def _span_lengths() -> Iterator[int]:
 
 
 def _runs(
-    residuals: Doubles, held: Flags, take: Integers, allowed: _Allowed, windows: int
+    residuals: Doubles, held: Flags, take: Integers, allowed: Allowed, windows: int
 ) -> tuple[Doubles, Integers] | None:
     """Squared mean residuals (runs, bands) of so many windows in a row of one recording, and the take of each (runs,).
 
@@ -267,8 +289,7 @@ def _runs(
         own = np.flatnonzero((take == number) & held & allowed.use)
         if len(own) < windows:
             continue
-        sums = np.cumsum(np.concatenate([np.zeros((1, *residuals.shape[1:])), residuals[own]]), axis=0)
-        means = (sums[windows:] - sums[:-windows]) / windows
+        means = run_means(residuals[own], windows)
         squared.append((means**2).sum(axis=2))
         block = allowed.block[own][: len(means)]
         if allowed.cut and windows > 1:

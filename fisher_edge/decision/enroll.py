@@ -22,7 +22,10 @@ from fisher_edge.decision.fusion import Fusion
 from fisher_edge.decision.judge import enrollment_of
 from fisher_edge.decision.judgement import ModelName
 from fisher_edge.decision.naming import NORMAL, learn, view_vectors
+from fisher_edge.decision.reactions import Embed, Normal, Signal
+from fisher_edge.decision.sensitivity import Sensitivity, sensitivity
 from fisher_edge.dsp.blocks import FloatArray, Rate, rate_text
+from fisher_edge.dsp.changes import Spot
 from fisher_edge.dsp.frontend import FrontEnd
 from fisher_edge.dsp.grid import Grid
 from fisher_edge.encoder.windows import EmbeddedWindow
@@ -63,7 +66,8 @@ class Made:
 class EnrolledTake:
     """One recording: its name, its windows with their ends in seconds from its start, what and when was recorded.
 
-    `state` names the operating state it shows; None: to be found.
+    `state` names the operating state it shows; None: to be found. `spots` are stretches of its signal in which changes
+    are tried, to say what would be noticed.
     """
 
     name: str
@@ -71,6 +75,7 @@ class EnrolledTake:
     specimen: str | None = None
     recorded_s: float | None = None
     state: str | None = None
+    spots: tuple[Spot, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,8 @@ class Enrolled:
     number of false alarms a day in which interval (90 %) the true one lies. `spans_s` are the spans of time that are
     watched; `states` are the operating states found and `state_of_take` says which one each recording belongs to.
     `alone` names recordings that are the only ones of their operating state, `odd` those that are unlike the others of
-    theirs, and `set_aside` says which recordings were not enrolled, and why.
+    theirs, and `set_aside` says which recordings were not enrolled, and why. `sensitivity` says which changes of a
+    normal state would be noticed; None: no stretches of its signal were given.
     """
 
     asset: str
@@ -111,6 +117,7 @@ class Enrolled:
     alone: tuple[str, ...]
     odd: tuple[str, ...]
     set_aside: tuple[SetAside, ...]
+    sensitivity: Sensitivity | None
     fusion: Fusion | None
 
 
@@ -123,16 +130,17 @@ def enroll(
     label: str | None = None,
     extend: bool = False,
     reason: str = "",
+    embed: Embed | None = None,
 ) -> Enrolled:
     """Store windows as the newest baseline of a channel, in one transaction.
 
     Without `label` they are its normal state; with one, examples of a fault. `extend` keeps the windows enrolled
-    already, and calibrates all of them anew. Raises BadInputError for windows of a dead sensor, or too few to calibrate
-    a threshold.
+    already, and calibrates all of them anew. `embed` embeds the spots of the takes, to say which changes of the normal
+    state would be noticed. Raises BadInputError for windows of a dead sensor, or too few to calibrate a threshold.
     """
     check_target(baselines, key, made, label=label)
     before = baselines.get(key, label) if extend else None
-    found = assess(key, takes, made, label=label, before=before, reason=reason)
+    found = assess(key, takes, made, label=label, before=before, reason=reason, embed=embed)
     with baselines.database.transaction(durable=True):
         version = baselines.add(found.baseline)
         fusion = _learn(baselines, key)
@@ -147,6 +155,7 @@ def assess(
     label: str | None = None,
     before: Baseline | None = None,
     reason: str = "",
+    embed: Embed | None = None,
 ) -> "Assessed":
     """Calibrate windows as `enroll` does, together with those of the baseline `before`, and store nothing."""
     columns, set_aside = _Columns.of(takes)
@@ -156,6 +165,7 @@ def assess(
         takes, columns = [*takes_of(before), *takes], columns.after(before)
     names = [take.state for take in takes]
     states = _normal(columns, made.grid, names) if label is None else _unstated(columns, len(takes))
+    noticed = _sensitivity(columns, takes, made, states, embed) if embed else None
     baseline = Baseline(
         key=key,
         label=label,
@@ -175,9 +185,10 @@ def assess(
         states=states.states,
         view_calibrations=_view_calibrations(columns, made, states),
         views=np.concatenate(columns.views, axis=1) if columns.views else None,
+        sensitivity=noticed.to_dict() if noticed else None,
         reason=reason,
     )
-    return Assessed(baseline, len(before) if before else 0, states, set_aside)
+    return Assessed(baseline, len(before) if before else 0, states, set_aside, noticed)
 
 
 def slack_of(windows: Sequence[EmbeddedWindow], made: Made) -> float | None:
@@ -372,6 +383,25 @@ def _normal(columns: _Columns, grid: Grid, given: Sequence[str | None]) -> _Stat
     return _States(tuple(states), grouping.state_of_take, grouping.alone, calibration)
 
 
+def _sensitivity(
+    columns: _Columns, takes: Sequence[EnrolledTake], made: Made, normal: _States, embed: Embed
+) -> Sensitivity | None:
+    """Say which changes a normal state would notice; None for examples of a fault, and without spots."""
+    spots = [(number, spot) for number, take in enumerate(takes) for spot in take.spots]
+    if normal.calibration is None or not spots:
+        return None
+    windows = columns.enrollment(columns.vectors, made.grid)
+    names = [take.name for take in takes]
+    signal = Signal(
+        spots=[spot for _, spot in spots],
+        take=[number for number, _ in spots],
+        embed=embed,
+        edges_hz=made.front_end.band_edges_hz(made.rate_hz),
+        rate_hz=float(made.rate_hz),
+    )
+    return sensitivity(Normal(windows, normal.state_of_take, names, normal.calibration), signal)
+
+
 def _unstated(columns: _Columns, takes: int) -> _States:
     """Examples of a fault: one state without held-out distances, because faults have no limit."""
     everything = np.ones(len(columns.take), np.bool_)
@@ -417,6 +447,7 @@ class Assessed:
     windows_before: int
     states: _States
     set_aside: tuple[SetAside, ...]
+    sensitivity: Sensitivity | None
 
     def enrolled(self, version: int, fusion: Fusion | None) -> Enrolled:
         """Say what was stored, and what its calibration means."""
@@ -444,5 +475,6 @@ class Assessed:
             alone=tuple(baseline.takes[number].name for number in normal.alone),
             odd=tuple(baseline.takes[number].name for number in calibration.odd) if calibration else (),
             set_aside=self.set_aside,
+            sensitivity=self.sensitivity,
             fusion=fusion,
         )

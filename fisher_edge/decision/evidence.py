@@ -18,7 +18,7 @@ from fisher_edge.decision.calibrate import Calibration, Span, score_of
 from fisher_edge.decision.judgement import Evidence
 from fisher_edge.decision.predict import Prediction
 
-__all__ = ["Limits", "Rates", "Tracker", "Unusual", "limits", "promise", "slack"]
+__all__ = ["LOUDEST", "Limits", "Rates", "Tracker", "Unusual", "level_limits", "limits", "promise", "slack"]
 
 Doubles = npt.NDArray[np.float64]
 
@@ -101,9 +101,7 @@ class Tracker:
         self._rates = rates
         self._step_s = step_s
         self._shape = [self._shape_limits(index) for index in range(len(self._spans))]
-        self._level = [
-            _level_limits(calibration.levels, rates, self._spans, windows, step_s) for windows in self._spans
-        ]
+        self._level = [limit for _, limit in level_limits(calibration, rates, step_s)]
         self.forget()
 
     def forget(self) -> None:
@@ -228,6 +226,14 @@ def slack(calibration: Calibration, rates: Rates, step_s: float) -> float:
         now, then = (_limits(each, each.mean, rates, lengths, windows, step_s).alarm for each in (score, many))
         ratios.append((now - score.mean) / (then - score.mean))
     return float(np.mean(ratios))
+
+
+def level_limits(calibration: Calibration, rates: Rates, step_s: float) -> list[tuple[float, Limits]]:
+    """Return of every span its length in seconds and the limits of the deviation of its level (log RMS)."""
+    lengths = _lengths(calibration, step_s)
+    return [
+        (windows * step_s, _level_limits(calibration.levels, rates, lengths, windows, step_s)) for windows in lengths
+    ]
 
 
 def promise(calibration: Calibration, rates: Rates, step_s: float) -> dict[float, tuple[float, float]]:

@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Prediction", "Usual", "predict", "student_quantile", "student_tail"]
+__all__ = ["Prediction", "Usual", "predict", "student_quantile", "student_tail", "with_more"]
 
 Doubles = npt.NDArray[np.float64]
 # A take is odd when its mean exceeds the median of all by so many robust standard deviations.
@@ -74,6 +74,14 @@ def pooled(mean: float, variance: float, freedom: int, takes: int, usual: Usual)
     together = usual.takes + freedom
     sd = math.sqrt((usual.takes * usual.sd**2 + freedom * variance) / together)
     return Prediction(mean, sd * math.sqrt(1 + 1 / takes), together, takes)
+
+
+def with_more(prediction: Prediction, takes: int, freedom: int, usual: Usual) -> Prediction:
+    """Prediction from so many further takes, worth so many degrees of freedom, that spread as those so far do."""
+    known = prediction.freedom - usual.takes
+    squares = prediction.freedom * prediction.sd**2 / (1 + 1 / prediction.takes) - usual.takes * usual.sd**2
+    variance = squares / known if known > 0 else usual.sd**2
+    return pooled(prediction.mean, variance, round(known) + freedom, prediction.takes + takes, usual)
 
 
 def student_tail(t: float, freedom: float) -> float:

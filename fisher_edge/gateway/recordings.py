@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from fisher_edge.decision.alarm import AlarmMachine, AlarmRule
 from fisher_edge.decision.enroll import (
@@ -21,6 +22,7 @@ from fisher_edge.decision.evidence import Rates
 from fisher_edge.decision.fusion import Fusion
 from fisher_edge.decision.judge import Judge
 from fisher_edge.decision.judgement import ModelName, Result
+from fisher_edge.decision.reactions import Embed
 from fisher_edge.dsp.blocks import Block, rate_text
 from fisher_edge.dsp.bursts import BurstStream
 from fisher_edge.dsp.frontend import FrontEnd
@@ -28,8 +30,10 @@ from fisher_edge.dsp.grid import Grid, grid_of, over_bursts
 from fisher_edge.dsp.stream import Piece, PieceStream
 from fisher_edge.dsp.views import View
 from fisher_edge.encoder.protocol import Encoder
+from fisher_edge.encoder.spots import embed_spots
 from fisher_edge.encoder.windows import EmbeddedWindow, WindowJoiner, read
 from fisher_edge.errors import BadInputError, UsageError
+from fisher_edge.gateway.spots import spots_of
 from fisher_edge.gateway.wiring import Encoders, front_end_of
 from fisher_edge.names import ChannelKey
 from fisher_edge.sources.bursts import BurstRecording, read_bursts
@@ -85,10 +89,10 @@ def enroll_recordings(
     """
     baselines, bundle = Baselines(database), encoder.bundle
     takes = _takes(recordings, specimens, states) if takes is None else takes
-    cuts, made = _cut_all(baselines, encoder, recordings, takes, key, label, window_s, hop_s)
+    cuts, made, embed = _cut_all(baselines, encoder, recordings, takes, key, label, window_s, hop_s)
     bundles.keep(database.state_dir, bundle.path, bundle.sha256)
     before = baselines.get(key, label) if extend else None
-    enrolled = enroll(baselines, key, cuts, made, label=label, extend=extend, reason=reason)
+    enrolled = enroll(baselines, key, cuts, made, label=label, extend=extend, reason=reason, embed=embed)
     aside = {each.number for each in enrolled.set_aside}
     added = [recording for number, recording in enumerate(recordings) if number not in aside]
     archive = AudioArchive(database.state_dir, audio_bytes)
@@ -118,9 +122,9 @@ def review_recordings(
 ) -> Enrolled:
     """Say what enrolling recordings as the normal state would mean, and store nothing; the version is 0."""
     baselines = Baselines(database)
-    cuts, made = _cut_all(baselines, encoder, recordings, takes, key, None, window_s, hop_s)
+    cuts, made, embed = _cut_all(baselines, encoder, recordings, takes, key, None, window_s, hop_s)
     before = baselines.get(key, None) if extend else None
-    return assess(key, cuts, made, before=before).enrolled(0, None)
+    return assess(key, cuts, made, before=before, embed=embed).enrolled(0, None)
 
 
 def _cut_all(
@@ -132,8 +136,11 @@ def _cut_all(
     label: str | None,
     window_s: float,
     hop_s: float | None,
-) -> tuple[list[EnrolledTake], Made]:
-    """Check recordings and say how they are cut; windows are embedded when they are asked for."""
+) -> tuple[list[EnrolledTake], Made, Embed]:
+    """Check recordings and say how they are cut; windows are embedded when they are asked for.
+
+    The last thing returned embeds spots of them.
+    """
     _check_rates(recordings)
     _check_copies(recordings)
     bundle, rate_hz = encoder.bundle, recordings[0].rate_hz
@@ -147,11 +154,13 @@ def _cut_all(
         )
     _check_bursts(baselines.get(key, None) if label else None, made)
     check_target(baselines, key, made, label=label)
+    windows = [windows_of(recording, encoder, front_end, grid) for recording in recordings]
+    spots = [()] * len(recordings) if label else spots_of(recordings, front_end, grid)
     cuts = [
-        replace(take, windows=windows_of(recording, encoder, front_end, grid))
-        for recording, take in zip(recordings, takes, strict=True)
+        replace(take, windows=of_take, spots=of_spots)
+        for take, of_take, of_spots in zip(takes, windows, spots, strict=True)
     ]
-    return cuts, made
+    return cuts, made, partial(embed_spots, encoder, front_end, grid, rate_hz)
 
 
 def reembed(database: Database, encoder: Encoder, key: ChannelKey, label: str | None = None) -> Enrolled:
