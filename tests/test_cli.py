@@ -26,7 +26,7 @@ HEALTHY = [BEARING / f"healthy-{rpm}rpm-{part}.flac" for rpm in (600, 900, 1200)
 RESULT_FIELDS = {
     *("schema", "gateway", "asset", "channel", "boot", "seq", "replay", "time", "window_s", "rate_hz", "unit"),
     *("state", "skipped", "operating_state", "distance", "score", "evidence"),
-    *("bands", "nearest", "fault", "level", "views", "features", "baseline", "model", "latency_ms"),
+    *("bands", "nearest", "fault", "level", "views", "features", "baseline", "promise", "model", "latency_ms"),
 }
 """As documented in docs/mqtt.md."""
 PLACE = ("--asset", "bearing", "--channel", "vibration")
