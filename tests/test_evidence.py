@@ -1,7 +1,9 @@
 """Evidence over time: sudden, persistent and drift; limits by rate; unfamiliar states; false alarms by simulation."""
 
 import itertools
+import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -9,7 +11,19 @@ import pytest
 from test_calibrate import AWAY, BANDS, DIM, HOME, NOISE, calibrated, enrollment, state, windows
 
 from fisher_edge.decision.calibrate import Calibration, Enrollment, grouped, score_of
-from fisher_edge.decision.evidence import DAY_S, Found, Rates, Tracker, Unusual, _LongMean, _Ring, limits, promise
+from fisher_edge.decision.evidence import (
+    DAY_S,
+    Found,
+    Rates,
+    Tracker,
+    Unusual,
+    _LongMean,
+    _Ring,
+    limits,
+    promise,
+    slack,
+)
+from fisher_edge.decision.predict import Prediction
 
 STEP_S = 1.0
 
@@ -197,6 +211,27 @@ def test_promise_widens_with_fewer_takes() -> None:
         (low, high), (lower, higher) = (promise(each, Rates(), STEP_S)[rate] for each in (many, few))
         assert low < rate < high
         assert high / low < higher / lower
+
+
+def test_slack_is_what_further_takes_would_gain() -> None:
+    """Limits are wider than they could be, less so with more takes, and never narrower."""
+    calibrations = [
+        calibrated(enrollment([windows(16, seed, HOME, 0.5) for seed in range(takes)])) for takes in (3, 6, 24)
+    ]
+    slacks = [slack(each, Rates(), STEP_S) for each in calibrations]
+    assert slacks == sorted(slacks, reverse=True)
+    assert slacks[-1] > 1
+    for found, said in zip(calibrations, slacks, strict=True):
+        known = replace(found, spans=tuple(replace(span, score=settled(span.score)) for span in found.spans))
+        pairs = zip(limits(found, Rates(), STEP_S), limits(known, Rates(), STEP_S), strict=True)
+        ratios = [(now.alarm - now.normal) / (then.alarm - then.normal) for (_, now), (_, then) in pairs]
+        assert said == pytest.approx(np.mean(ratios))
+        assert slack(known, Rates(), STEP_S) == pytest.approx(1.0, abs=1e-3)
+
+
+def settled(score: Prediction) -> Prediction:
+    """Return what very many takes of the same spread would predict."""
+    return Prediction(score.mean, score.sd / math.sqrt(1 + 1 / score.takes), 10_000, 10_000)
 
 
 def test_long_means_keep_bounded_memory() -> None:

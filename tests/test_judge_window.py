@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from windows import FRONT_END, KEY, VIEWS, embedding, made, take, window
 
+from fisher_edge.decision.alarm import UNFAMILIAR, AlarmMachine, AlarmRule
 from fisher_edge.decision.enroll import EnrolledTake, enroll
 from fisher_edge.decision.evidence import Rates
 from fisher_edge.decision.judge import Judge, Unenrolled
-from fisher_edge.decision.judgement import BaselineName, Judgement, Level, ModelName
+from fisher_edge.decision.judgement import BaselineName, Judgement, Level, ModelName, State
 from fisher_edge.encoder.windows import EmbeddedWindow
 from fisher_edge.errors import BadInputError
 from fisher_edge.store.baselines import Baseline, Baselines
@@ -337,6 +338,62 @@ def test_views_do_not_touch_the_distance(viewed: Baseline) -> None:
     for judged, views in ((one.judge(fresh(views=vectors[1:])), whole.views[1:]), (none.judge(fresh()), ())):
         assert judged.views == views
         assert replace(judged, views=whole.views) == whole
+
+
+# Operating states that are known
+
+
+@pytest.fixture(scope="module")
+def named(tmp_path_factory: pytest.TempPathFactory) -> Baseline:
+    """Return the enrolled states of a machine that runs and stands still, with names."""
+    takes = [replace(each, state="run") for each in RUNNING] + [replace(each, state="rest") for each in STANDSTILL]
+    return normal_of(tmp_path_factory.mktemp("named"), takes)
+
+
+def test_window_is_judged_by_the_state_the_machine_is_in(named: Baseline) -> None:
+    """Standing still is normal where the machine stands still, and far from it where it should run."""
+    resting = fresh(5, log_rms=-4.5)
+    assert judge_of(named).judge(resting).operating_state == "rest"
+    as_it_is = judged_twice(judge_of(named), resting)
+    as_it_is_not = judge_of(named)
+    as_it_is_not.judge(resting, "run")
+    wrong = as_it_is_not.judge(resting, "run")
+    assert (wrong.operating_state, wrong.unfamiliar) == ("run", False)
+    assert as_it_is.ratio is not None
+    assert wrong.ratio is not None
+    assert as_it_is.ratio < 1 < wrong.ratio
+
+
+def test_state_that_was_never_enrolled_is_unfamiliar_at_once(named: Baseline) -> None:
+    """It has a distance, no score, and leaves no evidence behind."""
+    judge = judge_of(named)
+    said = judge.judge(fresh(3, log_rms=2.0), "fast")
+    assert (said.operating_state, said.unfamiliar, said.score, said.ratio) == ("fast", True, None, 0.0)
+    assert said.distance == pytest.approx(sum(band.share for band in said.bands))
+    assert {band.unusual for band in said.bands} == {None}
+    machine = AlarmMachine(AlarmRule(), lambda: 0.0)
+    change = machine.judge(said)
+    assert change is not None
+    assert (change.after, change.kind) == (State.WARNING, UNFAMILIAR)
+    assert change.reason.startswith("unfamiliar operating state 'fast': enroll it if it is normal")
+    assert judge.judge(fresh()).evidence == judge_of(named).judge(fresh()).evidence
+
+
+def test_states_that_were_found_have_no_names_to_know(two_states: Baseline) -> None:
+    """Where no state was named at enrollment, a window belongs to the one it is nearest to."""
+    said = judge_of(two_states).judge(fresh(5, log_rms=-4.5), "1")
+    assert (said.operating_state, said.unfamiliar) == ("2", False)
+
+
+def test_evidence_goes_on_with_another_judge_of_the_same_state(normal: Baseline) -> None:
+    """New examples of a fault do not forget what has come; another hop does."""
+    before, same, other = judge_of(normal), judge_of(normal), judge_of(normal, hop_s=0.32)
+    before.judge(fresh(3))
+    for judge, ratio_above in ((same, True), (other, False)):
+        judge.take_over(before)
+        said = judge.judge(fresh(3))
+        assert said.ratio is not None
+        assert (said.ratio > 1) is ratio_above
 
 
 # Not enrolled

@@ -10,12 +10,12 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from judgements import AMPLE, change, noise, result, standing
@@ -26,6 +26,7 @@ from fisher_edge.decision.judgement import State
 from fisher_edge.errors import BrokerError, DiskFullError, StateError
 from fisher_edge.names import ChannelKey
 from fisher_edge.publish import BrokerAddress, Publisher, Timing, Topics
+from fisher_edge.publish.broker import CONFIG, EmbeddedBroker
 from fisher_edge.publish.delivery import WINDOW
 from fisher_edge.publish.message import Info
 from fisher_edge.publish.session import CredentialsRefusedError, Session
@@ -55,6 +56,7 @@ class Gateway:
         *,
         channels: Collection[ChannelKey] = (KEY,),
         limits: Limits = AMPLE,
+        listeners: Mapping[str, Callable[[bytes], None]] | None = None,
         **login: Any,
     ) -> Publisher:
         """Start a publisher."""
@@ -66,6 +68,7 @@ class Gateway:
             limits=limits,
             channels=channels,
             info=Info("1.2.3", "nano", "0" * 64, "cpu"),
+            listeners=listeners,
             timing=timing,
         )
         self.publishers.append(publisher)
@@ -542,6 +545,39 @@ def test_states_are_sent_again_to_a_broker_that_forgot_them(mosquitto: Mosquitto
     with Subscriber(mosquitto.port) as subscriber:
         wait_until(lambda: subscriber.of("state"), "the state")
         assert [message.fields["state"] for message in subscriber.of("state")] == ["no_data"]
+
+
+def test_listeners_hear_their_topics_before_and_after_a_lost_connection(mosquitto: Mosquitto, gateway: Gateway) -> None:
+    """Each gets what is sent to its topic, in order, retained messages at once, and again after a reconnect."""
+    heard: dict[str, list[bytes]] = {"plant/a": [], "plant/b": []}
+    with Subscriber(mosquitto.port) as plant, Proxy(mosquitto.port) as proxy:
+        gateway.publisher(proxy.url, listeners={topic: words.append for topic, words in heard.items()})
+        plant.wait_for_status(b"online")
+        for topic, word in (("plant/a", "1"), ("plant/b", "2"), ("plant/c", "3"), ("plant/a", "4")):
+            plant.publish(topic, word)
+        wait_until(lambda: heard == {"plant/a": [b"1", b"4"], "plant/b": [b"2"]}, "the words")
+        connections = proxy.connections
+        proxy.cut()
+        wait_until(lambda: proxy.connections > connections, "a new connection")
+
+        def again() -> bool:
+            plant.publish("plant/b", "5")
+            return heard["plant/b"][-1] == b"5"
+
+        wait_until(again, "a word after that")
+
+
+def test_subscription_that_the_broker_refuses_is_logged(
+    gateway: Gateway, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Delivery goes on, and one line says what to check. mosquitto's access rules refuse no subscription."""
+    plugins = {"amqtt.plugins.topic_checking.TopicTabooPlugin": {}}
+    monkeypatch.setitem(CONFIG, "plugins", {**cast("dict[str, object]", CONFIG["plugins"]), **plugins})
+    with EmbeddedBroker() as broker:
+        gateway.publisher(broker.url, listeners={"top-secret": lambda _: None})
+        gateway.write(2)
+        wait_until(drained(gateway), "an empty outbox")
+        wait_until(lambda: "refuses a subscription" in caplog.text, "the line")
 
 
 def test_row_that_cannot_be_decoded_is_set_aside_at_once(

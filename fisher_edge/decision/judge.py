@@ -131,7 +131,7 @@ class Judge:
             distance=match.distance,
             score=unusual.score,
             evidence=found.shape,
-            unfamiliar=found.unfamiliar,
+            unfamiliar=found.unfamiliar and known is None,
             bands=self._band_shares(match, unusual),
             nearest=self._nearest(match.index),
             fault=self._examples.vote(window.embedding, vectors) if self._examples else None,
