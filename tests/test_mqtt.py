@@ -571,7 +571,7 @@ def test_subscription_that_the_broker_refuses_is_logged(
     gateway: Gateway, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Delivery goes on, and one line says what to check. mosquitto's access rules refuse no subscription."""
-    plugins = {"amqtt.plugins.topic_checking.TopicTabooPlugin": {}}
+    plugins: dict[str, object] = {"amqtt.plugins.topic_checking.TopicTabooPlugin": {}}
     monkeypatch.setitem(CONFIG, "plugins", {**cast("dict[str, object]", CONFIG["plugins"]), **plugins})
     with EmbeddedBroker() as broker:
         gateway.publisher(broker.url, listeners={"top-secret": lambda _: None})
