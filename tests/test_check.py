@@ -75,6 +75,34 @@ def test_other_window_is_a_note(folder: Path) -> None:
     assert "is enrolled with windows of 0.64 s, the configuration says 2.56 s; set window_s = 0.64" in note
 
 
+STATES = 'operating_state = { topic = "plant/rpm", states = { slow = [1, 2], fast = [2, 3] } }\n'
+
+
+@pytest.mark.parametrize(
+    ("line", "note"),
+    [
+        (STATES, "operating state 'slow' is not enrolled (there are: fast); it will be said to be unfamiliar"),
+        ('operating_state = { name = "hot" }\n', "operating state 'hot' is not enrolled (there are: fast); it"),
+        ('operating_state = { name = "fast" }\n', None),
+        ('operating_state = { topic = "plant/rpm" }\n', None),
+    ],
+)
+def test_operating_state_that_is_not_enrolled_is_a_note(folder: Path, line: str, note: str | None) -> None:
+    """Names of the configuration are compared with those given at enrollment."""
+    state = folder / "named"
+    if not state.exists():
+        words = (*PLACE, "--window-s", "0.64", "--state", "fast", "--state-dir", state)
+        assert run_here("enroll", folder / "normal-0.wav", folder / "normal-1.wav", *words).returncode == 0
+    said = notes(folder, f'[gateway]\nstate_dir = "{state}"\n' + FITS + line)
+    assert [each.startswith(f"pump-1/vib-de: {note}") for each in said] == ([True] if note else [])
+
+
+def test_operating_state_without_names_is_a_note(folder: Path) -> None:
+    """States that were found cannot be told by name."""
+    (note,) = notes(folder, FITS + STATES)
+    assert note == "pump-1/vib-de: operating_state counts only with states named at enrollment; enroll with --state"
+
+
 def test_same_grid_by_another_length_is_no_note(folder: Path) -> None:
     """Lengths are rounded to pieces: 1.28 s enrolled and 0.96 s configured are the same windows."""
     options = (*PLACE, "--window-s", "1.28", "--state-dir", "rounded")

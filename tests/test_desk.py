@@ -44,6 +44,7 @@ class Machine:
 
     def __init__(self) -> None:
         self.faulty = False
+        self.silent = False
         self._signals = {False: machine_signal(100, 60.0), True: machine_signal(101, 60.0, fault_hz=5000.0)}
 
     def __call__(self, stop: threading.Event) -> Iterator[Block]:
@@ -51,6 +52,8 @@ class Machine:
         step, index, time_s = round(BLOCK_S * RATE_HZ), 0, 1e9
         while not stop.wait(BLOCK_S / 10):
             signal = self._signals[self.faulty]
+            if self.silent:
+                continue
             first = index % (len(signal) - step)
             yield Block(signal[first : first + step], RATE_HZ, index, time_s + index / RATE_HZ)
             index += step
@@ -173,6 +176,16 @@ def test_recording_ends_early_and_with_the_gateway(enrolled: Path, mosquitto: Mo
     assert len(PendingTakes(enrolled / "state", A).all()) == 2
     discarded = run_here("baseline", "discard", A.asset, A.channel, "--state-dir", enrolled / "state")
     assert discarded.stdout == "pump/a: 2 take(s) deleted\n"
+
+
+def test_recording_of_a_silent_sensor_ends(
+    enrolled: Path, mosquitto: Mosquitto, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a sample it fails with the reason; what came before stays."""
+    monkeypatch.setattr("fisher_edge.gateway.desk.SILENCE_S", 0.5)
+    machine.silent = True
+    with started(enrolled, mosquitto, machine):
+        assert "error: no signal came" in refused(enrolled, "baseline", "record", A.asset, A.channel)
 
 
 def test_acknowledging_with_a_cause_gives_examples(enrolled: Path, mosquitto: Mosquitto, machine: Machine) -> None:

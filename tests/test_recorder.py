@@ -9,6 +9,7 @@ import soundfile
 
 from fisher_edge.dsp.blocks import Block, FloatArray, Rate
 from fisher_edge.errors import BadInputError, StateError
+from fisher_edge.gateway.context import Situation
 from fisher_edge.gateway.live import accept
 from fisher_edge.gateway.recorder import Progress, Recorder
 from fisher_edge.names import ChannelKey
@@ -48,7 +49,7 @@ def test_recording_is_cut_into_eight_takes(takes: PendingTakes) -> None:
     """Every sample is in one of them, exactly; it ends by itself, and later samples are not taken."""
     recorder = Recorder(takes, FACTS, 40.0)
     for block in blocks(NOISE[:60_000]):
-        recorder.push(block, None)
+        recorder.push(block)
     assert recorder.progress() == Progress(40.0, 40.0, 8, True)
     found = takes.all()
     assert [take.number for take in found] == list(range(1, 9))
@@ -61,7 +62,7 @@ def test_takes_are_no_shorter_than_four_windows(takes: PendingTakes) -> None:
     """A recording of ten seconds has five takes of two seconds."""
     recorder = Recorder(takes, FACTS, 10.0)
     for block in blocks(NOISE[:10_000]):
-        recorder.push(block, None)
+        recorder.push(block)
     assert [take.facts.signal_s for take in takes.all()] == [2.0] * 5
 
 
@@ -70,7 +71,7 @@ def test_takes_are_no_longer_than_five_minutes(takes: PendingTakes) -> None:
     recorder = Recorder(takes, FACTS, 1e5)
     samples = np.zeros(700_000, np.float32)
     for block in blocks(samples, length=10_000):
-        recorder.push(block, None)
+        recorder.push(block)
     recorder.stop()
     assert [take.facts.signal_s for take in takes.all()] == [300.0, 300.0, 100.0]
 
@@ -79,13 +80,13 @@ def test_gap_and_change_of_state_or_rate_begin_a_take(takes: PendingTakes) -> No
     """Samples are never joined across a gap, nor two operating states."""
     recorder = Recorder(takes, FACTS, 60.0)
     for block in blocks(NOISE[:500]):
-        recorder.push(block, "slow")
+        recorder.push(block, Situation("slow"))
     for block in blocks(NOISE[:500], first=500):
-        recorder.push(block, "fast")
+        recorder.push(block, Situation("fast"))
     for block in blocks(NOISE[:500], first=1001):
-        recorder.push(block, "fast")
+        recorder.push(block, Situation("fast"))
     for block in blocks(NOISE[:500], rate_hz=500, first=1501):
-        recorder.push(block, "fast")
+        recorder.push(block, Situation("fast"))
     recorder.stop()
     found = [(take.facts.state, take.facts.samples, take.facts.rate_hz) for take in takes.all()]
     assert found == [("slow", 500, 1000), ("fast", 500, 1000), ("fast", 500, 1000), ("fast", 500, 500)]
@@ -95,9 +96,20 @@ def test_state_given_by_the_user_counts(takes: PendingTakes) -> None:
     """Not that of the machine."""
     recorder = Recorder(takes, TakeFacts(0.5, None, "default", "1", 0.0, "hot"), 60.0)
     for block, state in zip(blocks(NOISE[:300]), ("slow", "fast", None), strict=True):
-        recorder.push(block, state)
+        recorder.push(block, Situation(state))
     recorder.stop()
     assert [take.facts.state for take in takes.all()] == ["hot"]
+
+
+def test_machine_that_idles_is_not_recorded(takes: PendingTakes) -> None:
+    """The time passes, and the next take begins when it runs again."""
+    recorder = Recorder(takes, FACTS, 60.0)
+    for number, block in enumerate(blocks(NOISE[:900])):
+        recorder.push(block, Situation(idle="it stands" if 3 <= number < 6 else None))
+    recorder.stop()
+    assert [take.facts.samples for take in takes.all()] == [300, 300]
+    assert [take.facts.recorded_s for take in takes.all()] == pytest.approx([50.0, 50.6])
+    assert recorder.progress().seconds == pytest.approx(0.9)
 
 
 def test_rate_that_no_wav_holds_is_kept_exactly(takes: PendingTakes) -> None:
@@ -105,7 +117,7 @@ def test_rate_that_no_wav_holds_is_kept_exactly(takes: PendingTakes) -> None:
     rate_hz = Fraction(15_625, 4)
     recorder = Recorder(takes, FACTS, 60.0)
     for block in blocks(NOISE[:500], rate_hz=rate_hz):
-        recorder.push(block, None)
+        recorder.push(block)
     recorder.stop()
     (take,) = takes.all()
     assert (take.facts.rate_hz, take.file.suffix) == (rate_hz, ".npy")
@@ -117,7 +129,7 @@ def test_bursts_are_rows_with_the_time_between_them(takes: PendingTakes) -> None
     facts = TakeFacts(0.5, None, "default", "1", 0.0, None, bursts=True)
     recorder = Recorder(takes, facts, 1200.0)
     for number in range(12):
-        recorder.push(Block(NOISE[100 * number :][:100], RATE_HZ, 150 * number, 50.0 + 10.0 * number), None)
+        recorder.push(Block(NOISE[100 * number :][:100], RATE_HZ, 150 * number, 50.0 + 10.0 * number))
     recorder.stop()
     assert recorder.progress().seconds == pytest.approx(110.1)
     (take,) = takes.all()
@@ -130,7 +142,7 @@ def test_take_of_bursts_holds_windows_enough(takes: PendingTakes) -> None:
     facts = TakeFacts(0.5, None, "default", "1", 0.0, None, bursts=True)
     recorder = Recorder(takes, facts, 500.0)
     for number in range(60):
-        recorder.push(Block(NOISE[:100], RATE_HZ, 150 * number, 50.0 + 10.0 * number), None)
+        recorder.push(Block(NOISE[:100], RATE_HZ, 150 * number, 50.0 + 10.0 * number))
     assert [take.facts.samples for take in takes.all()] == [2000, 2000, 1100]
 
 
@@ -138,13 +150,13 @@ def test_what_a_killed_gateway_left_is_deleted(takes: PendingTakes, caplog: pyte
     """A take without its facts was not recorded to its end; complete ones stay, and numbers go on."""
     first = Recorder(takes, FACTS, 60.0)
     for block in blocks(NOISE[:300]):
-        first.push(block, None)
+        first.push(block)
     first.stop()
     killed = Recorder(takes, FACTS, 60.0)
-    killed.push(blocks(NOISE[:100])[0], None)
+    killed.push(blocks(NOISE[:100])[0])
     assert len(takes.all()) == 1
     third = Recorder(takes, FACTS, 60.0)
-    third.push(blocks(NOISE[:100])[0], None)
+    third.push(blocks(NOISE[:100])[0])
     third.stop()
     assert [take.number for take in takes.all()] == [1, 2]
     assert "was not recorded to its end and is deleted: 0002.wav" in caplog.text
@@ -163,7 +175,7 @@ def test_disk_that_cannot_be_written_ends_the_recording(takes: PendingTakes, tmp
     """The reader goes on; whoever asks hears why."""
     (tmp_path / "takes").write_text("in the way")
     recorder = Recorder(takes, FACTS, 60.0)
-    recorder.push(blocks(NOISE[:100])[0], None)
+    recorder.push(blocks(NOISE[:100])[0])
     progress = recorder.progress()
     assert progress.ended
     assert progress.problem is not None
@@ -174,7 +186,7 @@ def test_takes_are_dropped_by_number(takes: PendingTakes) -> None:
     """An unknown number drops nothing."""
     recorder = Recorder(takes, FACTS, 10.0)
     for block in blocks(NOISE[:10_000]):
-        recorder.push(block, None)
+        recorder.push(block)
     with pytest.raises(BadInputError, match=r"has no take 7 that waits; it has: 1, 2, 3, 4, 5"):
         takes.drop([1, 7])
     assert takes.drop([1, 3]) == 2
@@ -196,7 +208,7 @@ def test_takes_of_another_configuration_are_not_enrolled_together(takes: Pending
     for window_s in (0.5, 1.0):
         recorder = Recorder(takes, TakeFacts(window_s, None, "default", "1", 0.0), 60.0)
         for block in blocks(NOISE[:3000]):
-            recorder.push(block, None)
+            recorder.push(block)
         recorder.stop()
     with Database(tmp_path) as database, pytest.raises(BadInputError, match="was changed between its takes"):
         accept(database, KEY, audio_bytes=0)

@@ -46,7 +46,7 @@ class Bench:
         self.queue = WorkQueue([KEY])
         self.reloaded: list[ChannelKey] = []
         channels = {KEY: self.channel}
-        desk = Desk(CONFIG, Commands(self.database), channels, {}, self.clock)
+        desk = Desk(CONFIG, Commands(self.database), channels, {})
         self.worker = Worker(
             self.queue, channels, self.records, self.reloaded.append, desk, monotonic=self.clock, clock=self.clock
         )

@@ -12,7 +12,7 @@ from fisher_edge.names import ChannelKey
 from fisher_edge.publish.address import BrokerAddress
 from fisher_edge.sources.open import open_source
 from fisher_edge.sources.recording import read_recording
-from fisher_edge.store.baselines import Baselines
+from fisher_edge.store.baselines import Baseline, Baselines
 from fisher_edge.store.database import DATABASE_NAME, Database
 
 __all__ = ["findings"]
@@ -40,7 +40,8 @@ def findings(config: Config) -> list[str]:
         planner = Planner(config, Baselines(database), encoders)
         enrolled = {channel.key: planner.baselines.get(channel.key, None) for channel in config.channel}
         rates = {key: baseline.rate_hz for key, baseline in enrolled.items() if baseline is not None}
-        return [*_unfit(planner), *_unused(planner), *_recordings(config, rates)]
+        states = (note for each in config.channel if (note := _states(each, enrolled[each.key])) is not None)
+        return [*_unfit(planner), *states, *_unused(planner), *_recordings(config, rates)]
 
 
 def _check_lengths(config: Config, channel: ChannelConfig, encoders: Encoders) -> None:
@@ -66,6 +67,23 @@ def _unfit(planner: Planner) -> Iterator[str]:
                 f"{default.name} ({default.sha256[:8]}); to change that run: fisher-edge baseline reembed "
                 f"--asset {channel.asset} --channel {channel.name}"
             )
+
+
+def _states(channel: ChannelConfig, normal: Baseline | None) -> str | None:
+    """Say which operating states of a channel are not enrolled."""
+    config = channel.operating_state
+    if config is None or normal is None:
+        return None
+    named = {state.name for state in normal.states if state.given}
+    if not named:
+        return f"{channel.key}: operating_state counts only with states named at enrollment; enroll with --state"
+    missing = sorted(({config.name} if config.name else set(config.states)) - named)
+    if not missing:
+        return None
+    return (
+        f"{channel.key}: operating state {', '.join(map(repr, missing))} is not enrolled (there are: "
+        f"{', '.join(sorted(named))}); it will be said to be unfamiliar"
+    )
 
 
 def _unused(planner: Planner) -> Iterator[str]:

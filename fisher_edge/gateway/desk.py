@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fisher_edge.config import Config
+from fisher_edge.config import ChannelConfig, Config
 from fisher_edge.decision.alarm import UNFAMILIAR
 from fisher_edge.decision.enroll import EnrolledTake, Made, enroll, slack_of
 from fisher_edge.decision.judge import Judge
@@ -15,8 +15,9 @@ from fisher_edge.decision.judgement import FALSE_ALARM, Change, Handling
 from fisher_edge.errors import BadInputError, DamagedStateError, FisherEdgeError, StateError
 from fisher_edge.gateway.monitored import Monitored
 from fisher_edge.gateway.reader import Reader
-from fisher_edge.gateway.recorder import Recorder
+from fisher_edge.gateway.recorder import Progress, Recorder
 from fisher_edge.names import ChannelKey
+from fisher_edge.publish.message import rfc3339
 from fisher_edge.store.baselines import Baselines
 from fisher_edge.store.commands import Command, Commands, Status
 from fisher_edge.store.takes import PendingTakes, TakeFacts
@@ -27,6 +28,9 @@ __all__ = ["Desk", "Outcome"]
 EXAMPLES = 16
 # Windows of a recording under way that tell whether it is enough: the latest.
 MOST_HEARD = 1000
+# A recording is told anew after so many seconds of signal, and ends after so many without any.
+TOLD_S = 1.0
+SILENCE_S = 60.0
 LONGEST_MINUTES = 7 * 24 * 60
 LONGEST_SHELF_MINUTES = 366 * 24 * 60
 MINUTE_S = 60.0
@@ -45,11 +49,15 @@ class Outcome:
 
 @dataclass
 class _Recording:
-    """A recording under way: the command that asked for it, and how far it was when it was last looked at."""
+    """A recording under way: the command that asked for it, and how far it was when it was last told.
+
+    `moved_s` is when (monotonic) it was last seen to go on.
+    """
 
     command: Command
     recorder: Recorder
-    takes: int = 0
+    moved_s: float
+    told: Progress | None = None
     slack: float | None = None
 
 
@@ -62,10 +70,13 @@ class Desk:
         commands: Commands,
         channels: Mapping[ChannelKey, Monitored],
         readers: Mapping[ChannelKey, Reader],
+        *,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config = config
         self._clock = clock
+        self._monotonic = monotonic
         self._commands = commands
         self._baselines = Baselines(commands.database)
         self._channels = channels
@@ -146,7 +157,7 @@ class Desk:
         found = sorted((each.window for each in windows), key=lambda window: window.end_time_s)
         start_s = found[0].end_time_s - found[0].window_s
         take = EnrolledTake(
-            f"alarm of {channel.key} at {start_s:.0f}",
+            f"alarm of {rfc3339(start_s)}",
             [replace(window, end_time_s=window.end_time_s - start_s) for window in found],
             recorded_s=start_s,
         )
@@ -182,12 +193,12 @@ class Desk:
             raise BadInputError(f"{minutes:g} minutes cannot be recorded; give up to {LONGEST_MINUTES}")
         if channel.key in self._recordings:
             raise BadInputError(f"{channel.key} is being recorded already; wait, or stop that recording")
-        config = next(each for each in self._config.channel if each.key == channel.key)
+        config = self._config_of(channel.key)
         window_s, hop_s = self._config.lengths_of(config)
         facts = TakeFacts(window_s, hop_s, self._config.model.bundle, "1", 0.0, state, config.bursts)
         takes = PendingTakes(self._baselines.database.state_dir, channel.key)
         recorder = Recorder(takes, facts, MINUTE_S * minutes)
-        self._recordings[channel.key] = _Recording(command, recorder)
+        self._recordings[channel.key] = _Recording(command, recorder, self._monotonic())
         channel.heard = deque(maxlen=MOST_HEARD)
         self._readers[channel.key].recorder = recorder
         log.info("channel %s: recording %g minutes", channel.key, minutes)
@@ -203,20 +214,28 @@ class Desk:
 
     def _look(self, key: ChannelKey, recording: _Recording) -> None:
         """Tell how far a recording is; when it has ended, let go of it."""
-        recorder, reader, channel = recording.recorder, self._readers[key], self._channels[key]
-        if reader.counters.ended:
+        recorder, counters = recording.recorder, self._readers[key].counters
+        quiet_s = self._monotonic() - recording.moved_s
+        if counters.ended or quiet_s > max(SILENCE_S, self._config_of(key).no_data_s or 0.0):
             recorder.stop()
-        progress = recorder.progress()
-        if progress.takes != recording.takes:  # it takes a while, so that it is not done for every window
-            recording.takes, recording.slack = progress.takes, self._slack(channel)
+        progress, told = recorder.progress(), recording.told
+        if told is not None and not progress.ended and progress.seconds < told.seconds + TOLD_S:
+            return
+        recording.moved_s, recording.told = self._monotonic(), progress
+        if told is None or progress.takes != told.takes:  # it takes a while, so that it is not done every time
+            recording.slack = self._slack(self._channels[key])
         answer = {**vars(progress), "slack": recording.slack}
         if not progress.ended:
             self._commands.answer(recording.command.id, "running", answer)
             return
         self._detach(key)
-        problem = progress.problem or (None if progress.takes else "no signal came")
+        problem = progress.problem or (None if progress.takes else counters.problem or "no signal came")
         answer |= {"error": problem} if problem else {}
         self._commands.answer(recording.command.id, "failed" if problem else "done", answer)
+
+    def _config_of(self, key: ChannelKey) -> ChannelConfig:
+        """Return the configuration of a channel."""
+        return next(each for each in self._config.channel if each.key == key)
 
     def _slack(self, channel: Monitored) -> float | None:
         """How much wider limits would be now than further recording can make them."""

@@ -271,7 +271,14 @@ class Gateway:
             with Database(self.config.gateway.state_dir, set_aside=False) as database:
                 records = Records(database, boot, limits=self._limits(), clock=self._clock)
                 planner = Planner(self.config, Baselines(database), encoders)
-                desk = Desk(self.config, Commands(database), self.channels, self.readers, self._clock)
+                desk = Desk(
+                    self.config,
+                    Commands(database),
+                    self.channels,
+                    self.readers,
+                    clock=self._clock,
+                    monotonic=self._monotonic,
+                )
                 self.worker(records, planner, desk).run(self._stop)
         except BaseException as error:  # noqa: BLE001 -- handed on
             self._failure = error

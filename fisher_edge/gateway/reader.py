@@ -140,7 +140,7 @@ class Reader:
             for block in self._source.blocks(self._stop):
                 _check(block)
                 if (recorder := self.recorder) is not None:
-                    recorder.push(block, self._context.now().state)
+                    recorder.push(block, self._context.now())
                 if stream is None or cutting is not self.cutting or block.rate_hz != stream.rate_hz:
                     cutting = self.cutting
                     if cutting.refused is not None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from fisher_edge.decision.calibrate import BLOCKS
 from fisher_edge.dsp.blocks import Block, Rate
 from fisher_edge.errors import StateError
+from fisher_edge.gateway.context import NOT_KNOWN, Situation
 from fisher_edge.store.takes import PendingTakes, TakeFacts, TakeWriter
 
 __all__ = ["Progress", "Recorder"]
@@ -47,13 +48,13 @@ class Recorder:
         self._ended = False
         self._problem: str | None = None
 
-    def push(self, block: Block, state: str | None) -> None:
-        """Take the next block; `state` is the operating state of the machine, where it is known."""
+    def push(self, block: Block, situation: Situation = NOT_KNOWN) -> None:
+        """Take the next block; while the machine idles nothing is recorded."""
         with self._lock:
             if self._ended:
                 return
             try:
-                self._push(block, self._facts.state or state)
+                self._push(block, situation)
             except (OSError, RuntimeError, StateError) as error:  # soundfile raises RuntimeErrors
                 self._ended, self._problem = True, f"a take cannot be written: {error}; make room on the disk"
 
@@ -69,22 +70,27 @@ class Recorder:
         with self._lock:
             return Progress(self._seconds, self._length_s, self._count, self._ended, self._problem)
 
-    def _push(self, block: Block, state: str | None) -> None:
+    def _push(self, block: Block, situation: Situation) -> None:
         """Write a block, into a new take where the signal or the state does not go on."""
-        time_s = block.time_s
+        time_s, state = block.time_s, self._facts.state or situation.state
         self._begun_s = time_s if self._begun_s is None else self._begun_s
         broken = (block.index != self._next_index and not self._facts.bursts) or block.rate_hz != self._rate_hz
-        if broken or state != self._state or self._is_long(time_s):
+        if broken or situation.idle or state != self._state or self._is_long(time_s):
             self._end_take()
-        if self._writer is None:
-            facts = replace(self._facts, rate=str(block.rate_hz), recorded_s=time_s, state=state)
-            self._writer, self._state, self._take_begun_s = self._takes.begin(facts), state, time_s
-        self._writer.write(block.samples, time_s)
+        if not situation.idle:
+            self._write(block, state)
         self._next_index, self._rate_hz = block.index + len(block.samples), block.rate_hz
         self._seconds = time_s + float(len(block.samples) / block.rate_hz) - self._begun_s
         if self._seconds >= self._length_s:
             self._end_take()
             self._ended = True
+
+    def _write(self, block: Block, state: str | None) -> None:
+        """Write a block into the take under way, or into the next one."""
+        if self._writer is None:
+            facts = replace(self._facts, rate=str(block.rate_hz), recorded_s=block.time_s, state=state)
+            self._writer, self._state, self._take_begun_s = self._takes.begin(facts), state, block.time_s
+        self._writer.write(block.samples, block.time_s)
 
     def _is_long(self, time_s: float) -> bool:
         """Whether the take under way is a part of the recording by now, and holds enough windows."""
