@@ -35,7 +35,7 @@ __all__ = ["main"]
 
 SETS = ("spectraquest_gearbox", "uestc_bearing", "ims_set1_first50", "hit_sm_mfs", "cwru_48k_de", BY_DAY)
 WINDOW_S = 0.96
-MOST_KEPT = 4
+MOST_KEPT = 3
 SPOTS = 6
 HORIZONS_S = {"minute": 60.0, "hour": 3600.0}
 FACTORS = (2 / 3, 1.0, 1.5)
