@@ -21,9 +21,10 @@ Doubles = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Embed = Callable[[Sequence[Spot]], FloatArray]
 """Embeds spots: (n, bands, dim)."""
-# Takes, and windows in a row of each, that are shifted.
-MOST_TAKES = 16
+# Takes, and windows in a row of each, that are shifted: more of the takes that are short.
+FEWEST_TAKES, MOST_TAKES = 6, 16
 MOST_WINDOWS = 64
+MOST_SHIFTED = 384
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +123,8 @@ class Reactions:
         allowed = Allowed(enrolled, normal.state_of_take)
         held = np.flatnonzero(allowed.held() & allowed.use)
         there = np.unique(enrolled.take[held])
-        self.takes = _spread(there, states) if takes is None else [take for take in takes if take in there]
+        count = int(np.clip(MOST_SHIFTED * len(there) // len(held), FEWEST_TAKES, MOST_TAKES))
+        self.takes = _spread(there, states, count) if takes is None else [take for take in takes if take in there]
         self._bank, self._calibration = enrolled.bank, normal.calibration
         self._chosen = np.concatenate([held[enrolled.take[held] == take][:windows] for take in self.takes])
         self._among = allowed.of(self._chosen)
@@ -164,10 +166,10 @@ class Reactions:
         return scores
 
 
-def _spread(takes: Integers, states: Integers) -> list[int]:
-    """Some of these takes, spread evenly over the operating states (of each take)."""
+def _spread(takes: Integers, states: Integers, count: int) -> list[int]:
+    """So many of these takes, spread evenly over the operating states (of each take)."""
     in_order = sorted(takes.tolist(), key=lambda take: (int(states[take]), take))
-    places = np.linspace(0, len(in_order) - 1, min(MOST_TAKES, len(in_order))).round().astype(int)
+    places = np.linspace(0, len(in_order) - 1, min(count, len(in_order))).round().astype(int)
     return sorted({in_order[place] for place in places})
 
 
