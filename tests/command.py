@@ -3,6 +3,7 @@
 import contextlib
 import io
 import logging
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from fisher_edge.cli import main
 
-__all__ = ["COMMAND", "run", "run_here", "run_program"]
+__all__ = ["COMMAND", "run", "run_here", "run_program", "troubles"]
 
 COMMAND = [sys.executable, "-m", "fisher_edge.cli"]
 
@@ -42,3 +43,8 @@ def run_here(*arguments: object, cwd: Path | None = None) -> subprocess.Complete
 def run_program(command: list[str], cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run any program to its end."""
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
+
+
+def troubles(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """Lines on stderr, but those by which `enroll` warns of changes that it would not notice."""
+    return [line for line in done.stderr.splitlines() if not re.match(r"warning: .* would not raise an alarm", line)]

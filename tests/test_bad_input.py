@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from command import run, run_here, run_program
+from command import run, run_here, run_program, troubles
 from machine import RATE_HZ, machine_signal, sound_file
 from other_bundle import write_bundle
 
@@ -68,7 +68,7 @@ def write_bundles(folder: Path) -> None:
 def write_states(folder: Path) -> None:
     """Enroll the good recordings in `state`, and copy that into states that cannot be used."""
     enrolled = run_here(*ENROLL, "normal-0.wav", "normal-1.wav", cwd=folder)
-    assert (enrolled.returncode, enrolled.stderr) == (0, "")
+    assert (enrolled.returncode, troubles(enrolled)) == (0, [])
     for name in ("corrupt", "newer"):
         shutil.copytree(folder / "state", folder / name)
     (folder / "corrupt" / DATABASE_NAME).write_bytes(b"SQLite format 3\x00" + os.urandom(20_000))

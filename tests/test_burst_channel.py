@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from command import run_here
+from command import run_here, troubles
 from machine import RATE_HZ, machine_signal, sound_file
 from plain_source import FakeClock, PlainSource
 
@@ -41,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         sound_file(made / f"burst-{number:02d}.wav", burst)
     enrolled = run_here("enroll", "0.npy", "1.npy", "2.npy", *PLACE, "--rate-hz", RATE_HZ, "--bursts",
                         "--burst-interval-s", 60, cwd=made)  # fmt: skip
-    assert (enrolled.returncode, enrolled.stderr) == (0, "")
+    assert (enrolled.returncode, troubles(enrolled)) == (0, [])
     return made
 
 

@@ -33,7 +33,7 @@ from fisher_edge.encoder.select import open_encoder
 from fisher_edge.encoder.windows import EmbeddedWindow
 from fisher_edge.errors import BadInputError, FisherEdgeError, MissingExtraError, UsageError, require
 
-__all__ = ["BY_DAY", "Split", "day_splits", "main", "recordings_of", "splits"]
+__all__ = ["Split", "main", "recordings_of", "splits"]
 
 MACHINES = ("bearing", "gear", "motor", "flow", "rotor", "planetary", "compressor", "bearing", "gear", "flow")
 RATE_HZ = 16_000
@@ -270,7 +270,7 @@ def _kept_out(encoder: Encoder, data_dir: Path, name: str) -> Iterator[Kept]:
             known[id(wave)] = (wave, windows_of(encoder, wave, rate_hz, grid))
         return known[id(wave)][1]
 
-    parts = list(day_splits(recordings) if name == BY_DAY else splits(recordings, window_s))
+    parts = list(_day_splits(recordings) if name == BY_DAY else splits(recordings, window_s))
     if not parts:
         raise BadInputError(f"{data_dir / name} has no healthy recordings to enroll; leave it out of --dataset")
     for split in parts:
@@ -332,7 +332,7 @@ def splits(recordings: Sequence[Recording], window_s: float) -> Iterator[Split]:
             yield Split(f"{channel} without {name}", halves, unseen + faulty)
 
 
-def day_splits(recordings: Sequence[Recording]) -> Iterator[Split]:
+def _day_splits(recordings: Sequence[Recording]) -> Iterator[Split]:
     """The last two days kept out, for each state of the machine."""
     for label in sorted({each.facts["class"] for each in recordings}):
         here = [each for each in recordings if each.facts["class"] == label]

@@ -72,9 +72,11 @@ class MemoryBank:
 
         The windows that a query is compared with are marked `among` (m, n). One matrix product a band serves all.
         """
-        products = np.matmul(self._by_band, queries.transpose(1, 2, 0))
-        squared = self._lengths[:, :, None] - 2 * products
-        own = np.where(among.T, squared, np.inf).argmin(axis=1)
+        squared = np.matmul(queries.transpose(1, 0, 2), self._by_band.transpose(0, 2, 1))
+        squared *= -2
+        squared += self._lengths[:, None, :]
+        squared[:, ~among] = np.inf
+        own = squared.argmin(axis=2)
         nearest = self.vectors[own.T, np.arange(queries.shape[1])]
         residuals: Doubles = queries.astype(np.float64) - nearest
         return residuals

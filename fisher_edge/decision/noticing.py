@@ -43,9 +43,12 @@ class Policy:
         """Whether the change is taken for an operating state that was not enrolled, which is no alarm."""
         return self.zone is not None and reaction.log_ratio <= self.zone and _score(reaction, 0) > self.shape[0].warning
 
-    def alarms(self, reaction: Reaction, span: int) -> bool:
-        """Whether a change raises an alarm by the evidence of a span."""
-        return _score(reaction, span) > self.shape[span].alarm and not self.is_unfamiliar(reaction)
+    def evidence(self, reaction: Reaction, span: int) -> float:
+        """Evidence of a span, of shape or of level, in multiples of its limit of an alarm."""
+        if self.is_unfamiliar(reaction):
+            return 0.0
+        level = self.level[span].over(reaction.level)[1] if self._counts(span) else 0.0
+        return max(self.shape[span].over(_score(reaction, span))[1], level)
 
     def smallest(self, tested: Tested, time_s: float) -> float | None:
         """Smallest size that raises an alarm within a time; None: not even the largest that was tried."""
@@ -54,26 +57,25 @@ class Policy:
 
     def level_db(self, time_s: float) -> float | None:
         """Smallest change of the overall level, up or down, that raises an alarm within a time."""
-        loudest = LOUDEST * self.level[0].warning
-        found = [
-            DB * self.level[span].alarm for span in self.within(time_s) if not span or self.level[span].alarm < loudest
-        ]
+        found = [DB * self.level[span].alarm for span in self.within(time_s) if self._counts(span)]
         return min(found, default=None)
+
+    def _counts(self, span: int) -> bool:
+        """Whether the level can reach the limit of a span: beyond the shortest, single windows are cut off."""
+        return span == 0 or self.level[span].alarm < LOUDEST * self.level[0].warning
 
     def _crossing(self, tested: Tested, span: int) -> float | None:
         """Size at which a span begins to raise an alarm, between the two sizes around it on a logarithmic axis."""
-        before: tuple[float, Reaction] | None = None
+        before: tuple[float, float] | None = None
         for size, reaction in reversed(tested):
-            if self.alarms(reaction, span):
-                break
-            before = size, reaction
-        else:
-            return None
-        limit = self.shape[span].alarm
-        if before is None or _score(before[1], span) >= limit:
-            return size
-        low, high = _score(before[1], span), _score(reaction, span)
-        return float(before[0] * (size / before[0]) ** ((limit - low) / (high - low)))
+            evidence = self.evidence(reaction, span)
+            if evidence > 1:
+                if before is None:
+                    return size
+                below, low = before
+                return float(below * (size / below) ** ((1 - low) / (evidence - low)))
+            before = None if self.is_unfamiliar(reaction) else (size, evidence)
+        return None
 
 
 def _score(reaction: Reaction, span: int) -> float:

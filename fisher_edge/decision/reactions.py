@@ -15,15 +15,16 @@ from fisher_edge.decision.calibrate import Allowed, Calibration, Enrollment, cal
 from fisher_edge.dsp.blocks import FloatArray
 from fisher_edge.dsp.changes import Change, Spot, changed
 
-__all__ = ["Embed", "Normal", "Reaction", "Reactions", "Shifts", "Signal"]
+__all__ = ["Embed", "Normal", "Reaction", "Reactions", "Shift", "Shifts", "Signal"]
 
 Doubles = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Embed = Callable[[Sequence[Spot]], FloatArray]
 """Embeds spots: (n, bands, dim)."""
-# Takes, and windows in a row of each, that are shifted.
-MOST_TAKES = 16
+# Takes, and windows in a row of each, that are shifted: more of the takes that are short.
+FEWEST_TAKES, MOST_TAKES = 6, 16
 MOST_WINDOWS = 64
+MOST_SHIFTED = 384
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,38 +64,51 @@ class Signal:
     rate_hz: float
 
 
+@dataclass(frozen=True, eq=False)
+class Shift:
+    """What a change does: to the unit vectors of each operating state (states, bands, dim), and to the log RMS."""
+
+    vectors: Doubles
+    level: float = 0.0
+
+
 class Shifts:
-    """Shifts of the unit vectors of each operating state (states, bands, dim) by a change; each is embedded once."""
+    """What changes do to the spots of a signal; each is embedded once."""
 
     def __init__(self, signal: Signal, normal: Normal) -> None:
         self._signal = signal
         self._state = np.array([normal.state_of_take[take] for take in signal.take])
         self._states = max(normal.state_of_take) + 1
         self._before = np.asarray(signal.embed(signal.spots), np.float64)
-        self._known: dict[tuple[Change, float], Doubles] = {}
+        self._known: dict[tuple[Change, float], Shift] = {}
 
-    def of(self, change: Change, size: float) -> Doubles:
+    def of(self, change: Change, size: float) -> Shift:
         """Mean shift of the spots of each state; a state without any shifts as all of them do."""
         if (change, size) not in self._known:
-            signal = self._signal
-            after = signal.embed([changed(spot, change, size, signal.rate_hz) for spot in signal.spots])
-            shift = (after - self._before) / np.sqrt((self._before**2).sum(axis=(1, 2)))[:, None, None]
-            own = [self._state == state for state in range(self._states)]
-            self._known[change, size] = np.stack(
-                [(shift[which] if which.any() else shift).mean(axis=0) for which in own]
-            )
+            self._known[change, size] = self._shift(change, size)
         return self._known[change, size]
+
+    def _shift(self, change: Change, size: float) -> Shift:
+        signal = self._signal
+        spots = [changed(spot, change, size, signal.rate_hz) for spot in signal.spots]
+        moved = (signal.embed(spots) - self._before) / np.sqrt((self._before**2).sum(axis=(1, 2)))[:, None, None]
+        own = [self._state == state for state in range(self._states)]
+        vectors = np.stack([(moved[which] if which.any() else moved).mean(axis=0) for which in own])
+        levels = [_log_rms(after) - _log_rms(before) for before, after in zip(signal.spots, spots, strict=True)]
+        return Shift(vectors, float(np.median(levels)))
 
 
 @dataclass(frozen=True, eq=False)
 class Reaction:
     """The median take after a shift: its score (spans,) over each calibrated span, and how far its windows are.
 
-    `log_ratio` is the mean log ratio of squared distances to normal ones, as in `evidence.Unusual`.
+    `log_ratio` is the mean log ratio of squared distances to normal ones, as in `evidence.Unusual`; `level` is by how
+    much the log RMS differs.
     """
 
     scores: Doubles
     log_ratio: float
+    level: float = 0.0
 
 
 class Reactions:
@@ -109,16 +123,17 @@ class Reactions:
         allowed = Allowed(enrolled, normal.state_of_take)
         held = np.flatnonzero(allowed.held() & allowed.use)
         there = np.unique(enrolled.take[held])
-        self.takes = _spread(there, states) if takes is None else [take for take in takes if take in there]
+        count = int(np.clip(MOST_SHIFTED * len(there) // len(held), FEWEST_TAKES, MOST_TAKES))
+        self.takes = _spread(there, states, count) if takes is None else [take for take in takes if take in there]
         self._bank, self._calibration = enrolled.bank, normal.calibration
         self._chosen = np.concatenate([held[enrolled.take[held] == take][:windows] for take in self.takes])
         self._among = allowed.of(self._chosen)
         self._take = enrolled.take[self._chosen]
         self._state = states[self._take]
 
-    def to(self, shift: Doubles) -> Reaction:
-        """React to a shift (states, bands, dim) of the unit vectors of each operating state."""
-        residuals = self._residuals(shift)
+    def to(self, shift: Shift) -> Reaction:
+        """React to a shift."""
+        residuals = self._residuals(shift.vectors)
         first = self._calibration.spans[0]
         log_ratio = (first.unusual(residuals) * first.spread).mean(axis=1)
         medians: list[float] = []
@@ -126,16 +141,16 @@ class Reactions:
             known = scores[~np.isnan(scores)]
             # Where no take is as long as a span, the one before says what is known.
             medians.append(float(np.median(known)) if len(known) else medians[-1])
-        return Reaction(np.array(medians), float(np.median(log_ratio)))
+        return Reaction(np.array(medians), float(np.median(log_ratio)), abs(shift.level))
 
     def unshifted(self) -> Doubles:
         """Median score (takes, spans) of each take as it was enrolled; NaN where it is shorter than a span."""
         return self._scores(self._residuals(np.zeros((int(self._state.max()) + 1, *self._bank.vectors.shape[1:]))))
 
-    def _residuals(self, shift: Doubles) -> Doubles:
-        """Residuals (windows, bands, dim) of the shifted windows."""
-        vectors = self._bank.vectors[self._chosen] + shift[self._state]
-        return self._bank.residuals(MemoryBank.of(vectors.astype(np.float32)).vectors, self._among)
+    def _residuals(self, vectors: Doubles) -> Doubles:
+        """Residuals (windows, bands, dim) of windows shifted by vectors (states, bands, dim)."""
+        shifted = self._bank.vectors[self._chosen] + vectors[self._state]
+        return self._bank.residuals(MemoryBank.of(shifted.astype(np.float32)).vectors, self._among)
 
     def _scores(self, residuals: Doubles) -> Doubles:
         """Median score (takes, spans) of the runs of each take."""
@@ -151,8 +166,14 @@ class Reactions:
         return scores
 
 
-def _spread(takes: Integers, states: Integers) -> list[int]:
-    """Some of these takes, spread evenly over the operating states (of each take)."""
+def _spread(takes: Integers, states: Integers, count: int) -> list[int]:
+    """So many of these takes, spread evenly over the operating states (of each take)."""
     in_order = sorted(takes.tolist(), key=lambda take: (int(states[take]), take))
-    places = np.linspace(0, len(in_order) - 1, min(MOST_TAKES, len(in_order))).round().astype(int)
+    places = np.linspace(0, len(in_order) - 1, min(count, len(in_order))).round().astype(int)
     return sorted({in_order[place] for place in places})
+
+
+def _log_rms(spot: Spot) -> float:
+    """Natural log of the RMS of a spot without its mean, with the smallest number that has one."""
+    power = sum(float(np.var(part, dtype=np.float64)) * len(part) for part in spot) / sum(map(len, spot))
+    return float(np.log(max(power, np.finfo(np.float64).tiny)) / 2)

@@ -2,7 +2,8 @@
 
 Changes are injected into a few short stretches of the enrolled signal. The mean shift of their embeddings is applied to
 enrolled windows, each judged as if its take had not been enrolled, and the evidence of the median take is compared with
-the limits of an alarm, span by span. The overall level needs no injection: its limits say what is noticed.
+the limits of an alarm, span by span, and so is the level. The overall level needs no injection: its limits say what is
+noticed.
 """
 
 import math
