@@ -133,6 +133,13 @@ def score(
     rate_hz: RateHz = None,
     input_channel: InputChannel = None,
     burst_interval_s: BurstIntervalS = None,
+    other_rate: Annotated[
+        bool,
+        typer.Option(
+            "--other-rate",
+            help="Judge a recording of another rate than the enrolled one by the frequency bands that both have.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Judge a recording against the enrolled baseline, window by window.
@@ -154,7 +161,7 @@ def score(
         (recording,) = recordings
         encoders = Encoders(database.state_dir, model)
         results: list[Result] = []
-        for result in score_recording(database, encoders, recording, key, hop_s=hop_s):
+        for result in score_recording(database, encoders, recording, key, hop_s=hop_s, other_rate=other_rate):
             results.append(result)
             if as_json:
                 print_json(result_message(result, gateway=None, key=key, boot=None, seq=len(results), replay=False))

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from fisher_edge.decision.bank import Comparison, Match, MemoryBank
 from fisher_edge.decision.calibrate import Calibration, Enrollment, calibrate, score_of
+from fisher_edge.decision.common import Common
 from fisher_edge.decision.evidence import Rates, Tracker, Unusual, promise
 from fisher_edge.decision.fusion import Fusion
 from fisher_edge.decision.judgement import (
@@ -50,7 +51,8 @@ class Judge:
     """Judges the windows of one channel, in order, against its active baselines; its `Tracker` remembers those before.
 
     `enrolled` are the active baselines of the channel, `front_end` is that of the encoder (with its views), `hop_s` the
-    time from one window to the next. Raises BadInputError when no normal state is among them.
+    time from one window to the next. `common` says what is judged where the sensor has another rate, and `enrolled`
+    are then as `fisher_edge.decision.common` makes them. Raises BadInputError when no normal state is among them.
     """
 
     def __init__(
@@ -60,11 +62,14 @@ class Judge:
         rates: Rates,
         hop_s: float,
         fusion: Fusion | None = None,
+        common: Common | None = None,
     ) -> None:
         normal = normal_of(enrolled)
         if normal is None:
             raise BadInputError("no normal state is enrolled; enroll recordings of it")
         self.normal = normal
+        name = common.name if common else BaselineName
+        self._name = name(normal.version, len(normal))
         self.model = ModelName(normal.model_name, normal.model_sha256)
         self.views = tuple(each.view for each in normal.view_calibrations if each.view in front_end.views)
         enrollment = enrollment_of(normal)
@@ -73,7 +78,8 @@ class Judge:
             raise BadInputError(f"the baseline of {normal.key} holds too few windows to judge by; enroll again")
         self.calibration: Calibration = calibration
         self._bank = enrollment.bank
-        self._edges_hz = front_end.band_edges_hz(normal.rate_hz)
+        self._bands = normal.vectors.shape[1]
+        self._edges_hz = front_end.band_edges_hz(normal.rate_hz)[: self._bands]
         self._state_of_window = normal.state_of_window
         self._rates, self._hop_s = rates, hop_s
         self._tracker = Tracker(calibration, rates, hop_s)
@@ -87,10 +93,10 @@ class Judge:
 
     def judge(self, window: EmbeddedWindow) -> Judgement:
         """Judge one window; a sensor that cannot be trusted gives `distrust` and no distance."""
-        baseline = BaselineName(self.normal.version, len(self._bank))
+        baseline, embedding = self._name, window.embedding[: self._bands]
         if window.fault:
             return distrusted(window, self.model, window.fault, baseline)
-        comparison = self._bank.compare(window.embedding) if _is_finite(window) else None
+        comparison = self._bank.compare(embedding) if _is_finite(window) else None
         match = comparison.nearest() if comparison else None
         if comparison is None or match is None or not math.isfinite(match.distance):
             return distrusted(window, self.model, "the encoder gives no finite numbers for these samples", baseline)
@@ -120,7 +126,7 @@ class Judge:
             unfamiliar=found.unfamiliar,
             bands=self._band_shares(match, unusual),
             nearest=self._nearest(match.index),
-            fault=self._examples.vote(window.embedding, vectors) if self._examples else None,
+            fault=self._examples.vote(embedding, vectors) if self._examples else None,
             level=Level(unusual.level, difference / level.sd, abs(difference), found.level),
             views=tuple(
                 ViewScore(

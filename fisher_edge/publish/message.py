@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from fisher_edge.decision.judgement import Change, Evidence, Judgement, Level, Nearest, Result, Standing
+from fisher_edge.decision.judgement import BaselineName, Change, Evidence, Judgement, Level, Nearest, Result, Standing
 from fisher_edge.errors import BadInputError
 from fisher_edge.names import ChannelKey, check_name, check_root
 from fisher_edge.store.body import DamagedRowError, Kind, decode, plain, to_text
@@ -138,7 +138,7 @@ def result_fields(result: Result) -> dict[str, Any]:
         **_distance(found),
         **_explanation(found),
         "features": vars(measures) if measures else {},
-        "baseline": vars(baseline) if baseline else None,
+        "baseline": _baseline(baseline) if baseline else None,
         "model": vars(found.model),
         "latency_ms": found.latency_ms,
     }
@@ -257,6 +257,12 @@ def _explanation(found: Judgement) -> dict[str, Any]:
         "level": _level(found.level),
         "views": [vars(view) for view in found.views],
     }
+
+
+def _baseline(baseline: BaselineName) -> dict[str, Any]:
+    """Return which baseline judged a window, and its rate and bands where the sensor has another rate."""
+    fields = {name: value for name, value in vars(baseline).items() if value is not None}
+    return fields if baseline.rate_hz is None else {**fields, "rate_hz": _rate(baseline.rate_hz)}
 
 
 def _nearest(nearest: Nearest | None) -> dict[str, Any] | None:
