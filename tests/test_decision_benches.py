@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fisher_bench import lives, quiet
+from fisher_bench import lives, other_rate, quiet
 from fisher_edge.config.schema import AlarmConfig
 from fisher_edge.decision.evidence import Rates
 from fisher_edge.encoder.bundle import load_bundle
@@ -114,6 +114,22 @@ def test_kept_out_recordings_are_counted_by_kind(machines: Path, capsys: pytest.
     unseen = [each for each in found if each["kind"] == "unseen"]
     assert sorted(each["split"] for each in unseen) == ["x without 1200", "x without 1500", "x without 900"]
     assert all(each["recordings"] == 1 for each in unseen)
+
+
+def test_sensor_of_another_rate_is_put_beside_one_of_the_same(
+    machines: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Heard at the lower rate, healthy recordings stay normal; with the band in which the filters end they do not."""
+    monkeypatch.setattr(other_rate, "SETS", {"rig": 10_000})
+    monkeypatch.setattr(other_rate, "FILTERS", {"chebyshev": other_rate.FILTERS["chebyshev"]})
+    assert other_rate.main([str(machines), "--json"]) == 0
+    found = {(row["pair"], row["bands"], row["kind"]): row for row in objects(capsys)}
+    assert len(found) == 4 * 2 * 2
+    for pair in ("same", "slower sensor", "faster sensor"):
+        assert (found[pair, "common", "same"]["recordings"], found[pair, "common", "same"]["normal"]) == (3, 3)
+        assert found[pair, "common", "faulty"]["alarm"] == 1
+    assert found["same", "all", "same"]["normal"] == 3
+    assert found["slower sensor", "all", "same"]["normal"] == found["stored vectors", "all", "same"]["normal"] == 0
 
 
 def test_simulated_day_keeps_its_promise(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -33,7 +33,17 @@ from fisher_edge.encoder.select import open_encoder
 from fisher_edge.encoder.windows import EmbeddedWindow
 from fisher_edge.errors import BadInputError, FisherEdgeError, MissingExtraError, UsageError, require
 
-__all__ = ["main"]
+__all__ = [
+    "LEAST_WINDOWS",
+    "SHORT_WINDOW_S",
+    "WINDOW_S",
+    "Recording",
+    "Split",
+    "main",
+    "recordings_of",
+    "splits_of",
+    "worst_of",
+]
 
 MACHINES = ("bearing", "gear", "motor", "flow", "rotor", "planetary", "compressor", "bearing", "gear", "flow")
 RATE_HZ = 16_000
@@ -257,7 +267,7 @@ def _wander(mean: float, sd: float, correlation_s: float, minutes: int, rng: np.
 
 def _kept_out(encoder: Encoder, data_dir: Path, name: str) -> Iterator[Kept]:
     """Put the splits of one dataset to the decision."""
-    recordings = list(_recordings(data_dir / name))
+    recordings = list(recordings_of(data_dir / name))
     shortest_s = min(len(each.wave) / each.rate_hz for each in recordings)
     window_s = WINDOW_S if shortest_s > LEAST_WINDOWS / 2 * WINDOW_S else SHORT_WINDOW_S
     rate_hz = recordings[0].rate_hz
@@ -270,7 +280,7 @@ def _kept_out(encoder: Encoder, data_dir: Path, name: str) -> Iterator[Kept]:
             known[id(wave)] = (wave, windows_of(encoder, wave, rate_hz, grid))
         return known[id(wave)][1]
 
-    splits = list(_day_splits(recordings) if name == BY_DAY else _splits(recordings, window_s))
+    splits = list(_day_splits(recordings) if name == BY_DAY else splits_of(recordings, window_s))
     if not splits:
         raise BadInputError(f"{data_dir / name} has no healthy recordings to enroll; leave it out of --dataset")
     for split in splits:
@@ -294,17 +304,24 @@ def _asked(made: Made, split: Split, embedded: Embedded) -> dict[str, Counter[st
     channel = Channel.enrolled([take for take in takes if take[1]], made)
     found: dict[str, Counter[str]] = {}
     for kind, wave in split.asked:
-        judged = list(channel.run(embedded(wave), Rates(), made.grid.hop_s))
-        states = {each.state for each in judged}
-        worst = "alarm" if State.ALARM in states else "warning" if State.WARNING in states else "normal"
-        if worst == "warning" and any(each.judgement.unfamiliar for each in judged):
-            worst = UNFAMILIAR
-        if judged:
+        worst = worst_of(channel, embedded(wave))
+        if worst is not None:
             found.setdefault(kind, Counter())[worst] += 1
     return found
 
 
-def _splits(recordings: Sequence[Recording], window_s: float) -> Iterator[Split]:
+def worst_of(channel: Channel, windows: Sequence[EmbeddedWindow]) -> str | None:
+    """Worst state of the windows of a recording; None: it has none."""
+    judged = list(channel.run(windows, Rates(), channel.made.grid.hop_s))
+    states = {each.state for each in judged}
+    if State.ALARM in states:
+        return "alarm"
+    if State.WARNING in states:
+        return UNFAMILIAR if any(each.judgement.unfamiliar for each in judged) else "warning"
+    return "normal" if judged else None
+
+
+def splits_of(recordings: Sequence[Recording], window_s: float) -> Iterator[Split]:
     """Kept out by time, and each speed or load in turn, channel by channel."""
     for channel in sorted({each.facts["channel"] for each in recordings}):
         here = [each for each in recordings if each.facts["channel"] == channel]
@@ -342,7 +359,7 @@ def _day_splits(recordings: Sequence[Recording]) -> Iterator[Split]:
         yield Split(label, enrolled, [("day", each.wave) for each in here if each.facts["recording"][:6] in last])
 
 
-def _recordings(folder: Path) -> Iterator[Recording]:
+def recordings_of(folder: Path) -> Iterator[Recording]:
     """Read a dataset; raises BadInputError when the folder holds none."""
     try:
         with (folder / "meta.csv").open(newline="", encoding="utf-8") as handle:
