@@ -201,6 +201,11 @@ def print_enrolled(enrolled: "Enrolled") -> None:
         print(f"  false warnings: {warning} a day ({_interval(warnings)})")
         print(f"  false alarms: {alarm} a day ({_interval(alarms)})")
         print(f"  (90 % intervals, from {enrolled.takes} recordings or blocks: more of them make this more certain)")
+    if enrolled.coreset < enrolled.windows:
+        print(
+            f"  windows are compared with {enrolled.coreset} of these, which makes distances "
+            f"{enrolled.coreset_loss:.3g} times as long on average"
+        )
     if len(enrolled.states) > 1:
         print(
             f"  {len(enrolled.states)} operating states were found, each with a level of its own: {_states(enrolled)}"

@@ -8,9 +8,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from fisher_edge.decision.bank import MemoryBank
 from fisher_edge.decision.calibrate import (
+    SMALLEST_DISTANCE,
     Calibration,
     Enrollment,
     calibrate,
@@ -33,6 +35,8 @@ __all__ = ["DEFAULT_WINDOW_S", "Enrolled", "EnrolledTake", "Made", "activate", "
 
 DEFAULT_WINDOW_S = 10.24
 MIN_HELD_OUT = 4
+
+Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,8 @@ class Enrolled:
     number of false alarms a day in which interval (90 %) the true one lies. `spans_s` are the spans of time that are
     watched; `states` are the operating states found and `state_of_take` says which one each recording belongs to.
     `alone` names recordings that are the only ones of their operating state, `odd` those that are unlike the others of
-    theirs, and `set_aside` says which recordings were not enrolled, and why.
+    theirs, and `set_aside` says which recordings were not enrolled, and why. Others are compared with the windows of
+    the `coreset`: all, or some of many, which makes distances longer by the factor `coreset_loss` on average.
     """
 
     asset: str
@@ -82,6 +87,8 @@ class Enrolled:
     version: int
     windows: int
     windows_before: int
+    coreset: int
+    coreset_loss: float
     window_s: float
     hop_s: float
     spread: float
@@ -289,12 +296,16 @@ class _Columns:
 
 @dataclass(frozen=True)
 class _States:
-    """Operating states of an enrollment, that of each take, takes alone in theirs, and the calibration."""
+    """Operating states of an enrollment, that of each take, takes alone in theirs, and the calibration.
+
+    `loss` is the mean ratio of held-out distances with the coreset to those with all windows.
+    """
 
     states: tuple[OperatingState, ...]
     state_of_take: tuple[int, ...]
     alone: tuple[int, ...] = ()
     calibration: Calibration | None = None
+    loss: float = 1.0
 
 
 def _normal(columns: _Columns, grid: Grid) -> _States:
@@ -314,7 +325,16 @@ def _normal(columns: _Columns, grid: Grid) -> _States:
     for number in range(max(grouping.state_of_take) + 1):
         own = of_window == number
         states.append(_state(str(number + 1), columns, own, held_out[own & np.isfinite(held_out)]))
-    return _States(tuple(states), grouping.state_of_take, grouping.alone, calibration)
+    loss = _loss(enrollment, grouping.state_of_take, held_out) if len(calibration.core) < len(held_out) else 1.0
+    return _States(tuple(states), grouping.state_of_take, grouping.alone, calibration, loss)
+
+
+def _loss(enrollment: Enrollment, state_of_take: Sequence[int], held_out: Doubles) -> float:
+    """Mean ratio (geometric) of the held-out distances with a coreset to those with all windows."""
+    everything = held_out_distances(enrollment, state_of_take, np.arange(len(held_out)))
+    found = np.isfinite(held_out)
+    ratios = np.maximum(held_out[found], SMALLEST_DISTANCE) / np.maximum(everything[found], SMALLEST_DISTANCE)
+    return float(np.exp(np.log(ratios).mean()))
 
 
 def _unstated(columns: _Columns, takes: int) -> _States:
@@ -342,7 +362,7 @@ def _view_calibrations(columns: _Columns, made: Made, normal: _States) -> tuple[
         held_out = np.zeros(0)
         if normal.calibration:
             enrollment = columns.enrollment(vectors[:, None, :], made.grid)
-            held_out = held_out_distances(enrollment, normal.state_of_take)
+            held_out = held_out_distances(enrollment, normal.state_of_take, normal.calibration.core)
         calibrations.append(ViewCalibration(view, held_out[np.isfinite(held_out)]))
     return tuple(calibrations)
 
@@ -373,6 +393,8 @@ def _enrolled(
         version=version,
         windows=len(baseline),
         windows_before=windows_before,
+        coreset=len(calibration.core) if calibration else len(baseline),
+        coreset_loss=normal.loss,
         window_s=grid.window_s,
         hop_s=grid.hop_s,
         spread=float(np.median(held_out)) if len(held_out) else 0.0,

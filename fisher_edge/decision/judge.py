@@ -14,6 +14,7 @@ import numpy.typing as npt
 from fisher_edge.decision.bank import Comparison, Match, MemoryBank
 from fisher_edge.decision.calibrate import Calibration, Enrollment, calibrate, score_of
 from fisher_edge.decision.common import Common
+from fisher_edge.decision.coreset import MOST_WINDOWS
 from fisher_edge.decision.evidence import Rates, Tracker, Unusual, promise
 from fisher_edge.decision.fusion import Fusion
 from fisher_edge.decision.judgement import (
@@ -52,7 +53,8 @@ class Judge:
 
     `enrolled` are the active baselines of the channel, `front_end` is that of the encoder (with its views), `hop_s` the
     time from one window to the next. `common` says what is judged where the sensor has another rate, and `enrolled`
-    are then as `fisher_edge.decision.common` makes them. Raises BadInputError when no normal state is among them.
+    are then as `fisher_edge.decision.common` makes them. Windows are compared with at most `most` enrolled ones, a
+    coreset. Raises BadInputError when no normal state is among them.
     """
 
     def __init__(
@@ -63,6 +65,8 @@ class Judge:
         hop_s: float,
         fusion: Fusion | None = None,
         common: Common | None = None,
+        *,
+        most: int = MOST_WINDOWS,
     ) -> None:
         normal = normal_of(enrolled)
         if normal is None:
@@ -73,23 +77,24 @@ class Judge:
         self.model = ModelName(normal.model_name, normal.model_sha256)
         self.views = tuple(each.view for each in normal.view_calibrations if each.view in front_end.views)
         enrollment = enrollment_of(normal)
-        calibration = calibrate(enrollment, [take.state for take in normal.takes])
+        calibration = calibrate(enrollment, [take.state for take in normal.takes], most=most)
         if calibration is None:
             raise BadInputError(f"the baseline of {normal.key} holds too few windows to judge by; enroll again")
         self.calibration: Calibration = calibration
-        self._bank = enrollment.bank
+        self._core = calibration.core
+        self._bank = enrollment.bank.only(self._core)
         self._bands = normal.vectors.shape[1]
         self._edges_hz = front_end.band_edges_hz(normal.rate_hz)[: self._bands]
-        self._state_of_window = normal.state_of_window
+        self._state_of_window = normal.state_of_window[self._core]
         self._rates, self._hop_s = rates, hop_s
         self._tracker = Tracker(calibration, rates, hop_s)
         self._view_scores = [
-            _ViewScorer.of(each, view_vectors(normal, each.view))
+            _ViewScorer.of(each, view_vectors(normal, each.view)[self._core])
             for each in normal.view_calibrations
             if each.view in self.views
         ]
         self._weights = {view.name: view.weight for view in fusion.views} if fusion else {}
-        self._examples = examples_of(normal, comparable(enrolled, normal), fusion, self.views)
+        self._examples = examples_of(normal.only(self._core), comparable(enrolled, normal), fusion, self.views)
 
     def judge(self, window: EmbeddedWindow) -> Judgement:
         """Judge one window; a sensor that cannot be trusted gives `distrust` and no distance."""
@@ -125,7 +130,7 @@ class Judge:
             evidence=found.shape,
             unfamiliar=found.unfamiliar,
             bands=self._band_shares(match, unusual),
-            nearest=self._nearest(match.index),
+            nearest=self._nearest(int(self._core[match.index])),
             fault=self._examples.vote(embedding, vectors) if self._examples else None,
             level=Level(unusual.level, difference / level.sd, abs(difference), found.level),
             views=tuple(
