@@ -1,5 +1,7 @@
 """Many enrolled windows: a greedy coreset of each recording is compared with, and the limits stay right."""
 
+from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -7,13 +9,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from windows import KEY, made, take, window
+from windows import KEY, VIEWS, made, take, window
 
 from fisher_edge.cli.enroll import print_enrolled
 from fisher_edge.decision import enroll as enrollment
 from fisher_edge.decision.bank import MemoryBank
 from fisher_edge.decision.calibrate import Enrollment, calibrate, held_out_distances
 from fisher_edge.decision.coreset import MOST_WINDOWS, coreset
+from fisher_edge.decision.enroll import EnrolledTake
 from fisher_edge.decision.evidence import Rates
 from fisher_edge.decision.judge import Judge
 from fisher_edge.store.baselines import Baselines
@@ -143,6 +146,29 @@ def test_judge_names_the_window_and_the_state_that_it_compared_with(tmp_path: Pa
     assert found.distance > 1e-4
     assert found.baseline is not None
     assert found.baseline.windows == 120
+
+
+def test_examples_and_views_are_compared_with_the_coreset_as_well(tmp_path: Path) -> None:
+    """Naming a fault and a view cost no more than the signal: normal windows of the coreset, and all examples."""
+    count = VIEWS[0].bins
+
+    def viewed(name: str, axis: int, seed: int) -> EnrolledTake:
+        plain = take(name, axis, seed, count=20)
+        rng = np.random.default_rng(seed)
+        windows = [replace(each, views=(rng.random(count, np.float32),)) for each in plain.windows]
+        return replace(plain, windows=windows)
+
+    how = made(views=VIEWS[:1])
+    with Database(tmp_path) as database:
+        baselines = Baselines(database)
+        enrollment.enroll(baselines, KEY, [viewed(f"n{seed}", 1, seed) for seed in range(3)], how)
+        enrollment.enroll(baselines, KEY, [viewed("f", 9, 7)], how, label="fault")
+        judge = Judge(baselines.active(KEY), how.front_end, Rates(), 0.64, most=12)
+    assert judge._examples is not None
+    assert Counter(judge._examples.labels) == {"normal": 12, "fault": 20}
+    assert len(judge._examples.signal) == 32
+    (scorer,) = judge._view_scores
+    assert scorer.bank.vectors.shape == (12, 1, count)
 
 
 def test_enrollment_says_what_a_coreset_costs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

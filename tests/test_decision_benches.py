@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fisher_bench import lives, other_rate, quiet
+from fisher_bench import coreset, lives, other_rate, quiet
 from fisher_edge.config.schema import AlarmConfig
 from fisher_edge.decision.evidence import Rates
 from fisher_edge.encoder.bundle import load_bundle
@@ -77,6 +77,26 @@ def test_table_counts_what_never_alarms(life: Path, capsys: pytest.CaptureFixtur
     """A life without an alarm counts as 1 in the median."""
     assert lives.main([str(life), "--dataset", "life"]) == 0
     assert "x, level_alarm: median 1.00, never 1 of 1" in capsys.readouterr().out
+
+
+def test_life_is_alarmed_by_a_coreset(life: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Compared with a third of the enrolled windows, the alarm still comes soon after the change."""
+    assert lives.main([str(life), "--dataset", "life", "--json", "--most", "8", "--hop-bursts", "2"]) == 0
+    (found,) = objects(capsys)
+    assert 0.6 <= found["first_alarm"] < 0.75
+
+
+def test_cost_of_many_windows_is_a_row_with_and_one_without_a_coreset(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bank shrinks to what is compared with; fewer windows than takes can hold are refused."""
+    monkeypatch.setattr(coreset, "MOST_WINDOWS", 40)
+    assert coreset.main(["--windows", "80"]) == 0
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [row[:2] for row in rows] == [["80", "80"], ["80", "40"]]
+    assert all(float(row[3]) > 0 for row in rows)
+    assert coreset.main(["--windows", "10"]) == 2
+    assert "give numbers of at least 40" in capsys.readouterr().err
 
 
 @pytest.fixture

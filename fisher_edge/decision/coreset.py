@@ -25,7 +25,7 @@ def coreset(vectors: FloatArray, group: npt.NDArray[np.int64], most: int = MOST_
         return np.arange(len(vectors))
     groups = [np.flatnonzero(group == number) for number in np.unique(group)]
     shares = np.cumsum([len(own) for own in groups]) * most // len(vectors)
-    counts = np.maximum(1, np.diff(shares, prepend=0))
+    counts = np.diff(shares, prepend=0)
     chosen = [
         own[_farthest_first(vectors[own].reshape(len(own), -1), count)]
         for own, count in zip(groups, counts, strict=True)
@@ -34,7 +34,7 @@ def coreset(vectors: FloatArray, group: npt.NDArray[np.int64], most: int = MOST_
 
 
 def _farthest_first(rows: FloatArray, count: int) -> npt.NDArray[np.int64]:
-    """Begin at the row (n, dim) nearest to the mean and add the one farthest from those chosen, again and again."""
+    """Begin at the row (n, dim) nearest to the mean and add the one farthest from those chosen, up to so many."""
     chosen = [int(np.argmax(rows @ rows.mean(axis=0)))]
     distance = 1 - rows @ rows[chosen[0]]
     while len(chosen) < count:
