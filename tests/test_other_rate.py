@@ -1,8 +1,10 @@
 """A sensor of another rate than the enrolled one: judged by the bands that both have, and said so."""
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +27,12 @@ from fisher_edge.dsp.stream import Piece
 from fisher_edge.encoder.protocol import Encoder
 from fisher_edge.encoder.windows import read
 from fisher_edge.errors import BadInputError, FisherEdgeError
+from fisher_edge.gateway.check import findings
+from fisher_edge.gateway.other_rate import at_other_rate
 from fisher_edge.gateway.reader import Reader
 from fisher_edge.gateway.recordings import enroll_recordings, score_recording
 from fisher_edge.gateway.status import Counters
+from fisher_edge.gateway.windows import windows_of
 from fisher_edge.gateway.wiring import Encoders, Planner
 from fisher_edge.gateway.work import JudgePiece, WorkQueue
 from fisher_edge.names import ChannelKey
@@ -243,6 +248,61 @@ def test_replacement_of_another_rate_is_judged_by_the_common_bands(
     )
 
 
+def test_baseline_at_the_lower_rate_is_that_of_resampled_recordings(
+    tmp_path: Path, database: Database, encoders: Encoders
+) -> None:
+    """Windows, levels, hum, held-out distances and views are those of an enrollment at the lower rate."""
+    encoder = encoders.default
+    enrolled(database, encoder, high(HEALTHY))
+    files = []
+    for recording in high(HEALTHY):
+        wave = Downsampler(HIGH_HZ, LOW_HZ).push(Block(recording.samples, HIGH_HZ, 0, 0.0)).samples
+        files.append(read_recording(sound_file(tmp_path / f"{recording.path.stem}.wav", wave, LOW_HZ)))
+    active = Baselines(database).active(KEY)
+    heard = at_other_rate(database.state_dir, encoder, encoder.bundle.front_end, active, LOW_HZ)
+    with Database(tmp_path / "low") as other:
+        enrolled(other, encoder, files)
+        (expected,) = Baselines(other).active(KEY)
+    (found,) = heard.enrolled
+    assert (found.rate_hz, found.grid, found.version) == (LOW_HZ, expected.grid, active[0].version)
+    np.testing.assert_array_equal(found.vectors, expected.vectors[:, :3])
+    np.testing.assert_allclose(found.level, expected.level)
+    np.testing.assert_array_equal(found.take, expected.take)
+    assert found.views is not None
+    assert expected.views is not None
+    np.testing.assert_array_equal(found.views, expected.views)
+    assert len(found.states) == len(expected.states) == 1
+    state, lower = found.states[0], expected.states[0]
+    assert (state.level_mean, state.level_std) == pytest.approx((lower.level_mean, lower.level_std))
+    assert 0 < state.hum_share == pytest.approx(lower.hum_share)
+    assert state.hum_share != active[0].states[0].hum_share
+    assert len(state.held_out) == len(found)
+    assert np.median(state.held_out) == pytest.approx(np.median(lower.held_out), rel=0.5)
+    for view, same in zip(found.view_calibrations, expected.view_calibrations, strict=True):
+        np.testing.assert_allclose(view.held_out, same.held_out)
+
+
+def test_recording_that_is_too_short_for_the_filter_is_refused(encoder: Encoder) -> None:
+    """A window needs what the filter takes at both ends."""
+    (recording,) = high(KEPT_OUT[:1])
+    grid = grid_of(encoder.bundle.front_end, 0.96, 0.96, LOW_HZ)
+    needed = math.ceil((95 * 160 + 400 + 128) * HIGH_HZ / LOW_HZ)
+    with pytest.raises(BadInputError, match=f"a window of 0.96 s takes {needed}"):
+        next(windows_of(replace(recording, length=needed - 1), encoder, encoder.bundle.front_end, grid, rate_hz=LOW_HZ))
+
+
+def test_hop_beyond_a_piece_keeps_the_samples_of_the_sensor_in_step() -> None:
+    """Samples between pieces are forgotten; those of a piece are still its own."""
+    samples = np.random.default_rng(3).standard_normal(150_000).astype(np.float32)
+    stream = LoweredStream(NANO, 48_000, 16_000, grid_of(NANO, 0.32, 0.8, 16_000))
+    pieces = [piece for block in cut(samples, [700], 48_000) for piece in stream.push(block)]
+    assert len(pieces) == 4
+    for piece in pieces:
+        assert piece.raw is not None
+        first = piece.start * 3 - 191
+        np.testing.assert_array_equal(piece.raw, samples[first : first + len(piece.raw)])
+
+
 def test_faults_are_named_at_another_rate(
     tmp_path: Path, database: Database, encoders: Encoders, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -301,6 +361,29 @@ def test_gateway_hears_a_replacement_that_the_configuration_names(
     assert isinstance(work, JudgePiece), work
     assert (work.piece.rate_hz, work.piece.raw_hz, work.piece.bands.shape) == (LOW_HZ, HIGH_HZ, (4, 48, 50))
     assert work.grid.piece_frames == 48
+
+
+def test_windows_have_as_many_frames_as_those_enrolled(database: Database, encoders: Encoders) -> None:
+    """Where 10 ms are no whole number of samples, a window of as many frames is a little shorter."""
+    enrolled(database, encoders.default, high(HEALTHY))
+    config = config_of(database, other_rate_hz=22_050)
+    plan = Planner(config, Baselines(database), encoders).plan(config.channel[0])
+    assert plan.reason is None
+    grid = plan.cutting.grid(22_050)
+    assert grid.piece_frames == 48
+    assert grid.window_s == pytest.approx(48 * 220 / 22_050)
+
+
+def test_check_compares_recordings_with_the_rate_that_is_named(
+    tmp_path: Path, database: Database, encoders: Encoders
+) -> None:
+    """`config check` is content with a recording of that rate, and names one of another."""
+    enrolled(database, encoders.default, high(HEALTHY))
+    (asked,) = low(tmp_path, KEPT_OUT[:1])
+    source = {"type": "recording", "files": [str(asked.path)]}
+    assert findings(config_of(database, other_rate_hz=LOW_HZ, source=source)) == []
+    (note,) = findings(config_of(database, other_rate_hz=20_000, source=source))
+    assert note == f"{KEY}: {asked.path} has 16000 Hz, other_rate_hz is 20000 Hz"
 
 
 @pytest.mark.parametrize(
