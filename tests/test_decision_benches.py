@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fisher_bench import lives, quiet
+from fisher_bench import coreset, lives, other_rate, quiet
 from fisher_edge.config.schema import AlarmConfig
 from fisher_edge.decision.evidence import Rates
 from fisher_edge.encoder.bundle import load_bundle
@@ -79,6 +79,26 @@ def test_table_counts_what_never_alarms(life: Path, capsys: pytest.CaptureFixtur
     assert "x, level_alarm: median 1.00, never 1 of 1" in capsys.readouterr().out
 
 
+def test_life_is_alarmed_by_a_coreset(life: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Compared with a third of the enrolled windows, the alarm still comes soon after the change."""
+    assert lives.main([str(life), "--dataset", "life", "--json", "--most", "8", "--hop-bursts", "2"]) == 0
+    (found,) = objects(capsys)
+    assert 0.6 <= found["first_alarm"] < 0.75
+
+
+def test_cost_of_many_windows_is_a_row_with_and_one_without_a_coreset(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bank shrinks to what is compared with; fewer windows than takes can hold are refused."""
+    monkeypatch.setattr(coreset, "MOST_WINDOWS", 40)
+    assert coreset.main(["--windows", "80"]) == 0
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [row[:2] for row in rows] == [["80", "80"], ["80", "40"]]
+    assert all(float(row[3]) > 0 for row in rows)
+    assert coreset.main(["--windows", "10"]) == 2
+    assert "give numbers of at least 40" in capsys.readouterr().err
+
+
 @pytest.fixture
 def machines(tmp_path: Path) -> Path:
     """Four healthy recordings of two speeds twice, and a faulty one."""
@@ -114,6 +134,22 @@ def test_kept_out_recordings_are_counted_by_kind(machines: Path, capsys: pytest.
     unseen = [each for each in found if each["kind"] == "unseen"]
     assert sorted(each["split"] for each in unseen) == ["x without 1200", "x without 1500", "x without 900"]
     assert all(each["recordings"] == 1 for each in unseen)
+
+
+def test_sensor_of_another_rate_is_put_beside_one_of_the_same(
+    machines: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Heard at the lower rate, healthy recordings stay normal; with the band in which the filters end they do not."""
+    monkeypatch.setattr(other_rate, "SETS", {"rig": 10_000})
+    monkeypatch.setattr(other_rate, "FILTERS", {"chebyshev": other_rate.FILTERS["chebyshev"]})
+    assert other_rate.main([str(machines), "--json"]) == 0
+    found = {(row["pair"], row["bands"], row["kind"]): row for row in objects(capsys)}
+    assert len(found) == 4 * 2 * 2
+    for pair in ("same", "slower sensor", "faster sensor"):
+        assert (found[pair, "common", "same"]["recordings"], found[pair, "common", "same"]["normal"]) == (3, 3)
+        assert found[pair, "common", "faulty"]["alarm"] == 1
+    assert found["same", "all", "same"]["normal"] == 3
+    assert found["slower sensor", "all", "same"]["normal"] == found["stored vectors", "all", "same"]["normal"] == 0
 
 
 def test_simulated_day_keeps_its_promise(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fisher_edge.decision.alarm import AlarmMachine, AlarmRule
+from fisher_edge.decision.coreset import MOST_WINDOWS
 from fisher_edge.decision.enroll import Enrolled, EnrolledTake, Made, enroll
 from fisher_edge.decision.evidence import Rates
 from fisher_edge.decision.judge import Judge
@@ -40,11 +41,12 @@ class Judged:
 
 @dataclass(frozen=True)
 class Channel:
-    """A channel with its enrolled normal state."""
+    """A channel with its enrolled normal state; windows are compared with at most `most` enrolled ones."""
 
     baseline: Baseline
     facts: Enrolled
     made: Made
+    most: int = MOST_WINDOWS
     _judges: dict[tuple[Rates, float], Judge] = field(default_factory=dict)
 
     @classmethod
@@ -52,8 +54,10 @@ class Channel:
         cls,
         takes: Sequence[tuple[str, Sequence[EmbeddedWindow]]],
         made: Made,
+        *,
         spots: Mapping[str, Spot] | None = None,
         embed: Embed | None = None,
+        most: int = MOST_WINDOWS,
     ) -> "Channel":
         """Enroll takes: names and windows, and spots of some by name. Raises BadInputError as `enroll` does."""
         with tempfile.TemporaryDirectory() as folder, Database(Path(folder)) as database:
@@ -64,12 +68,12 @@ class Channel:
             ]
             facts = enroll(baselines, KEY, enrolled, made, embed=embed)
             (baseline,) = baselines.active(KEY)
-        return cls(baseline, facts, made)
+        return cls(baseline, facts, made, most)
 
     def judge(self, rates: Rates, hop_s: float) -> Judge:
         """Return the judge of this channel; it is made once, which takes a moment."""
         if (rates, hop_s) not in self._judges:
-            self._judges[rates, hop_s] = Judge([self.baseline], self.made.front_end, rates, hop_s)
+            self._judges[rates, hop_s] = Judge([self.baseline], self.made.front_end, rates, hop_s, most=self.most)
         return self._judges[rates, hop_s]
 
     def run(

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from fisher_bench.channel import Channel, Judged, made_with
+from fisher_edge.decision.coreset import MOST_WINDOWS
 from fisher_edge.decision.enroll import Made
 from fisher_edge.decision.evidence import Rates
 from fisher_edge.decision.judgement import State
@@ -97,6 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("data_dir", type=Path, help="folder of datasets, one folder with a meta.csv each")
     parser.add_argument("--dataset", nargs="*", default=list(DATASETS), help="datasets of lives")
     parser.add_argument("--bundle", default="default", help="bundle of the encoder")
+    parser.add_argument("--hop-bursts", type=int, default=HOP_BURSTS, help="bursts from one window to the next")
+    parser.add_argument("--most", type=int, default=MOST_WINDOWS, help="windows of the coreset at most")
     parser.add_argument("--plots", type=Path, help="folder for a picture (SVG) of every life")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     options = parser.parse_args(arguments)
@@ -108,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         encoder = open_encoder(load_bundle(options.bundle))
         for name in options.dataset:
             for recorded in _lives(options.data_dir / name):
-                life, course = _judged(encoder, recorded)
+                life, course = _judged(encoder, recorded, options.most, options.hop_bursts)
                 lives.append(life)
                 if options.json:
                     print(json.dumps(asdict(life)), flush=True)
@@ -122,16 +125,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _judged(encoder: Encoder, recorded: Recorded) -> tuple[Life, Course]:
+def _judged(encoder: Encoder, recorded: Recorded, most: int, hop_bursts: int) -> tuple[Life, Course]:
     """Enroll a life on its first part and judge the rest."""
-    grid = _grid(encoder, recorded)
+    grid = _grid(encoder, recorded, hop_bursts)
     windows, spectra = _windows(encoder, recorded, grid)
     fractions = np.interp([window.end_time_s for window in windows], recorded.time_s, recorded.fraction).tolist()
     low, high = ENROLLED
     early = [index for index, fraction in enumerate(fractions) if low <= fraction <= high]
     enrolled = slice(early[0], early[-1] + 1)
     made = made_with(encoder, grid, recorded.rate_hz)
-    course = _course(made, windows, fractions, enrolled)
+    course = _course(made, windows, fractions, enrolled, most)
     life = Life(
         life=recorded.name,
         channel=recorded.channel,
@@ -139,24 +142,26 @@ def _judged(encoder: Encoder, recorded: Recorded) -> tuple[Life, Course]:
         first_alarm=course.first(State.ALARM),
         kind=course.kind,
         level_alarm=_level_alarm(windows, fractions, enrolled),
-        spectrum_alarm=_course(made, spectra, fractions, enrolled).first(State.ALARM),
+        spectrum_alarm=_course(made, spectra, fractions, enrolled, most).first(State.ALARM),
     )
     return life, course
 
 
-def _course(made: Made, windows: Sequence[EmbeddedWindow], fractions: Sequence[float], enrolled: slice) -> Course:
+def _course(
+    made: Made, windows: Sequence[EmbeddedWindow], fractions: Sequence[float], enrolled: slice, most: int
+) -> Course:
     """Enroll some windows and judge those after them."""
-    channel = Channel.enrolled([("start of life", windows[enrolled])], made)
+    channel = Channel.enrolled([("start of life", windows[enrolled])], made, most=most)
     judged = channel.run(windows[enrolled.stop :], Rates(), made.grid.hop_s)
     return Course(list(fractions[enrolled.stop :]), list(judged))
 
 
-def _grid(encoder: Encoder, recorded: Recorded) -> Grid:
-    """Twelve bursts a window, four to the next, and as much time as there was between those that are enrolled."""
+def _grid(encoder: Encoder, recorded: Recorded, hop_bursts: int) -> Grid:
+    """Twelve bursts a window, so many to the next, and as much time as there was between those that are enrolled."""
     front_end, rate_hz = encoder.bundle.front_end, recorded.rate_hz
     burst_s = front_end.seconds_of(front_end.n_frames(recorded.bursts.shape[1], rate_hz), rate_hz)
     apart_s = float(np.median(np.diff(recorded.time_s[recorded.fraction <= ENROLLED[1]])))
-    return over_bursts(grid_of(front_end, BURSTS * burst_s, HOP_BURSTS * burst_s, rate_hz), apart_s / burst_s)
+    return over_bursts(grid_of(front_end, BURSTS * burst_s, hop_bursts * burst_s, rate_hz), apart_s / burst_s)
 
 
 def _windows(encoder: Encoder, recorded: Recorded, grid: Grid) -> tuple[list[EmbeddedWindow], list[EmbeddedWindow]]:

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from fisher_bench.channel import Channel, made_with, windows_of
-from fisher_bench.quiet import Split, recordings_of, splits
+from fisher_bench.quiet import Split, recordings_of, splits_of
 from fisher_edge.decision.evidence import Rates
 from fisher_edge.decision.judgement import State
 from fisher_edge.decision.sensitivity import Noticed
@@ -84,7 +84,7 @@ def _dataset(encoder: Encoder, data_dir: Path, name: str) -> Iterator[Tried]:
         raise BadInputError(f"{data_dir / name} has no healthy recordings to enroll; leave it out of --dataset")
     rate_hz = recordings[0].rate_hz
     grid = grid_of(encoder.bundle.front_end, WINDOW_S, WINDOW_S, rate_hz)
-    for split in splits(recordings, WINDOW_S):
+    for split in splits_of(recordings, WINDOW_S):
         if "without" not in split.name:
             yield from _split(encoder, name, split, grid, rate_hz)
 
@@ -121,7 +121,7 @@ def _enrolled(encoder: Encoder, waves: Sequence[FloatArray], grid: Grid, rate_hz
     windows = [(name, windows_of(encoder, wave, rate_hz, grid)) for name, wave in takes.items()]
     made = made_with(encoder, grid, rate_hz)
     embed = partial(embed_spots, encoder, made.front_end, grid, rate_hz)
-    return Channel.enrolled([take for take in windows if take[1]], made, spots, embed)
+    return Channel.enrolled([take for take in windows if take[1]], made, spots=spots, embed=embed)
 
 
 def _said(noticed: Noticed) -> list[tuple[str, float | None]]:
@@ -158,7 +158,7 @@ def _worst(channel: Channel, encoder: Encoder, wave: FloatArray, grid: Grid, rat
 
 def _table(tried: Sequence[Tried]) -> Iterator[str]:
     """Markdown: how often each size raised an alarm, by dataset and horizon."""
-    yield "| dataset | within | alarm at 2/3 of it | at the size | at 1.5 times | said no: alarm | said unfamiliar: was |"
+    yield "| dataset | within | alarm at 2/3 of it | at the size | at 1.5 times | said no: alarm | unfamiliar: was |"
     yield "| --- | --- | ---: | ---: | ---: | ---: | ---: |"
     for dataset in [*dict.fromkeys(each.dataset for each in tried), "all"]:
         for horizon in HORIZONS_S:

@@ -22,6 +22,7 @@ import numpy as np
 
 from fisher_bench.channel import Channel, made_with, windows_of
 from fisher_edge.decision.alarm import UNFAMILIAR
+from fisher_edge.decision.coreset import MOST_WINDOWS
 from fisher_edge.decision.enroll import Made
 from fisher_edge.decision.evidence import Rates
 from fisher_edge.decision.judgement import State
@@ -33,7 +34,17 @@ from fisher_edge.encoder.select import open_encoder
 from fisher_edge.encoder.windows import EmbeddedWindow
 from fisher_edge.errors import BadInputError, FisherEdgeError, MissingExtraError, UsageError, require
 
-__all__ = ["Split", "main", "recordings_of", "splits"]
+__all__ = [
+    "LEAST_WINDOWS",
+    "SHORT_WINDOW_S",
+    "WINDOW_S",
+    "Recording",
+    "Split",
+    "main",
+    "recordings_of",
+    "splits_of",
+    "worst_of",
+]
 
 MACHINES = ("bearing", "gear", "motor", "flow", "rotor", "planetary", "compressor", "bearing", "gear", "flow")
 RATE_HZ = 16_000
@@ -147,6 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("data_dir", type=Path, help="folder of datasets, one folder with a meta.csv each")
     parser.add_argument("--bundle", default="default", help="bundle of the encoder")
     parser.add_argument("--dataset", nargs="*", default=[*SETS, BY_DAY], help="datasets of (b)")
+    parser.add_argument("--most", type=int, default=MOST_WINDOWS, help="windows of the coreset at most")
     parser.add_argument("--machines", type=int, default=len(MACHINES), help="simulated machines of (a)")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     options = parser.parse_args(arguments)
@@ -155,8 +167,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UsageError(f"machines={options.machines} is no number of machines; give 0 or more")
         require("train", "scipy")
         encoder = open_encoder(load_bundle(options.bundle))
-        machines = [found for number in range(options.machines) for found in _quiet_day(encoder, number)]
-        kept = [found for name in options.dataset for found in _kept_out(encoder, options.data_dir, name)]
+        machines = [found for number in range(options.machines) for found in _quiet_day(encoder, number, options.most)]
+        kept = [found for name in options.dataset for found in _kept_out(encoder, options.data_dir, name, options.most)]
     except (FisherEdgeError, MissingExtraError) as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -170,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _quiet_day(encoder: Encoder, number: int) -> Iterator[Machine]:
+def _quiet_day(encoder: Encoder, number: int, most: int = MOST_WINDOWS) -> Iterator[Machine]:
     """Let one simulated machine wander for a day at every promised rate."""
     kind = MACHINES[number % len(MACHINES)]
     rng = np.random.default_rng([number, 1])
@@ -186,7 +198,7 @@ def _quiet_day(encoder: Encoder, number: int) -> Iterator[Machine]:
 
     starts = np.sort(rng.choice(minutes // 2 - 1, TAKES, replace=False))
     takes = [(f"take {index}", windows(int(minute), take)) for index, minute in enumerate(starts)]
-    channel = Channel.enrolled(takes, made_with(encoder, grid, RATE_HZ))
+    channel = Channel.enrolled(takes, made_with(encoder, grid, RATE_HZ), most=most)
     day = [windows(minute, window)[0] for minute in range(minutes // 2, minutes)]
     for rate in RATES:
         rates = Rates(WARNINGS_PER_ALARM * rate, rate)
@@ -255,7 +267,7 @@ def _wander(mean: float, sd: float, correlation_s: float, minutes: int, rng: np.
     return np.array(values)
 
 
-def _kept_out(encoder: Encoder, data_dir: Path, name: str) -> Iterator[Kept]:
+def _kept_out(encoder: Encoder, data_dir: Path, name: str, most: int) -> Iterator[Kept]:
     """Put the splits of one dataset to the decision."""
     recordings = list(recordings_of(data_dir / name))
     shortest_s = min(len(each.wave) / each.rate_hz for each in recordings)
@@ -270,11 +282,11 @@ def _kept_out(encoder: Encoder, data_dir: Path, name: str) -> Iterator[Kept]:
             known[id(wave)] = (wave, windows_of(encoder, wave, rate_hz, grid))
         return known[id(wave)][1]
 
-    parts = list(_day_splits(recordings) if name == BY_DAY else splits(recordings, window_s))
-    if not parts:
+    splits = list(_day_splits(recordings) if name == BY_DAY else splits_of(recordings, window_s))
+    if not splits:
         raise BadInputError(f"{data_dir / name} has no healthy recordings to enroll; leave it out of --dataset")
-    for split in parts:
-        found = _asked(made, split, embedded)
+    for split in splits:
+        found = _asked(made, split, embedded, most)
         for kind, worst in found.items():
             yield Kept(
                 dataset=name,
@@ -288,23 +300,30 @@ def _kept_out(encoder: Encoder, data_dir: Path, name: str) -> Iterator[Kept]:
             )
 
 
-def _asked(made: Made, split: Split, embedded: Embedded) -> dict[str, Counter[str]]:
+def _asked(made: Made, split: Split, embedded: Embedded, most: int) -> dict[str, Counter[str]]:
     """Count the worst state of every recording that is asked about, by kind."""
     takes = [(f"take {number}", embedded(wave)) for number, wave in enumerate(split.enrolled)]
-    channel = Channel.enrolled([take for take in takes if take[1]], made)
+    channel = Channel.enrolled([take for take in takes if take[1]], made, most=most)
     found: dict[str, Counter[str]] = {}
     for kind, wave in split.asked:
-        judged = list(channel.run(embedded(wave), Rates(), made.grid.hop_s))
-        states = {each.state for each in judged}
-        worst = "alarm" if State.ALARM in states else "warning" if State.WARNING in states else "normal"
-        if worst == "warning" and any(each.judgement.unfamiliar for each in judged):
-            worst = UNFAMILIAR
-        if judged:
+        worst = worst_of(channel, embedded(wave))
+        if worst is not None:
             found.setdefault(kind, Counter())[worst] += 1
     return found
 
 
-def splits(recordings: Sequence[Recording], window_s: float) -> Iterator[Split]:
+def worst_of(channel: Channel, windows: Sequence[EmbeddedWindow]) -> str | None:
+    """Worst state of the windows of a recording; None: it has none."""
+    judged = list(channel.run(windows, Rates(), channel.made.grid.hop_s))
+    states = {each.state for each in judged}
+    if State.ALARM in states:
+        return "alarm"
+    if State.WARNING in states:
+        return UNFAMILIAR if any(each.judgement.unfamiliar for each in judged) else "warning"
+    return "normal" if judged else None
+
+
+def splits_of(recordings: Sequence[Recording], window_s: float) -> Iterator[Split]:
     """Kept out by time, and each speed or load in turn, channel by channel."""
     for channel in sorted({each.facts["channel"] for each in recordings}):
         here = [each for each in recordings if each.facts["channel"] == channel]

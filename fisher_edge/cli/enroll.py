@@ -161,6 +161,13 @@ def score(
     state: Annotated[
         str | None, typer.Option("--state", help="Operating state it shows, one of those given with enroll --state.")
     ] = None,
+    other_rate: Annotated[
+        bool,
+        typer.Option(
+            "--other-rate",
+            help="Judge a recording of another rate than the enrolled one by the frequency bands that both have.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Judge a recording against the enrolled baseline, window by window.
@@ -182,7 +189,9 @@ def score(
         (recording,) = recordings
         encoders = Encoders(database.state_dir, model)
         results: list[Result] = []
-        for result in score_recording(database, encoders, recording, key, hop_s=hop_s, state=state):
+        for result in score_recording(
+            database, encoders, recording, key, hop_s=hop_s, state=state, other_rate=other_rate
+        ):
             results.append(result)
             if as_json:
                 print_json(result_message(result, gateway=None, key=key, boot=None, seq=len(results), replay=False))
@@ -227,6 +236,11 @@ def print_promise(enrolled: "Enrolled") -> None:
         print(f"  false warnings: {warning} a day ({_interval(warnings)})")
         print(f"  false alarms: {alarm} a day ({_interval(alarms)})")
         print(f"  (90 % intervals, from {enrolled.takes} recordings or blocks: more of them make this more certain)")
+    if enrolled.coreset < enrolled.windows:
+        print(
+            f"  windows are compared with {enrolled.coreset} of these, which makes distances "
+            f"{enrolled.coreset_loss:.3g} times as long on average"
+        )
     if len(enrolled.states) > 1:
         print(f"  {len(enrolled.states)} operating states, each with a level of its own: {_states(enrolled)}")
     for name in enrolled.alone:

@@ -339,6 +339,11 @@ class ChannelConfig(_Table):
     unit: str = Field(default="", description="Unit of the samples after scaling, as it is shown: g, Pa, A.")
     scale: Positive = Field(default=1.0, description="Factor from what the source delivers to the unit.")
     source: SourceConfig = Field(description='Where the samples come from: { type = "...", and the keys of the type }.')
+    other_rate_hz: Positive | None = Field(
+        default=None,
+        description="Rate of the sensor in Hz where the channel is enrolled at another one, as after a replacement: it "
+        "is judged by the frequency bands that both rates have. Without it another rate is check_function.",
+    )
     bursts: bool = Field(
         default=False,
         description="Whether the sensor sends bursts with silence between them, as battery sensors do: windows join "
@@ -445,6 +450,11 @@ def _check_bursts(channel: ChannelConfig) -> None:
         raise ValueError(
             f"channel {channel.key}: bursts = true needs no_data_s, the longest normal time without a result; a window "
             "of 0.96 s takes 12 bursts of 0.1 s: set no_data_s to 30 times the time between bursts, for example"
+        )
+    if channel.bursts and channel.other_rate_hz is not None:
+        raise ValueError(
+            f"channel {channel.key}: bursts of another rate than the enrolled one cannot be judged; leave "
+            "other_rate_hz out and enroll bursts of this sensor"
         )
     if channel.burst_max_gap_s is not None and not channel.bursts:
         raise ValueError(f"channel {channel.key}: burst_max_gap_s is for bursts; add bursts = true or leave it out")

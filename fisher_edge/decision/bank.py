@@ -1,6 +1,6 @@
 """The memory bank: enrolled windows as unit vectors, and the nearest of them to a new one.
 
-Plain NumPy: exact, and faster than an index up to some ten thousand windows.
+Plain NumPy: exact. Of many windows only a coreset is compared with (see coreset.py).
 """
 
 from dataclasses import dataclass
@@ -41,6 +41,10 @@ class MemoryBank:
 
     def __len__(self) -> int:
         return len(self.vectors)
+
+    def only(self, windows: npt.NDArray[np.int64]) -> "MemoryBank":
+        """Return the bank of some windows (k,); itself where those are all."""
+        return self if len(windows) == len(self) else MemoryBank(self.vectors[windows])
 
     @cached_property
     def _by_band(self) -> FloatArray:

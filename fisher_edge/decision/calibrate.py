@@ -1,8 +1,8 @@
 """What enrolled windows say about normal: operating states, and how unusual each band, score and level may be.
 
 Start at `grouped` (which recordings show one operating state) and `calibrate`. Every enrolled window is judged as if
-its take had not been enrolled. A take is a recording; where every operating state was recorded once, contiguous blocks
-of the recordings stand in for takes.
+its take had not been enrolled, by the coreset where there are many. A take is a recording; where every operating state
+was recorded once, contiguous blocks of the recordings stand in for takes.
 """
 
 import math
@@ -13,9 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fisher_edge.decision.bank import MemoryBank
+from fisher_edge.decision.coreset import MOST_WINDOWS, coreset
 from fisher_edge.decision.predict import ROBUST, Prediction, Usual, pooled, predict
 
 __all__ = [
+    "SMALLEST_DISTANCE",
     "USUAL_LEVEL",
     "USUAL_SCORE",
     "Allowed",
@@ -121,6 +123,7 @@ class Calibration:
     `window_s` is the length of a window, `step_s` the time from one to the next. `zone` is the mean log ratio of
     squared distances up to which a sudden change may be an operating state that was not enrolled, None where only one
     is known. `odd` are takes that were left out of the spread because they are unlike the others of their state.
+    `core` (k,) are the windows that others are compared with.
     """
 
     spans: tuple[Span, ...]
@@ -129,6 +132,7 @@ class Calibration:
     step_s: float
     zone: float | None
     odd: tuple[int, ...]
+    core: Integers
 
     def windows_now(self, span: Span, step_s: float) -> int:
         """Windows, one every `step_s`, that average out as much chance as a span did at enrollment.
@@ -175,12 +179,17 @@ def grouped(enrolled: Enrollment, given: Sequence[str | None] | None = None) -> 
     return Grouping(states, alone)
 
 
-def held_out_distances(enrolled: Enrollment, state_of_take: Sequence[int]) -> Doubles:
-    """Cosine distance (n,) of each window to the nearest of another take of its state (see `calibrate`); NaN: none."""
+def held_out_distances(enrolled: Enrollment, state_of_take: Sequence[int], core: Integers | None = None) -> Doubles:
+    """Cosine distance (n,) of each window to the nearest of another take of its state (see `calibrate`); NaN: none.
+
+    `core` (k,) are the windows it is compared with, by default a coreset where there are many.
+    """
     allowed = Allowed(enrolled, state_of_take)
+    core = coreset(enrolled.bank.vectors, allowed.block) if core is None else core
     rows = enrolled.bank.vectors.reshape(len(enrolled.bank), -1)
+    others = rows[core].T
     nearest = [
-        np.where(allowed.of(chunk), np.maximum(1.0 - (rows[chunk] @ rows.T).astype(np.float64), 0.0), np.inf).min(
+        np.where(allowed.of(chunk, core), np.maximum(1.0 - (rows[chunk] @ others).astype(np.float64), 0.0), np.inf).min(
             axis=1
         )
         for chunk in _chunks(len(rows))
@@ -189,10 +198,11 @@ def held_out_distances(enrolled: Enrollment, state_of_take: Sequence[int]) -> Do
     return np.where(np.isfinite(found), found, np.nan)
 
 
-def calibrate(enrolled: Enrollment, state_of_take: Sequence[int]) -> Calibration | None:
-    """Calibrate a normal state; None when no window can be held out."""
+def calibrate(enrolled: Enrollment, state_of_take: Sequence[int], *, most: int = MOST_WINDOWS) -> Calibration | None:
+    """Calibrate a normal state for comparison with at most so many windows; None when no window can be held out."""
     allowed = Allowed(enrolled, state_of_take)
-    residuals, held = _residuals(enrolled.bank, allowed)
+    core = coreset(enrolled.bank.vectors, allowed.block, most)
+    residuals, held = _residuals(enrolled.bank, core, allowed)
     if not held.any():
         return None
     spans: list[Span] = []
@@ -214,8 +224,9 @@ def calibrate(enrolled: Enrollment, state_of_take: Sequence[int]) -> Calibration
         levels=_levels(enrolled.level, of_window, np.where(allowed.use, allowed.block, -1 - enrolled.take)),
         window_s=enrolled.window_s,
         step_s=enrolled.step_s(),
-        zone=_zone(enrolled.bank, of_window, spans[0].centre),
+        zone=_zone(enrolled.bank, core, of_window, spans[0].centre),
         odd=odd,
+        core=core,
     )
 
 
@@ -242,24 +253,25 @@ class Allowed:
             number += count
         self.use = np.full(len(self.block), True) if self.cut else ~single[enrolled.take]
 
-    def held(self) -> Flags:
-        """Windows (n,) that may be compared with any."""
-        return np.concatenate([self.of(chunk).any(axis=1) for chunk in _chunks(len(self.block))])
+    def held(self, core: Integers) -> Flags:
+        """Windows (n,) that may be compared with any of `core` (k,)."""
+        return np.concatenate([self.of(chunk, core).any(axis=1) for chunk in _chunks(len(self.block))])
 
-    def of(self, chunk: slice | Integers) -> Flags:
-        """Windows (chunk, n) that those of a chunk may be compared with."""
-        other = (self._state[chunk, None] == self._state[None]) & (self.block[chunk, None] != self.block[None])
-        overlapping = np.abs(self._end_s[chunk, None] - self._end_s[None]) < self._window_s - 1e-6
-        return np.asarray(other & ~((self._take[chunk, None] == self._take[None]) & overlapping))
+    def of(self, chunk: slice | Integers, core: Integers) -> Flags:
+        """Which windows of `core` (chunk, k) those of a chunk may be compared with."""
+        other = (self._state[chunk, None] == self._state[core]) & (self.block[chunk, None] != self.block[core])
+        overlapping = np.abs(self._end_s[chunk, None] - self._end_s[core]) < self._window_s - 1e-6
+        return np.asarray(other & ~((self._take[chunk, None] == self._take[core]) & overlapping))
 
 
-def _residuals(bank: MemoryBank, allowed: Allowed) -> tuple[Doubles, Flags]:
+def _residuals(bank: MemoryBank, core: Integers, allowed: Allowed) -> tuple[Doubles, Flags]:
     """Residual (n, bands, dim) of each window from the own nearest of each band, and whether it has one (n,)."""
+    others = bank.only(core)
     residuals, held = np.zeros(bank.vectors.shape), np.zeros(len(bank), np.bool_)
     for chunk in _chunks(len(bank)):
-        may = allowed.of(chunk)
+        may = allowed.of(chunk, core)
         held[chunk] = may.any(axis=1)
-        residuals[chunk] = bank.residuals(bank.vectors[chunk], may)
+        residuals[chunk] = others.residuals(bank.vectors[chunk], may)
     return residuals, held
 
 
@@ -344,16 +356,16 @@ def _levels(level: Doubles, state: Integers, block: Integers) -> tuple[Predictio
     return tuple(pooled(float(each.mean()), variance, freedom, len(each), USUAL_LEVEL) for each in means)
 
 
-def _zone(bank: MemoryBank, state: Integers, centre: Doubles) -> float | None:
+def _zone(bank: MemoryBank, core: Integers, state: Integers, centre: Doubles) -> float | None:
     """How far (mean log ratio of squared distances) from the enrolled states another one may be; None: one is known."""
     if state.max() == 0:
         return None
-    ratios = []
+    ratios, enrolled = [], bank.only(core)
     for number in np.unique(state):
-        others = state != number
+        others = state[core] != number
         logs = [
-            _log((bank.compare(bank.vectors[window]).residual(others) ** 2).sum(axis=1), 1) - centre
-            for window in np.flatnonzero(~others)
+            _log((enrolled.compare(bank.vectors[window]).residual(others) ** 2).sum(axis=1), 1) - centre
+            for window in np.flatnonzero(state == number)
         ]
         ratios.append(float(np.mean(logs)))
     return float(np.median(ratios) + np.log(UNFAMILIAR_RATIO))

@@ -8,9 +8,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from fisher_edge.decision.bank import MemoryBank
 from fisher_edge.decision.calibrate import (
+    SMALLEST_DISTANCE,
     Calibration,
     Enrollment,
     calibrate,
@@ -50,6 +52,8 @@ __all__ = [
 
 DEFAULT_WINDOW_S = 10.24
 MIN_HELD_OUT = 4
+
+Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,8 @@ class Enrolled:
     watched; `states` are the operating states found and `state_of_take` says which one each recording belongs to.
     `alone` names recordings that are the only ones of their operating state, `odd` those that are unlike the others of
     theirs, and `set_aside` says which recordings were not enrolled, and why. `sensitivity` says which changes of a
-    normal state would be noticed; None: no stretches of its signal were given.
+    normal state would be noticed; None: no stretches of its signal were given. Others are compared with the windows of
+    the `coreset`: all, or some of many, which makes distances longer by the factor `coreset_loss` on average.
     """
 
     asset: str
@@ -106,6 +111,8 @@ class Enrolled:
     version: int
     windows: int
     windows_before: int
+    coreset: int
+    coreset_loss: float
     window_s: float
     hop_s: float
     spread: float
@@ -353,12 +360,16 @@ class _Columns:
 
 @dataclass(frozen=True)
 class _States:
-    """Operating states of an enrollment, that of each take, takes alone in theirs, and the calibration."""
+    """Operating states of an enrollment, that of each take, takes alone in theirs, and the calibration.
+
+    `loss` is the mean ratio of held-out distances with the coreset to those with all windows.
+    """
 
     states: tuple[OperatingState, ...]
     state_of_take: tuple[int, ...]
     alone: tuple[int, ...] = ()
     calibration: Calibration | None = None
+    loss: float = 1.0
 
 
 def _normal(columns: _Columns, grid: Grid, given: Sequence[str | None]) -> _States:
@@ -380,7 +391,16 @@ def _normal(columns: _Columns, grid: Grid, given: Sequence[str | None]) -> _Stat
         name = given[grouping.state_of_take.index(number)]
         state = _state(name or str(number + 1), columns, own, held_out[own & np.isfinite(held_out)])
         states.append(replace(state, given=name is not None))
-    return _States(tuple(states), grouping.state_of_take, grouping.alone, calibration)
+    loss = _loss(enrollment, grouping.state_of_take, held_out) if len(calibration.core) < len(held_out) else 1.0
+    return _States(tuple(states), grouping.state_of_take, grouping.alone, calibration, loss)
+
+
+def _loss(enrollment: Enrollment, state_of_take: Sequence[int], held_out: Doubles) -> float:
+    """Mean ratio (geometric) of the held-out distances with a coreset to those with all windows."""
+    everything = held_out_distances(enrollment, state_of_take, np.arange(len(held_out)))
+    found = np.isfinite(held_out)
+    ratios = np.maximum(held_out[found], SMALLEST_DISTANCE) / np.maximum(everything[found], SMALLEST_DISTANCE)
+    return float(np.exp(np.log(ratios).mean()))
 
 
 def _sensitivity(
@@ -427,7 +447,7 @@ def _view_calibrations(columns: _Columns, made: Made, normal: _States) -> tuple[
         held_out = np.zeros(0)
         if normal.calibration:
             enrollment = columns.enrollment(vectors[:, None, :], made.grid)
-            held_out = held_out_distances(enrollment, normal.state_of_take)
+            held_out = held_out_distances(enrollment, normal.state_of_take, normal.calibration.core)
         calibrations.append(ViewCalibration(view, held_out[np.isfinite(held_out)]))
     return tuple(calibrations)
 
@@ -462,6 +482,8 @@ class Assessed:
             version=version,
             windows=len(baseline) - self.windows_before,
             windows_before=self.windows_before,
+            coreset=len(calibration.core) if calibration else len(baseline),
+            coreset_loss=normal.loss,
             window_s=grid.window_s,
             hop_s=grid.hop_s,
             spread=float(np.median(held_out)) if len(held_out) else 0.0,

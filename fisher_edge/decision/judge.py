@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 from fisher_edge.decision.bank import Comparison, Match, MemoryBank
 from fisher_edge.decision.calibrate import Calibration, Enrollment, calibrate, score_of
+from fisher_edge.decision.common import Common
+from fisher_edge.decision.coreset import MOST_WINDOWS
 from fisher_edge.decision.evidence import Rates, Tracker, Unusual, promise
 from fisher_edge.decision.fusion import Fusion
 from fisher_edge.decision.judgement import (
@@ -55,7 +57,9 @@ class Judge:
     """Judges the windows of one channel, in order, against its active baselines; its `Tracker` remembers those before.
 
     `enrolled` are the active baselines of the channel, `front_end` is that of the encoder (with its views), `hop_s` the
-    time from one window to the next. Raises BadInputError when no normal state is among them.
+    time from one window to the next. `common` says what is judged where the sensor has another rate, and `enrolled`
+    are then as `fisher_edge.decision.common` makes them. Windows are compared with at most `most` enrolled ones, a
+    coreset. Raises BadInputError when no normal state is among them.
     """
 
     def __init__(
@@ -65,31 +69,38 @@ class Judge:
         rates: Rates,
         hop_s: float,
         fusion: Fusion | None = None,
+        common: Common | None = None,
+        *,
+        most: int = MOST_WINDOWS,
     ) -> None:
         normal = normal_of(enrolled)
         if normal is None:
             raise BadInputError("no normal state is enrolled; enroll recordings of it")
         self.normal = normal
+        name = common.name if common else BaselineName
+        self._name = name(normal.version, len(normal))
         self.model = ModelName(normal.model_name, normal.model_sha256)
         self.views = tuple(each.view for each in normal.view_calibrations if each.view in front_end.views)
         enrollment = enrollment_of(normal)
-        calibration = calibrate(enrollment, [take.state for take in normal.takes])
+        calibration = calibrate(enrollment, [take.state for take in normal.takes], most=most)
         if calibration is None:
             raise BadInputError(f"the baseline of {normal.key} holds too few windows to judge by; enroll again")
         self.calibration: Calibration = calibration
-        self._bank = enrollment.bank
-        self._edges_hz = front_end.band_edges_hz(normal.rate_hz)
-        self._state_of_window = normal.state_of_window
+        self._core = calibration.core
+        self._bank = enrollment.bank.only(self._core)
+        self._bands = normal.vectors.shape[1]
+        self._edges_hz = front_end.band_edges_hz(normal.rate_hz)[: self._bands]
+        self._state_of_window = normal.state_of_window[self._core]
         self._given = {state.name: number for number, state in enumerate(normal.states) if state.given}
         self._rates, self.hop_s = rates, hop_s
         self._tracker = Tracker(calibration, rates, hop_s)
         self._view_scores = [
-            _ViewScorer.of(each, view_vectors(normal, each.view))
+            _ViewScorer.of(each, view_vectors(normal, each.view)[self._core])
             for each in normal.view_calibrations
             if each.view in self.views
         ]
         self._weights = {view.name: view.weight for view in fusion.views} if fusion else {}
-        self._examples = examples_of(normal, comparable(enrolled, normal), fusion, self.views)
+        self._examples = examples_of(normal.only(self._core), comparable(enrolled, normal), fusion, self.views)
 
     def judge(self, window: EmbeddedWindow, operating_state: str | None = None) -> Judgement:
         """Judge one window; a sensor that cannot be trusted gives `distrust` and no distance.
@@ -97,10 +108,10 @@ class Judge:
         `operating_state` is that of the machine where it is known. It counts when states were given at enrollment; one
         that was not among them is unfamiliar. Else a window is judged by the state it is nearest to.
         """
-        baseline = BaselineName(self.normal.version, len(self._bank))
+        baseline, embedding = self._name, window.embedding[: self._bands]
         if window.fault:
             return distrusted(window, self.model, window.fault, baseline)
-        comparison = self._bank.compare(window.embedding) if _is_finite(window) else None
+        comparison = self._bank.compare(embedding) if _is_finite(window) else None
         match = comparison.nearest() if comparison else None
         if comparison is None or match is None or not math.isfinite(match.distance):
             return distrusted(window, self.model, "the encoder gives no finite numbers for these samples", baseline)
@@ -133,8 +144,8 @@ class Judge:
             evidence=found.shape,
             unfamiliar=found.unfamiliar and known is None,
             bands=self._band_shares(match, unusual),
-            nearest=self._nearest(match.index),
-            fault=self._examples.vote(window.embedding, vectors) if self._examples else None,
+            nearest=self._nearest(int(self._core[match.index])),
+            fault=self._examples.vote(embedding, vectors) if self._examples else None,
             level=Level(unusual.level, difference / level.sd, abs(difference), found.level),
             views=tuple(
                 ViewScore(
@@ -189,12 +200,12 @@ class Judge:
         shares = zip(self._edges_hz, match.shares, strict=True)
         return replace(
             measured(window, self.model, operating_state),
-            baseline=BaselineName(self.normal.version, len(self._bank)),
+            baseline=self._name,
             distance=match.distance,
             evidence=Evidence(),
             unfamiliar=True,
             bands=tuple(BandShare(low, high, float(share)) for (low, high), share in shares),
-            nearest=self._nearest(match.index),
+            nearest=self._nearest(int(self._core[match.index])),
             level=Level(window.measures.log_rms, evidence=Evidence()),
         )
 

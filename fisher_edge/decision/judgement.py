@@ -57,10 +57,17 @@ class ModelName:
 
 @dataclass(frozen=True)
 class BaselineName:
-    """The baseline that judged a window: its version and how many windows it holds."""
+    """The baseline that judged a window: its version and how many windows it holds.
+
+    Where the sensor has another rate, `rate_hz` is the enrolled one, and `common_bands` of the `bands` of the baseline
+    were compared; None where it has the same.
+    """
 
     version: int
     windows: int
+    rate_hz: float | None = None
+    common_bands: int | None = None
+    bands: int | None = None
 
 
 @dataclass(frozen=True)

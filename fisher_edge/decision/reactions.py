@@ -121,13 +121,14 @@ class Reactions:
     def __init__(self, normal: Normal, takes: Sequence[int] | None = None, windows: int = MOST_WINDOWS) -> None:
         enrolled, states = normal.windows, np.asarray(normal.state_of_take, np.int64)
         allowed = Allowed(enrolled, normal.state_of_take)
-        held = np.flatnonzero(allowed.held() & allowed.use)
+        core = normal.calibration.core
+        held = np.flatnonzero(allowed.held(core) & allowed.use)
         there = np.unique(enrolled.take[held])
         count = int(np.clip(MOST_SHIFTED * len(there) // len(held), FEWEST_TAKES, MOST_TAKES))
         self.takes = _spread(there, states, count) if takes is None else [take for take in takes if take in there]
         self._bank, self._calibration = enrolled.bank, normal.calibration
         self._chosen = np.concatenate([held[enrolled.take[held] == take][:windows] for take in self.takes])
-        self._among = allowed.of(self._chosen)
+        self._core, self._among = enrolled.bank.only(core), allowed.of(self._chosen, core)
         self._take = enrolled.take[self._chosen]
         self._state = states[self._take]
 
@@ -150,7 +151,7 @@ class Reactions:
     def _residuals(self, vectors: Doubles) -> Doubles:
         """Residuals (windows, bands, dim) of windows shifted by vectors (states, bands, dim)."""
         shifted = self._bank.vectors[self._chosen] + vectors[self._state]
-        return self._bank.residuals(MemoryBank.of(shifted.astype(np.float32)).vectors, self._among)
+        return self._core.residuals(MemoryBank.of(shifted.astype(np.float32)).vectors, self._among)
 
     def _scores(self, residuals: Doubles) -> Doubles:
         """Median score (takes, spans) of the runs of each take."""

@@ -11,7 +11,7 @@ from fisher_edge.dsp.blocks import FloatArray, Rate, rate_text
 from fisher_edge.dsp.frontend import FrontEnd
 from fisher_edge.errors import BadInputError
 
-__all__ = ["MIN_FRAMES", "Grid", "grid_of", "over_bursts", "pieces_of", "stretches"]
+__all__ = ["MIN_FRAMES", "Grid", "at_rate", "grid_of", "over_bursts", "pieces_of", "stretches"]
 
 # Frames of the shortest piece: one patch of the encoder.
 MIN_FRAMES = 16
@@ -77,6 +77,11 @@ def grid_of(front_end: FrontEnd, window_s: float, hop_s: float | None, rate_hz: 
             return _grid(front_end, rate_hz, piece, piece, pieces, hop_pieces)
         return _grid(front_end, rate_hz, min(piece, frames), hop_frames)
     return _grid(front_end, rate_hz, _whole(front_end, frames, window_s, rate_hz), hop_frames)
+
+
+def at_rate(front_end: FrontEnd, grid: Grid, rate_hz: Rate) -> Grid:
+    """Return a grid of unbroken signal with the same frames at another rate."""
+    return _grid(front_end, rate_hz, grid.piece_frames, grid.piece_hop_frames, grid.window_pieces, grid.hop_pieces)
 
 
 def over_bursts(grid: Grid, time_factor: float = 1.0) -> Grid:

@@ -27,7 +27,8 @@ class Piece:
     seconds since 1970-01-01 UTC, and `seconds` the nominal time from the start of a piece to that of the next.
 
     A piece of bursts (see bursts.py) has the samples of its bursts one after the other: in `samples` each without its
-    mean, in `raw` as they came. Of an unbroken piece `raw` is None.
+    mean, in `raw` as they came. A piece of a stream at a lower rate (see resample.py) has in `raw` the samples as they
+    came, at `raw_hz`. Of any other piece `raw` is None.
     """
 
     bands: FloatArray
@@ -38,6 +39,12 @@ class Piece:
     end_time_s: float
     seconds: float
     raw: FloatArray | None = None
+    raw_hz: Rate | None = None
+
+    @property
+    def of_bursts(self) -> bool:
+        """Whether its samples are those of several bursts."""
+        return self.raw is not None and self.raw_hz is None
 
 
 def check_block(block: Block, rate_hz: Rate) -> None:

@@ -27,7 +27,7 @@ class Reading:
 
     A piece with a `fault` is not embedded: embedding and views are zeros, and where samples are not finite it has no
     measures. Bursts are too short to resolve hum, which is then 0. `number`, `start`, `end_time_s` and `seconds` are
-    those of the piece.
+    those of the piece, `rate_hz` is the rate of the sensor.
     """
 
     embedding: FloatArray
@@ -70,7 +70,10 @@ def read(
     channels and rates.
     """
     views = front_end.views if views is None else views
-    faults = [signal_fault(piece.samples if piece.raw is None else piece.raw, piece.rate_hz) for piece in pieces]
+    faults = [
+        signal_fault(piece.samples if piece.raw is None else piece.raw, piece.raw_hz or piece.rate_hz)
+        for piece in pieces
+    ]
     healthy = [piece.bands for piece, fault in zip(pieces, faults, strict=True) if fault is None]
     embeddings = iter(_embeddings(encoder, front_end, healthy))
     return [
@@ -120,8 +123,8 @@ def _reading(piece: Piece, fault: str | None, embedding: FloatArray, views: Sequ
         ),
         measures=Measures() if fault and not np.isfinite(samples).all() else Measures.of(samples),
         fault=fault,
-        hum_share=0.0 if fault or piece.raw is not None else hum_share(samples, rate_hz),
-        rate_hz=rate_hz,
+        hum_share=0.0 if fault or piece.of_bursts else hum_share(samples, rate_hz),
+        rate_hz=piece.raw_hz or rate_hz,
         number=piece.number,
         start=piece.start,
         end_time_s=piece.end_time_s,

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from fisher_edge.config import ChannelConfig, Config
-from fisher_edge.dsp.blocks import Rate, rate_text
+from fisher_edge.dsp.blocks import Rate, as_rate, rate_text
 from fisher_edge.dsp.grid import grid_of
 from fisher_edge.errors import BadInputError, UsageError
 from fisher_edge.gateway.wiring import Encoders, Planner
@@ -40,6 +40,7 @@ def findings(config: Config) -> list[str]:
         planner = Planner(config, Baselines(database), encoders)
         enrolled = {channel.key: planner.baselines.get(channel.key, None) for channel in config.channel}
         rates = {key: baseline.rate_hz for key, baseline in enrolled.items() if baseline is not None}
+        rates |= {each.key: as_rate(each.other_rate_hz) for each in config.channel if each.other_rate_hz is not None}
         states = (note for each in config.channel if (note := _states(each, enrolled[each.key])) is not None)
         return [*_unfit(planner), *states, *_unused(planner), *_recordings(config, rates)]
 
@@ -95,7 +96,7 @@ def _unused(planner: Planner) -> Iterator[str]:
 
 
 def _recordings(config: Config, rates: Mapping[ChannelKey, Rate]) -> Iterator[str]:
-    """Say which recordings are missing, cannot be read, or do not have the enrolled rate."""
+    """Say which recordings are missing, cannot be read, or do not have the rate they are judged at."""
     for channel in config.channel:
         if channel.source.type != "recording":
             continue
@@ -105,7 +106,7 @@ def _recordings(config: Config, rates: Mapping[ChannelKey, Rate]) -> Iterator[st
                 yield f"{channel.key}: {note}"
 
 
-def _recording(channel: ChannelConfig, path: Path, enrolled_hz: Rate | None) -> str | None:
+def _recording(channel: ChannelConfig, path: Path, expected_hz: Rate | None) -> str | None:
     """Say what is wrong with one recording."""
     if not path.is_file():
         return f"no data until there is a file at {path}"
@@ -116,6 +117,7 @@ def _recording(channel: ChannelConfig, path: Path, enrolled_hz: Rate | None) -> 
         ).rate_hz
     except BadInputError as error:
         return f"no data: {error}"
-    if enrolled_hz is None or rate_hz == enrolled_hz:
+    if expected_hz is None or rate_hz == expected_hz:
         return None
-    return f"{path} has {rate_text(rate_hz)} Hz, the baseline was enrolled at {rate_text(enrolled_hz)} Hz"
+    said = "the baseline was enrolled at" if channel.other_rate_hz is None else "other_rate_hz is"
+    return f"{path} has {rate_text(rate_hz)} Hz, {said} {rate_text(expected_hz)} Hz"

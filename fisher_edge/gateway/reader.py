@@ -9,11 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fisher_edge.decision.alarm import Interruption
+from fisher_edge.decision.common import Common
 from fisher_edge.decision.judgement import State
 from fisher_edge.dsp.blocks import Block, Rate, rate_text
 from fisher_edge.dsp.bursts import BurstStream
 from fisher_edge.dsp.frontend import FrontEnd
-from fisher_edge.dsp.grid import Grid, grid_of, over_bursts
+from fisher_edge.dsp.grid import Grid, at_rate, grid_of, over_bursts
+from fisher_edge.dsp.resample import LoweredStream, stream_at
 from fisher_edge.dsp.stream import Piece, PieceStream
 from fisher_edge.errors import FisherEdgeError, SensorError
 from fisher_edge.gateway.context import Context
@@ -31,15 +33,18 @@ LONGEST_PAUSE_S = 60.0
 STABLE_S = 30.0
 YEAR_10000_S = 253_402_300_800.0
 
+Stream = PieceStream | LoweredStream | BurstStream
+
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Cutting:
-    """How the stream of a channel is cut: by which front-end, into which windows, and at which rate it was enrolled.
+    """How the stream of a channel is cut: by which front-end, into which windows, and at which rate it must come.
 
     `rate_hz` None: any rate. `refused` says why the channel cannot be read at all as it is configured. With `bursts`
     frames of bursts are joined, across a silence of `max_gap_s` at most; `time_factor` is that of the baseline's grid.
+    `common` says what the stream has in common with a baseline of another rate: its windows have as many frames.
     """
 
     front_end: FrontEnd
@@ -50,22 +55,34 @@ class Cutting:
     bursts: bool = False
     time_factor: float = 1.0
     max_gap_s: float | None = None
+    common: Common | None = None
 
     def grid(self, rate_hz: Rate) -> Grid:
-        """Return the grid at a rate; raises SensorError at another rate than the enrolled one."""
+        """Return the grid at a rate; raises SensorError at another rate than the expected one."""
         if self.rate_hz is not None and rate_hz != self.rate_hz:
-            raise SensorError(
-                f"samples come at {rate_text(rate_hz)} Hz, the baseline was enrolled at {rate_text(self.rate_hz)} Hz; "
-                "correct the rate or enroll again"
-            )
+            raise SensorError(self._other_rate(rate_hz))
+        if self.common is not None:
+            enrolled = grid_of(self.front_end, self.window_s, self.hop_s, self.common.enrolled_hz)
+            return at_rate(self.front_end, enrolled, self.common.rate_hz)
         grid = grid_of(self.front_end, self.window_s, self.hop_s, rate_hz)
         return over_bursts(grid, self.time_factor) if self.bursts else grid
 
-    def stream(self, rate_hz: Rate, grid: Grid) -> PieceStream | BurstStream:
+    def _other_rate(self, rate_hz: Rate) -> str:
+        """Say that samples come at another rate than expected, and what to do."""
+        assert self.rate_hz is not None
+        came, expected = rate_text(rate_hz), rate_text(self.rate_hz)
+        if self.common is not None:
+            return f"samples come at {came} Hz, the configuration says other_rate_hz = {expected}; correct one of them"
+        return (
+            f"samples come at {came} Hz, the baseline was enrolled at {expected} Hz; correct the rate, enroll again, "
+            f"or set other_rate_hz = {came} in its [[channel]] to judge by the bands that both rates have"
+        )
+
+    def stream(self, rate_hz: Rate, grid: Grid) -> Stream:
         """Begin a stream."""
         if self.bursts:
             return BurstStream(self.front_end, rate_hz, grid, self.max_gap_s)
-        return PieceStream(self.front_end, rate_hz, grid)
+        return stream_at(self.front_end, rate_hz, self.common.rate_hz if self.common else rate_hz, grid)
 
 
 class Reader:
@@ -132,7 +149,7 @@ class Reader:
 
     def _read(self) -> None:
         """Open the source, and put the pieces of its blocks into the queue."""
-        stream: PieceStream | BurstStream | None = None
+        stream: Stream | None = None
         cutting: Cutting | None = None
         meter = RateMeter(0.0)
         gaps = 0

@@ -23,21 +23,18 @@ from fisher_edge.decision.fusion import Fusion
 from fisher_edge.decision.judge import Judge
 from fisher_edge.decision.judgement import ModelName, Result
 from fisher_edge.decision.reactions import Embed
-from fisher_edge.dsp.blocks import Block, rate_text
-from fisher_edge.dsp.bursts import BurstStream
+from fisher_edge.dsp.blocks import rate_text
 from fisher_edge.dsp.frontend import FrontEnd
-from fisher_edge.dsp.grid import Grid, grid_of, over_bursts
-from fisher_edge.dsp.stream import Piece, PieceStream
-from fisher_edge.dsp.views import View
+from fisher_edge.dsp.grid import Grid, at_rate, grid_of, over_bursts
 from fisher_edge.encoder.protocol import Encoder
 from fisher_edge.encoder.spots import embed_spots
-from fisher_edge.encoder.windows import EmbeddedWindow, WindowJoiner, read
 from fisher_edge.errors import BadInputError, UsageError
+from fisher_edge.gateway.other_rate import Heard, at_other_rate
 from fisher_edge.gateway.spots import spots_of
+from fisher_edge.gateway.windows import Recorded, burst_frames, read_again, timed_as, windows_of
 from fisher_edge.gateway.wiring import Encoders, front_end_of
 from fisher_edge.names import ChannelKey
-from fisher_edge.sources.bursts import BurstRecording, read_bursts
-from fisher_edge.sources.recording import Recording, read_recording
+from fisher_edge.sources.bursts import BurstRecording
 from fisher_edge.store import bundles
 from fisher_edge.store.audio import DEFAULT_BYTES, AudioArchive, KeptTake
 from fisher_edge.store.baselines import Baseline, Baselines
@@ -52,11 +49,6 @@ __all__ = [
     "score_recording",
     "windows_of",
 ]
-
-# Recordings are cut a stretch at a time, so that only the pieces under way are in memory.
-STRETCH_S = 1.0
-
-Recorded = Recording | BurstRecording
 
 log = logging.getLogger(__name__)
 
@@ -198,18 +190,20 @@ def score_recording(
     *,
     hop_s: float | None = None,
     state: str | None = None,
+    other_rate: bool = False,
 ) -> Iterator[Result]:
     """Yield the result of every window, in order; times count from the start of the recording.
 
     `state` is the operating state of the machine, where it is known. A baseline of another model than that of
-    `encoders` is judged by the model it was made with while that is kept.
+    `encoders` is judged by the model it was made with while that is kept. With `other_rate` a recording of another
+    rate than the enrolled one is judged by the bands that both have.
     Raises BadInputError when nothing is enrolled or the recording does not fit the baseline.
     """
     baselines = Baselines(database)
     enrolled, normal = baselines.active(key), enrolled_normal(database, key)
     _check_kind(normal, recording)
     if isinstance(recording, BurstRecording) and not recording.timed:
-        recording = _timed_as(normal, recording)
+        recording = timed_as(normal, recording)
     encoder = encoders.find(normal.model_sha256)
     front_end = front_end_of(normal, encoder.bundle.front_end) if encoder else None
     if encoder is None or front_end is None:
@@ -219,18 +213,19 @@ def score_recording(
             f"{other.name} ({other.sha256[:8]}): their embeddings cannot be compared; enroll again or give the same "
             "--model"
         )
-    if recording.rate_hz != normal.rate_hz:
-        raise BadInputError(
-            f"{recording.path} has {rate_text(recording.rate_hz)} Hz, the baseline of {key} was enrolled at "
-            f"{rate_text(normal.rate_hz)} Hz; enroll recordings of this rate"
-        )
     hop_s = normal.grid.signal_hop_s if hop_s is None else hop_s
     grid = grid_of(front_end, normal.grid.signal_window_s, hop_s, normal.rate_hz)
     front_end, grid = _cut(front_end, grid, [recording])
     weights = baselines.fusion(key)
-    judge = Judge(enrolled, front_end, Rates(), grid.hop_s, Fusion.from_dict(weights) if weights else None)
+    heard = Heard(enrolled, normal.rate_hz, Fusion.from_dict(weights) if weights else None)
+    if recording.rate_hz != normal.rate_hz:
+        _check_other_rate(recording, normal, other_rate=other_rate)
+        heard = at_other_rate(database.state_dir, encoder, front_end, enrolled, recording.rate_hz)
+        log.warning("%s: %s", key, heard.common)
+        grid = at_rate(front_end, grid, heard.rate_hz)
+    judge = Judge(heard.enrolled, front_end, Rates(), grid.hop_s, heard.fusion, heard.common)
     machine = AlarmMachine(AlarmRule(), clock=lambda: 0.0)
-    for window in windows_of(recording, encoder, front_end, grid, views=judge.views):
+    for window in windows_of(recording, encoder, front_end, grid, views=judge.views, rate_hz=heard.rate_hz):
         started = time.perf_counter()
         judgement = judge.judge(window, state)
         judgement = replace(judgement, latency_ms=1000 * (time.perf_counter() - started))
@@ -249,69 +244,12 @@ def enrolled_normal(database: Database, key: ChannelKey) -> Baseline:
     return normal
 
 
-def windows_of(
-    recording: Recorded, encoder: Encoder, front_end: FrontEnd, grid: Grid, *, views: Sequence[View] | None = None
-) -> Iterator[EmbeddedWindow]:
-    """Embed the windows that the stream of a recording would give; time stamps count from its start.
-
-    Raises BadInputError when it is shorter than a window or its samples are all the same.
-    """
-    frames = (grid.window_pieces - 1) * grid.piece_hop_frames + grid.piece_frames
-    _check_length(recording, front_end, grid, frames)
-    flat = _flat_value(recording)
-    if flat is not None:
-        raise BadInputError(f"{recording.path}: flat line: every sample is {flat:g}; check the sensor and record again")
-    joiner = WindowJoiner(grid)
-    for piece in _pieces(recording, front_end, grid):
-        for reading in read(encoder, front_end, [piece], views=views):
-            window = joiner.push(reading)
-            if window is not None:
-                yield window
-
-
-def _check_length(recording: Recorded, front_end: FrontEnd, grid: Grid, frames: int) -> None:
-    """Refuse a recording without a whole window, which takes so many frames."""
-    if isinstance(recording, BurstRecording):
-        _check_burst_frames(recording, front_end, frames)
-        return
-    needed = front_end.n_samples(frames, recording.rate_hz)
-    if recording.length < needed:
-        longest_s = recording.length / recording.rate_hz
-        raise BadInputError(
-            f"{recording.path} has {recording.length} samples at {rate_text(recording.rate_hz)} Hz, a window of "
-            f"{grid.window_s:g} s takes {needed}; "
-            + (f"use --window-s {float(longest_s) - 0.02:.2f} or less" if longest_s >= 0.2 else "record longer")
-        )
-
-
-def _check_burst_frames(recording: BurstRecording, front_end: FrontEnd, needed: int) -> None:
-    """Refuse bursts without a whole frame, and too few of them for a window of so many frames."""
-    rate_hz, shortest = recording.rate_hz, min(recording.lengths)
-    if shortest < front_end.n_fft(rate_hz):
-        raise BadInputError(
-            f"{recording.path}: burst {recording.lengths.index(shortest) + 1} has {shortest} samples, fewer than one "
-            f"frame of {front_end.n_fft(rate_hz)} ({front_end.win_ms} ms at {rate_text(rate_hz)} Hz); record longer "
-            "bursts, and save an array as snapshots x samples"
-        )
-    frames = _burst_frames(recording, front_end)
-    if frames < needed:
-        raise BadInputError(
-            f"{recording.path} has {len(recording.lengths)} bursts with {frames} whole frames, a window takes "
-            f"{needed}; record more bursts or choose a shorter --window-s"
-        )
-
-
-def _burst_frames(recording: BurstRecording, front_end: FrontEnd) -> int:
-    """Whole frames in all bursts together."""
-    return sum(front_end.n_frames(samples, recording.rate_hz) for samples in recording.lengths)
-
-
 def _cut(front_end: FrontEnd, grid: Grid, recordings: Sequence[Recorded]) -> tuple[FrontEnd, Grid]:
     """Return how recordings are cut: bursts have no views, and lengths of windows include the silence between them."""
     bursts = [recording for recording in recordings if isinstance(recording, BurstRecording)]
     if not bursts:
         return front_end, grid
-    frames = max(1, sum(_burst_frames(recording, front_end) for recording in bursts))
+    frames = max(1, sum(burst_frames(recording, front_end) for recording in bursts))
     passed_s = sum(len(recording.lengths) * recording.interval_s for recording in bursts)
     return replace(front_end, views=()), over_bursts(grid, passed_s / front_end.seconds_of(frames, bursts[0].rate_hz))
 
@@ -323,6 +261,16 @@ def _check_bursts(normal: Baseline | None, made: Made) -> None:
         raise BadInputError(
             f"the normal state of {normal.key} was enrolled from {kind}; {advice} --bursts, or enroll the normal state "
             "again"
+        )
+
+
+def _check_other_rate(recording: Recorded, normal: Baseline, *, other_rate: bool) -> None:
+    """Refuse a recording of another rate unless that is meant."""
+    if not other_rate:
+        raise BadInputError(
+            f"{recording.path} has {rate_text(recording.rate_hz)} Hz, the baseline of {normal.key} was enrolled at "
+            f"{rate_text(normal.rate_hz)} Hz; enroll recordings of this rate, or judge by the bands that both have: "
+            "--other-rate"
         )
 
 
@@ -345,40 +293,7 @@ def _kept(recording: Recorded) -> KeptTake:
 def _kept_of(archive: AudioArchive, baseline: Baseline) -> list[Recorded] | None:
     """Open the kept recordings of a baseline; None when they were not kept, or not all of them."""
     files = archive.files(baseline.key, baseline.label, baseline.version)
-    if len(files) != len(baseline.takes):
-        return None
-    if not baseline.grid.bursts:
-        return [read_recording(file, rate_hz=baseline.rate_hz) for file in files]
-    return [_timed_as(baseline, recording) for recording in read_bursts(files, rate_hz=baseline.rate_hz)]
-
-
-def _timed_as(baseline: Baseline, recording: BurstRecording) -> BurstRecording:
-    """Return a recording of bursts that does not say when they begin with the interval of those enrolled."""
-    front_end, rate_hz = baseline.front_end or FrontEnd(), recording.rate_hz
-    signal_s = front_end.seconds_of(_burst_frames(recording, front_end), rate_hz)
-    interval_s = baseline.grid.time_factor * signal_s / len(recording.lengths)
-    return recording.every(max(interval_s, float(max(recording.lengths) / rate_hz)))
-
-
-def _pieces(recording: Recorded, front_end: FrontEnd, grid: Grid) -> Iterator[Piece]:
-    """Push a recording through a stream a stretch, or a burst, at a time."""
-    rate_hz, index = recording.rate_hz, 0
-    if isinstance(recording, BurstRecording):
-        bursts = BurstStream(front_end, rate_hz, grid)
-        for block in recording.stream():
-            yield from bursts.push(block)
-        yield from bursts.end()
-        return
-    stream = PieceStream(front_end, rate_hz, grid)
-    for samples in recording.blocks(max(1, round(STRETCH_S * rate_hz))):
-        yield from stream.push(Block(samples, rate_hz, index, float(index / rate_hz)))
-        index += len(samples)
-
-
-def _flat_value(recording: Recorded) -> float | None:
-    """The one value that every sample of a recording has; None when there are several."""
-    first = next(iter(recording.blocks()))[0]
-    return float(first) if all(bool((block == first).all()) for block in recording.blocks()) else None
+    return read_again(files, baseline) if len(files) == len(baseline.takes) else None
 
 
 def _takes(recordings: Sequence[Recorded], specimens: Sequence[str], states: Sequence[str]) -> list[EnrolledTake]:

@@ -1,15 +1,18 @@
 """From the configuration and the store to the parts of a gateway: encoders, plans of channels. Start at `Planner`."""
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
 from fisher_edge.config import ChannelConfig, Config
 from fisher_edge.decision.alarm import AlarmRule
+from fisher_edge.decision.common import Common
 from fisher_edge.decision.evidence import Rates
 from fisher_edge.decision.fusion import Fusion
 from fisher_edge.decision.judge import Judge, Unenrolled
 from fisher_edge.decision.judgement import ModelName
 from fisher_edge.decision.naming import normal_of
+from fisher_edge.dsp.blocks import as_rate
 from fisher_edge.dsp.frontend import FrontEnd
 from fisher_edge.dsp.grid import Grid
 from fisher_edge.encoder.bundle import load_bundle
@@ -17,11 +20,14 @@ from fisher_edge.encoder.protocol import Encoder
 from fisher_edge.encoder.select import open_encoder
 from fisher_edge.errors import BadArtifactError, BadInputError, FisherEdgeError
 from fisher_edge.gateway.monitored import Plan
+from fisher_edge.gateway.other_rate import Heard, at_other_rate
 from fisher_edge.gateway.reader import Cutting
 from fisher_edge.store import bundles
 from fisher_edge.store.baselines import Baseline, Baselines
 
 __all__ = ["Encoders", "Planner", "front_end_of", "rule_of"]
+
+log = logging.getLogger(__name__)
 
 
 class Encoders:
@@ -70,23 +76,39 @@ class Planner:
             encoder, front_end = self._encoder_of(normal)
         except FisherEdgeError as error:
             return self._unjudged(channel, str(error), lost=True)
-        cutting = self._cutting(channel, front_end, normal)
         try:
+            heard = self._heard(channel, encoder, front_end, normal, enrolled)
+            cutting = self._cutting(channel, front_end, normal, common=heard.common)
             _check_bursts(normal, channel)
-            grid = cutting.grid(normal.rate_hz)
+            grid = cutting.grid(cutting.rate_hz or normal.rate_hz)
             _check_window(normal, grid, cutting.window_s)
         except BadInputError as error:
             return self._refused(channel, str(error))
-        weights = self.baselines.fusion(channel.key)
         alarm = self.config.alarm_of(channel)
         judge = Judge(
-            enrolled,
+            heard.enrolled,
             front_end,
             Rates(alarm.warning_per_day, alarm.alarm_per_day),
             grid.hop_s,
-            Fusion.from_dict(weights) if weights else None,
+            heard.fusion,
+            heard.common,
         )
         return Plan(encoder, cutting, judge, baseline_version=normal.version)
+
+    def _heard(
+        self, channel: ChannelConfig, encoder: Encoder, front_end: FrontEnd, normal: Baseline, enrolled: list[Baseline]
+    ) -> Heard:
+        """Return what a channel is judged by: its baselines, brought to the rate of its sensor where that is another.
+
+        Raises BadInputError where the two rates have nothing in common.
+        """
+        sensor_hz = normal.rate_hz if channel.other_rate_hz is None else as_rate(channel.other_rate_hz)
+        if sensor_hz != normal.rate_hz:
+            heard = at_other_rate(self.baselines.database.state_dir, encoder, front_end, enrolled, sensor_hz)
+            log.warning("channel %s: %s", channel.key, heard.common)
+            return heard
+        weights = self.baselines.fusion(channel.key)
+        return Heard(enrolled, normal.rate_hz, Fusion.from_dict(weights) if weights else None)
 
     def _encoder_of(self, normal: Baseline) -> tuple[Encoder, FrontEnd]:
         """Return the encoder and the front-end a baseline was made with; BadArtifactError when one is gone."""
@@ -102,17 +124,24 @@ class Planner:
         return encoder, front_end
 
     def _cutting(
-        self, channel: ChannelConfig, front_end: FrontEnd, normal: Baseline | None = None, refused: str | None = None
+        self,
+        channel: ChannelConfig,
+        front_end: FrontEnd,
+        normal: Baseline | None = None,
+        *,
+        refused: str | None = None,
+        common: Common | None = None,
     ) -> Cutting:
         """Say how the stream of a channel is cut for a front-end, and for its baseline where it has one."""
         return Cutting(
             replace(front_end, views=()) if channel.bursts else front_end,
             *self.config.lengths_of(channel),
-            rate_hz=normal.rate_hz if normal else None,
+            rate_hz=common.sensor_hz if common else normal.rate_hz if normal else None,
             refused=refused,
             bursts=channel.bursts,
             time_factor=normal.grid.time_factor if normal else 1.0,
             max_gap_s=channel.burst_max_gap_s,
+            common=common,
         )
 
     def _unjudged(self, channel: ChannelConfig, reason: str, *, lost: bool = False) -> Plan:

@@ -11,6 +11,7 @@ from typing import Any
 
 from fisher_edge.decision.judgement import (
     AlarmMemory,
+    BaselineName,
     Change,
     Evidence,
     Handling,
@@ -149,7 +150,7 @@ def result_fields(result: Result) -> dict[str, Any]:
         **_distance(found),
         **_explanation(found),
         "features": vars(measures) if measures else {},
-        "baseline": vars(baseline) if baseline else None,
+        "baseline": _baseline(baseline) if baseline else None,
         "promise": _promise(result.realised),
         "model": vars(found.model),
         "latency_ms": found.latency_ms,
@@ -307,6 +308,12 @@ def _promise(realised: Realised | None) -> dict[str, Any] | None:
         "confirmed": realised.confirmed,
         "refuted": realised.refuted,
     }
+
+
+def _baseline(baseline: BaselineName) -> dict[str, Any]:
+    """Return which baseline judged a window, and its rate and bands where the sensor has another rate."""
+    fields = {name: value for name, value in vars(baseline).items() if value is not None}
+    return fields if baseline.rate_hz is None else {**fields, "rate_hz": _rate(baseline.rate_hz)}
 
 
 def _nearest(nearest: Nearest | None) -> dict[str, Any] | None:

@@ -127,6 +127,17 @@ class Baseline:
         """Number of the operating state of each window (windows,)."""
         return np.array([take.state for take in self.takes], np.int64)[self.take]
 
+    def only(self, windows: npt.NDArray[np.int64]) -> "Baseline":
+        """Return this baseline with some of its windows (k,) only."""
+        return replace(
+            self,
+            vectors=self.vectors[windows],
+            take=self.take[windows],
+            offset_s=self.offset_s[windows],
+            level=self.level[windows],
+            views=None if self.views is None else self.views[windows],
+        )
+
     def has_front_end(self, front_end: FrontEnd) -> bool:
         """Whether embeddings of a front-end can be compared with this baseline, given the same model.
 
