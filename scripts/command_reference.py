@@ -36,7 +36,7 @@ def _section(path: str, command: Any) -> list[str]:
         return [part for name, child in children.items() for part in _section(f"{path} {name}", child)]
     help_text = "\n".join(line.strip() for line in command.help.splitlines())
     lines = [f"\n## {path}\n\n{help_text}\n\n| argument | what it is |\n| --- | --- |\n"]
-    lines += [_row(parameter) for parameter in command.params]
+    lines += [_row(parameter) for parameter in command.params if not getattr(parameter, "hidden", False)]
     return lines
 
 

@@ -147,6 +147,16 @@ def test_enroll_add_keeps_the_examples_there_are(tmp_path: Path) -> None:
     ]
 
 
+def test_baseline_takes_names_as_arguments_and_as_options(state: Path) -> None:
+    """An earlier release had options; without names the line says what is missing."""
+    place = ("--state-dir", state)
+    shown = [run_here("baseline", "show", *words, *place) for words in (("bearing", "vibration"), PLACE)]
+    assert shown[0].stdout == shown[1].stdout
+    assert shown[0].stdout.startswith("bearing/vibration")
+    missing = run_here("baseline", "show", "bearing", *place)
+    assert (missing.returncode, missing.stderr) == (2, "error: name the machine and its sensor: ASSET CHANNEL\n")
+
+
 def test_enroll_says_what_it_promises(tmp_path: Path) -> None:
     """People read the version, how many false alarms to expect, and which recording stands alone."""
     files = [sound_file(tmp_path / f"{seed}.wav", machine_signal(seed)) for seed in range(3)]

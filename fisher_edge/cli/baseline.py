@@ -5,7 +5,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fisher_edge.cli.options import AsJson, Asset, AssetName, ChannelName, Model, SensorName, StateDir, print_json
+from fisher_edge.cli.options import (
+    AsJson,
+    AssetName,
+    EitherAsset,
+    EitherChannel,
+    Model,
+    OldAsset,
+    OldChannel,
+    SensorName,
+    StateDir,
+    channel_of,
+    print_json,
+)
 from fisher_edge.cli.state import open_database
 
 if TYPE_CHECKING:
@@ -57,23 +69,23 @@ def list_baselines(state_dir: StateDir = Path("state"), as_json: AsJson = False)
 
 @baseline.command()
 def show(
-    asset: Asset,
-    channel: ChannelName,
+    asset: EitherAsset = None,
+    channel: EitherChannel = None,
     label: Label = None,
     state_dir: StateDir = Path("state"),
     as_json: AsJson = False,
+    old_asset: OldAsset = None,
+    old_channel: OldChannel = None,
 ) -> None:
     """Show the active baseline of a channel: its recordings, what it promises, and which changes it would notice.
 
-    Example: fisher-edge baseline show --asset pump-1 --channel vib-de
+    Example: fisher-edge baseline show pump-1 vib-de
     """
     from fisher_edge.errors import BadInputError
-    from fisher_edge.names import ChannelKey
     from fisher_edge.store.baselines import Baselines
-    from fisher_edge.store.database import Database
 
-    key = ChannelKey(asset, channel)
-    with Database(state_dir, set_aside=False, create=False) as database:
+    key = channel_of(asset, channel, old_asset, old_channel)
+    with open_database(state_dir) as database:
         baselines = Baselines(database)
         found = baselines.get(key, label)
         rows = [row for row in baselines.facts(key, active_only=True) if row.label == label]
@@ -174,24 +186,25 @@ def _line(row: dict[str, Any]) -> str:
 
 @baseline.command()
 def activate(
-    asset: Asset,
-    channel: ChannelName,
     version: Annotated[int, typer.Option("--version", help="Number of the version, see: baseline list.")],
+    asset: EitherAsset = None,
+    channel: EitherChannel = None,
     label: Label = None,
     state_dir: StateDir = Path("state"),
+    old_asset: OldAsset = None,
+    old_channel: OldChannel = None,
 ) -> None:
     """Activate an earlier version of a baseline; a running gateway uses it within a few seconds.
 
-    Example: fisher-edge baseline activate --asset pump-1 --channel vib-de --version 1
+    Example: fisher-edge baseline activate pump-1 vib-de --version 1
     """
     from fisher_edge.decision import enroll
-    from fisher_edge.names import ChannelKey
     from fisher_edge.store.baselines import Baselines
-    from fisher_edge.store.database import Database
 
-    with Database(state_dir, set_aside=False, create=False) as database:
-        enroll.activate(Baselines(database), ChannelKey(asset, channel), label, version)
-    print(f"{asset}/{channel}: version {version} of {label or 'normal'} is active")
+    key = channel_of(asset, channel, old_asset, old_channel)
+    with open_database(state_dir) as database:
+        enroll.activate(Baselines(database), key, label, version)
+    print(f"{key}: version {version} of {label or 'normal'} is active")
 
 
 @baseline.command()
@@ -254,18 +267,20 @@ def import_baselines(
 
 @baseline.command()
 def reembed(
-    asset: Asset,
-    channel: ChannelName,
+    asset: EitherAsset = None,
+    channel: EitherChannel = None,
     label: Label = None,
     model: Model = "default",
     state_dir: StateDir = Path("state"),
     as_json: AsJson = False,
+    old_asset: OldAsset = None,
+    old_channel: OldChannel = None,
 ) -> None:
     """Embed the kept recordings of a baseline with another model, as a new version.
 
     The normal state and each labelled fault are separate baselines: run it for each.
 
-    Example: fisher-edge baseline reembed --asset pump-1 --channel vib-de --model nano-int8
+    Example: fisher-edge baseline reembed pump-1 vib-de --model nano-int8
     """
     from dataclasses import asdict
 
@@ -273,28 +288,32 @@ def reembed(
     from fisher_edge.encoder.bundle import load_bundle
     from fisher_edge.encoder.select import open_encoder
     from fisher_edge.gateway.recordings import reembed as embed_again
-    from fisher_edge.names import ChannelKey
-    from fisher_edge.store.database import Database
 
-    with Database(state_dir, set_aside=False, create=False) as database:
-        enrolled = embed_again(database, open_encoder(load_bundle(model)), ChannelKey(asset, channel), label)
+    key = channel_of(asset, channel, old_asset, old_channel)
+    with open_database(state_dir) as database:
+        enrolled = embed_again(database, open_encoder(load_bundle(model)), key, label)
     print_json(asdict(enrolled)) if as_json else print_enrolled(enrolled)
 
 
 @baseline.command()
-def remove(asset: Asset, channel: ChannelName, label: Label = None, state_dir: StateDir = Path("state")) -> None:
+def remove(
+    asset: EitherAsset = None,
+    channel: EitherChannel = None,
+    label: Label = None,
+    state_dir: StateDir = Path("state"),
+    old_asset: OldAsset = None,
+    old_channel: OldChannel = None,
+) -> None:
     """Remove a baseline with all its versions: the normal state, or with --label the examples of a fault.
 
-    Example: fisher-edge baseline remove --asset pump-1 --channel vib-de --label misalignment
+    Example: fisher-edge baseline remove pump-1 vib-de --label misalignment
     """
     from fisher_edge.decision import enroll
-    from fisher_edge.names import ChannelKey
     from fisher_edge.store.audio import AudioArchive
     from fisher_edge.store.baselines import Baselines
-    from fisher_edge.store.database import Database
 
-    key = ChannelKey(asset, channel)
-    with Database(state_dir, set_aside=False, create=False) as database:
+    key = channel_of(asset, channel, old_asset, old_channel)
+    with open_database(state_dir) as database:
         count = enroll.remove(Baselines(database), key, label)
         AudioArchive(database.state_dir).forget(key, label)
-    print(f"{asset}/{channel}: {count} version(s) of {label or 'normal'} removed")
+    print(f"{key}: {count} version(s) of {label or 'normal'} removed")

@@ -5,9 +5,14 @@ Commands of other packages may import this module, and of the command line nothi
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from fisher_edge.errors import UsageError
+
+if TYPE_CHECKING:
+    from fisher_edge.names import ChannelKey
 
 __all__ = [
     "AsJson",
@@ -15,13 +20,18 @@ __all__ = [
     "AssetName",
     "BurstIntervalS",
     "ChannelName",
+    "EitherAsset",
+    "EitherChannel",
     "HopS",
     "InputChannel",
     "Model",
+    "OldAsset",
+    "OldChannel",
     "RateHz",
     "SensorName",
     "StateDir",
     "WindowS",
+    "channel_of",
     "print_json",
 ]
 
@@ -29,6 +39,11 @@ Asset = Annotated[str, typer.Option("--asset", help="Machine the sensor belongs 
 ChannelName = Annotated[str, typer.Option("--channel", help="Sensor of the machine: one level of an MQTT topic.")]
 AssetName = Annotated[str, typer.Argument(metavar="ASSET", help="Machine the sensor belongs to.")]
 SensorName = Annotated[str, typer.Argument(metavar="CHANNEL", help="Sensor of the machine.")]
+# Where the names were options in an earlier release; `channel_of` takes either.
+EitherAsset = Annotated[str | None, typer.Argument(metavar="ASSET", help="Machine the sensor belongs to.")]
+EitherChannel = Annotated[str | None, typer.Argument(metavar="CHANNEL", help="Sensor of the machine.")]
+OldAsset = Annotated[str | None, typer.Option("--asset", hidden=True)]
+OldChannel = Annotated[str | None, typer.Option("--channel", hidden=True)]
 Model = Annotated[str, typer.Option("--model", help='Bundle folder, or "default".')]
 StateDir = Annotated[Path, typer.Option("--state-dir", help="Folder of the gateway's database.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -57,6 +72,16 @@ HopS = Annotated[
     float | None,
     typer.Option("--hop-s", help="Seconds from one window to the next (default: a quarter of the window, 2 at most)."),
 ]
+
+
+def channel_of(asset: str | None, channel: str | None, old_asset: str | None, old_channel: str | None) -> "ChannelKey":
+    """Return the channel that a command line names, as arguments or as options."""
+    from fisher_edge.names import ChannelKey
+
+    asset, channel = asset or old_asset, channel or old_channel
+    if asset is None or channel is None:
+        raise UsageError("name the machine and its sensor: ASSET CHANNEL")
+    return ChannelKey(asset, channel)
 
 
 def print_json(value: Any) -> None:

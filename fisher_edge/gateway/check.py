@@ -66,7 +66,7 @@ def _unfit(planner: Planner) -> Iterator[str]:
             yield (
                 f"{channel.key}: judged by the model it was enrolled with, {bundle.name} ({bundle.sha256[:8]}), not "
                 f"{default.name} ({default.sha256[:8]}); to change that run: fisher-edge baseline reembed "
-                f"--asset {channel.asset} --channel {channel.name}"
+                f"{channel.asset} {channel.name}"
             )
 
 

@@ -113,8 +113,7 @@ class Planner:
     def _encoder_of(self, normal: Baseline) -> tuple[Encoder, FrontEnd]:
         """Return the encoder and the front-end a baseline was made with; BadArtifactError when one is gone."""
         name = f"the model {normal.model_name} ({normal.model_sha256[:8]}) the channel was enrolled with"
-        which = f"--asset {normal.key.asset} --channel {normal.key.channel}"
-        advice = f"run: fisher-edge baseline reembed {which}, or enroll again"
+        advice = f"run: fisher-edge baseline reembed {normal.key.asset} {normal.key.channel}, or enroll again"
         encoder = self.encoders.find(normal.model_sha256)
         if encoder is None:
             raise BadArtifactError(f"{name} is not there any more; {advice}")
