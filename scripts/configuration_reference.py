@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from fisher_edge.config import Config
+from fisher_edge.config.channel import ChannelAlarmConfig, OperatingStateConfig
 from fisher_edge.config.plugins import keys_schema, source_function, source_types
-from fisher_edge.config.schema import TABLES, ChannelAlarmConfig, OperatingStateConfig
+from fisher_edge.config.schema import TABLES
 
 TARGET = Path(__file__).parents[1] / "docs" / "configuration.md"
 HEAD = """# The configuration file

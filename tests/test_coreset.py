@@ -13,10 +13,10 @@ from windows import KEY, VIEWS, made, take, window
 
 from fisher_edge.cli.enroll import print_enrolled
 from fisher_edge.decision import enroll as enrollment
+from fisher_edge.decision.assess import EnrolledTake
 from fisher_edge.decision.bank import MemoryBank
 from fisher_edge.decision.calibrate import Enrollment, calibrate, held_out_distances
 from fisher_edge.decision.coreset import MOST_WINDOWS, coreset
-from fisher_edge.decision.enroll import EnrolledTake
 from fisher_edge.decision.evidence import Rates
 from fisher_edge.decision.judge import Judge
 from fisher_edge.store.baselines import Baselines

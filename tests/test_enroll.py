@@ -15,7 +15,8 @@ import pytest
 from windows import FRONT_END, KEY, VIEWS, embedding, made, take, window
 
 from fisher_edge.decision import enroll as module
-from fisher_edge.decision.enroll import EnrolledTake, Made, SetAside, activate, enroll, remove, undo
+from fisher_edge.decision.assess import EnrolledTake, Made, SetAside
+from fisher_edge.decision.enroll import activate, enroll, remove, undo
 from fisher_edge.decision.evidence import Rates
 from fisher_edge.decision.judge import Judge
 from fisher_edge.decision.judgement import ModelName

@@ -11,7 +11,8 @@ import pytest
 from windows import FRONT_END, KEY, VIEWS, embedding, made, take, window
 
 from fisher_edge.decision.alarm import UNFAMILIAR, AlarmMachine, AlarmRule
-from fisher_edge.decision.enroll import EnrolledTake, enroll
+from fisher_edge.decision.assess import EnrolledTake
+from fisher_edge.decision.enroll import enroll
 from fisher_edge.decision.evidence import Rates
 from fisher_edge.decision.judge import Judge, Unenrolled
 from fisher_edge.decision.judgement import BaselineName, Judgement, Level, ModelName, State

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from windows import FRONT_END, KEY, VIEWS, embedding, made, take, window
 
-from fisher_edge.decision.enroll import EnrolledTake, enroll
+from fisher_edge.decision.assess import EnrolledTake
+from fisher_edge.decision.enroll import enroll
 from fisher_edge.decision.evidence import Rates
 from fisher_edge.decision.fusion import Fusion
 from fisher_edge.decision.judge import Judge

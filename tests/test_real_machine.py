@@ -9,7 +9,8 @@ from machine import EXAMPLES
 from windows import KEY
 
 from fisher_edge.decision.alarm import AlarmMachine, AlarmRule
-from fisher_edge.decision.enroll import EnrolledTake, Made, enroll
+from fisher_edge.decision.assess import EnrolledTake, Made
+from fisher_edge.decision.enroll import enroll
 from fisher_edge.decision.evidence import Rates
 from fisher_edge.decision.judge import Judge
 from fisher_edge.decision.judgement import ModelName, State

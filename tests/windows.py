@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fisher_edge.decision.enroll import EnrolledTake, Made
+from fisher_edge.decision.assess import EnrolledTake, Made
 from fisher_edge.decision.judgement import ModelName
 from fisher_edge.dsp.blocks import FloatArray, Rate
 from fisher_edge.dsp.frontend import FrontEnd

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fisher_edge.decision.alarm import AlarmMachine, AlarmRule
+from fisher_edge.decision.assess import Enrolled, EnrolledTake, Made
 from fisher_edge.decision.coreset import MOST_WINDOWS
-from fisher_edge.decision.enroll import Enrolled, EnrolledTake, Made, enroll
+from fisher_edge.decision.enroll import enroll
 from fisher_edge.decision.evidence import Rates
 from fisher_edge.decision.judge import Judge
 from fisher_edge.decision.judgement import Judgement, ModelName, State

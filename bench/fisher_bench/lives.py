@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from fisher_bench.channel import Channel, Judged, made_with
+from fisher_edge.decision.assess import Made
 from fisher_edge.decision.coreset import MOST_WINDOWS
-from fisher_edge.decision.enroll import Made
 from fisher_edge.decision.evidence import Rates
 from fisher_edge.decision.judgement import State
 from fisher_edge.dsp.blocks import Block, FloatArray

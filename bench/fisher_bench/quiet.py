@@ -22,8 +22,8 @@ import numpy as np
 
 from fisher_bench.channel import Channel, made_with, windows_of
 from fisher_edge.decision.alarm import UNFAMILIAR
+from fisher_edge.decision.assess import Made
 from fisher_edge.decision.coreset import MOST_WINDOWS
-from fisher_edge.decision.enroll import Made
 from fisher_edge.decision.evidence import Rates
 from fisher_edge.decision.judgement import State
 from fisher_edge.dsp.blocks import FloatArray

@@ -24,7 +24,7 @@ from fisher_edge.cli.sensitivity import missed_in_words, sensitivity_lines
 from fisher_edge.errors import InsensitiveError, UsageError
 
 if TYPE_CHECKING:
-    from fisher_edge.decision.enroll import Enrolled
+    from fisher_edge.decision.assess import Enrolled
     from fisher_edge.decision.fusion import Fusion
     from fisher_edge.decision.judgement import Result
     from fisher_edge.sources.bursts import BurstRecording

@@ -9,8 +9,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from fisher_edge.config.errors import joined, phrases, place
+from fisher_edge.config.fields import BASE_DIR
 from fisher_edge.config.plugins import checked_keys, keys_of, source_function
-from fisher_edge.config.schema import BASE_DIR, STATE_DIR, TABLES, Config
+from fisher_edge.config.schema import STATE_DIR, TABLES, Config
 from fisher_edge.errors import MissingExtraError, UsageError
 
 if sys.version_info >= (3, 11):

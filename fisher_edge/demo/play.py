@@ -14,7 +14,7 @@ import soundfile
 from paho.mqtt.enums import CallbackAPIVersion
 
 from fisher_edge.config import Config
-from fisher_edge.decision.enroll import Enrolled
+from fisher_edge.decision.assess import Enrolled
 from fisher_edge.demo.examples import SENSORS, Sensor
 from fisher_edge.encoder.bundle import load_bundle
 from fisher_edge.encoder.select import open_encoder

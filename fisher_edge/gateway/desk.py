@@ -9,7 +9,8 @@ from typing import Any
 
 from fisher_edge.config import ChannelConfig, Config
 from fisher_edge.decision.alarm import UNFAMILIAR
-from fisher_edge.decision.enroll import EnrolledTake, Made, enroll, slack_of
+from fisher_edge.decision.assess import EnrolledTake, Made, slack_of
+from fisher_edge.decision.enroll import enroll
 from fisher_edge.decision.judge import Judge
 from fisher_edge.decision.judgement import FALSE_ALARM, Change, Handling
 from fisher_edge.errors import BadInputError, DamagedStateError, FisherEdgeError, StateError

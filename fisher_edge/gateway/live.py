@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from fisher_edge.decision.enroll import Enrolled, EnrolledTake
+from fisher_edge.decision.assess import Enrolled, EnrolledTake
 from fisher_edge.encoder.bundle import load_bundle
 from fisher_edge.encoder.protocol import Encoder
 from fisher_edge.encoder.select import open_encoder

@@ -8,16 +8,8 @@ from dataclasses import replace
 from functools import partial
 
 from fisher_edge.decision.alarm import AlarmMachine, AlarmRule
-from fisher_edge.decision.enroll import (
-    DEFAULT_WINDOW_S,
-    Enrolled,
-    EnrolledTake,
-    Made,
-    assess,
-    check_target,
-    enroll,
-    takes_of,
-)
+from fisher_edge.decision.assess import Enrolled, EnrolledTake, Made, assess, takes_of
+from fisher_edge.decision.enroll import DEFAULT_WINDOW_S, check_target, enroll
 from fisher_edge.decision.evidence import Rates
 from fisher_edge.decision.fusion import Fusion
 from fisher_edge.decision.judge import Judge
