@@ -257,8 +257,8 @@ def test_few_takes_and_false_alarms_hold_back() -> None:
         assert after is not None
         assert after < before
     calibration = normal(takes(3)).calibration
-    few, twice = (Policy.of(each, Rates()).shape for each in (calibration, _doubled(calibration)))
-    assert all(less.alarm > more.alarm for less, more in zip(few, twice, strict=True))
+    few, twice = (Policy.of(each, Rates()).shape[0].alarm for each in (calibration, _doubled(calibration)))
+    assert twice < 0.95 * few
     assert "blocks" in {each.cause for each in sensitivity(normal(takes(1, length=32)), signal()).held_back}
 
 
