@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fisher_bench import coreset, lives, other_rate, quiet
+from fisher_bench import coreset, lives, noticed, other_rate, quiet
 from fisher_edge.config.schema import AlarmConfig
 from fisher_edge.decision.evidence import Rates
 from fisher_edge.encoder.bundle import load_bundle
@@ -150,6 +150,27 @@ def test_sensor_of_another_rate_is_put_beside_one_of_the_same(
         assert found[pair, "common", "faulty"]["alarm"] == 1
     assert found["same", "all", "same"]["normal"] == 3
     assert found["slower sensor", "all", "same"]["normal"] == found["stored vectors", "all", "same"]["normal"] == 0
+
+
+def test_what_is_said_to_be_noticed_is(
+    machines: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of recordings kept out, the level that is said raises an alarm when it is exceeded, two thirds of it do not."""
+    monkeypatch.setattr(noticed, "MOST_KEPT", 1)
+    monkeypatch.setattr(noticed, "HORIZONS_S", {"minute": 60.0, "hour": 120.0})
+    assert noticed.main([str(machines), "--dataset", "rig", "--json"]) == 0
+    found = list(objects(capsys))
+    assert {each["change"] for each in found} == {"level", "band", "impulses", "tone"}
+    level = {
+        each["factor"]: each["happened"] for each in found if (each["change"], each["horizon"]) == ("level", "minute")
+    }
+    assert level[1.5] == "alarm"
+    assert level[2 / 3] != "alarm"
+    *_, last = noticed._table([noticed.Tried(**each) for each in found])
+    at_size = [each for each in found if (each["factor"], each["horizon"]) == (1.0, "hour")]
+    alarms = sum(each["happened"] == "alarm" for each in at_size)
+    assert last.split(" | ")[:2] == ["| all", "hour"]
+    assert last.split(" | ")[3] == f"{alarms} of {len(at_size)}"
 
 
 def test_simulated_day_keeps_its_promise(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

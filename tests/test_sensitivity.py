@@ -12,7 +12,8 @@ from machine import EXAMPLES, RATE_HZ, machine_signal, sound_file
 from test_calibrate import BANDS, DIM, HOME, NOISE, enrollment, state, windows
 
 from fisher_edge.decision.calibrate import calibrate, grouped
-from fisher_edge.decision.evidence import Rates, level_limits
+from fisher_edge.decision.evidence import Limits, Rates, level_limits
+from fisher_edge.decision.held_back import _doubled
 from fisher_edge.decision.noticing import DB, Policy
 from fisher_edge.decision.reactions import Normal, Reaction, Reactions, Shift, Shifts, Signal
 from fisher_edge.decision.sensitivity import Noticed, Sensitivity, sensitivity
@@ -167,6 +168,9 @@ def test_level_that_is_said_raises_an_alarm() -> None:
     ]
     assert policy.level_db(60) == pytest.approx(DB * min(reached))
     assert policy.level_db(0.5) is None
+    for alarm, reached_alarm in ((1.4, 1.4), (2.0, 3.0)):
+        cut_off = replace(policy, needed_s=[2.0, 3.0], level=[Limits(0.0, 1.0, 3.0), Limits(0.0, 0.5, alarm)])
+        assert cut_off.level_db(60) == pytest.approx(DB * reached_alarm)
 
 
 def test_change_of_one_band_counts_by_its_level_too() -> None:
@@ -236,6 +240,10 @@ def test_reaction_is_that_of_held_out_takes() -> None:
     moved = reactions.to(Shift(np.full((1, BANDS, DIM), 3 * NOISE)))
     assert np.all(moved.scores > calm.scores + 1)
     assert moved.log_ratio > calm.log_ratio
+    # Means are of what is tamed: however large a change is, it counts no more.
+    large, huge = (reactions.to(Shift(np.full((1, BANDS, DIM), by))).scores for by in (0.3, 0.6))
+    assert huge[0] > large[0] + 0.1
+    np.testing.assert_allclose(huge[1:], large[1:], atol=0.2)
 
 
 def test_few_takes_and_false_alarms_hold_back() -> None:
@@ -248,6 +256,9 @@ def test_few_takes_and_false_alarms_hold_back() -> None:
         assert before is not None
         assert after is not None
         assert after < before
+    calibration = normal(takes(3)).calibration
+    few, twice = (Policy.of(each, Rates()).shape[0].alarm for each in (calibration, _doubled(calibration)))
+    assert twice < 0.95 * few
     assert "blocks" in {each.cause for each in sensitivity(normal(takes(1, length=32)), signal()).held_back}
 
 
@@ -289,6 +300,7 @@ def test_spots_are_pieces_of_the_recordings(tmp_path: Path, encoder: Encoder) ->
     assert len(first[0]) == front_end.n_samples(grid.piece_frames, RATE_HZ)
     starts = [np.correlate(waves[0], spot[0], "valid").argmax() for spot in (first, *rest)]
     assert starts == sorted(set(starts))
+    assert starts[0] == (len(waves[0]) - len(first[0])) // 12
     np.testing.assert_array_equal(waves[0][starts[2] :][: len(first[0])], rest[1][0])
     (embedded,) = embed_spots(encoder, front_end, grid, RATE_HZ, [first])
     np.testing.assert_array_equal(embedded, encoder.embed([front_end.sub_bands(first[0], RATE_HZ)])[0])

@@ -158,7 +158,7 @@ def _worst(channel: Channel, encoder: Encoder, wave: FloatArray, grid: Grid, rat
 
 def _table(tried: Sequence[Tried]) -> Iterator[str]:
     """Markdown: how often each size raised an alarm, by dataset and horizon."""
-    yield "| dataset | within | alarm at 2/3 of it | at the size | at 1.5 times | said no: alarm | unfamiliar: was |"
+    yield "| dataset | within | alarm at 2/3 of it | at it | at 1.5 times | said no: alarm | said unfamiliar: is |"
     yield "| --- | --- | ---: | ---: | ---: | ---: | ---: |"
     for dataset in [*dict.fromkeys(each.dataset for each in tried), "all"]:
         for horizon in HORIZONS_S:
