@@ -249,6 +249,31 @@ def test_false_alarm_gives_no_example(enrolled: Path, mosquitto: Mosquitto, mach
         assert (realised.confirmed, realised.refuted) == (1, 0)
 
 
+def test_examples_of_a_cause_that_was_another_are_withdrawn(
+    enrolled: Path, mosquitto: Mosquitto, machine: Machine
+) -> None:
+    """They become examples of the right one; what was enrolled before stays."""
+    machine.faulty = True
+
+    def labels() -> list[tuple[str | None, int]]:
+        return [(row["label"], len(row["recordings"])) for row in rows() if row["active"] and row["label"]]
+
+    def rows() -> list[dict[str, Any]]:
+        return list(asked(enrolled, "baseline", "list"))  # type: ignore[arg-type]  # a list of objects
+
+    def acknowledged(cause: str) -> None:
+        asked(enrolled, "alarms", "acknowledge", A.asset, A.channel, "--cause", cause)
+
+    with started(enrolled, mosquitto, machine) as gateway:
+        wait_until(lambda: len(gateway.channels[A].unusual) >= 4, "windows of an alarm", 30)
+        acknowledged("gear tooth")
+        assert labels() == [("gear tooth", 1)]
+        acknowledged("inner race")
+        assert labels() == [("inner race", 1)]
+        acknowledged("false alarm")
+        assert labels() == []
+
+
 def test_shelved_channel_is_quiet_until_it_is_unshelved(enrolled: Path, mosquitto: Mosquitto, machine: Machine) -> None:
     """No event of the alarm comes, over a restart too; unshelving tells it."""
     with Subscriber(mosquitto.port) as subscriber, started(enrolled, mosquitto, machine) as gateway:

@@ -10,7 +10,7 @@ from typing import Any
 from fisher_edge.config import ChannelConfig, Config
 from fisher_edge.decision.alarm import UNFAMILIAR
 from fisher_edge.decision.assess import EnrolledTake, Made, slack_of
-from fisher_edge.decision.enroll import enroll
+from fisher_edge.decision.enroll import enroll, remove, undo
 from fisher_edge.decision.judge import Judge
 from fisher_edge.decision.judgement import FALSE_ALARM, Change, Handling
 from fisher_edge.errors import BadInputError, DamagedStateError, FisherEdgeError, StateError
@@ -143,7 +143,14 @@ class Desk:
         change = channel.machine.acknowledge(handling)
         if channel.realised is not None:
             channel.realised = channel.realised.settled(before, channel.machine.memory.cause)
-        examples, why = self._examples(channel, cause)
+        try:
+            if cause is not None and cause != before:
+                self._withdraw(channel)
+            examples, why = self._examples(channel, cause)
+        except DamagedStateError:
+            raise
+        except (BadInputError, StateError) as error:
+            examples, why = 0, str(error)
         answer = {"state": channel.machine.state.value, "cause": cause, "examples": examples, "no_examples": why}
         return Outcome("done", answer, change)
 
@@ -164,13 +171,24 @@ class Desk:
         )
         front_end = replace(channel.plan.cutting.front_end, views=judge.views)
         made = Made(judge.model, front_end, grid, found[0].rate_hz)
-        try:
-            enrolled = enroll(
-                self._baselines, channel.key, [take], made, label=cause, extend=True, reason="acknowledged alarm"
-            )
-        except BadInputError as error:
-            return 0, str(error)
+        enrolled = enroll(
+            self._baselines, channel.key, [take], made, label=cause, extend=True, reason="acknowledged alarm"
+        )
+        channel.labelled = (enrolled.label, enrolled.version)
         return enrolled.windows, None
+
+    def _withdraw(self, channel: Monitored) -> None:
+        """Take back the examples of a cause that turned out to be another."""
+        if channel.labelled is None:
+            return
+        (label, version), channel.labelled = channel.labelled, None
+        active = self._baselines.get(channel.key, label)
+        if active is None or active.version != version:
+            return  # somebody has enrolled others since
+        if version > 1:
+            undo(self._baselines, channel.key, label)
+        else:
+            remove(self._baselines, channel.key, label)
 
     def _shelve(self, channel: Monitored, command: Command) -> Outcome:
         """Shelve a channel until a time."""

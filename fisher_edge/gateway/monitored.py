@@ -51,7 +51,8 @@ class Unusual:
 class Monitored:
     """One channel as the worker has it.
 
-    `idle_below` is the RMS below which the machine stands. `unusual` are the latest windows since its state rose, and
+    `idle_below` is the RMS below which the machine stands. `unusual` are the latest windows since its state rose,
+    `labelled` says as examples of which cause, in which version, they were enrolled, and
     `heard` the latest since a recording began (None: none is under way).
     """
 
@@ -65,6 +66,7 @@ class Monitored:
     grid: Grid | None = None
     realised: Realised | None = None
     unusual: list[Unusual] = field(default_factory=list)
+    labelled: tuple[str | None, int] | None = None
     heard: deque[EmbeddedWindow] | None = None
     _situations: deque[Situation] = field(default_factory=deque)
     _joiner: WindowJoiner | None = None
@@ -133,6 +135,7 @@ class Monitored:
             self.realised = replace(self.realised, promise=judge.promise).after(judge.hop_s, before, now)
         if State.NORMAL in {before, now}:
             self.unusual.clear()
+            self.labelled = None
         if now is not State.NORMAL and judgement.evidence is not None and judgement.evidence.warning > 1:
             self.unusual = [*self.unusual, Unusual(judgement.score or 0.0, window)][-MOST_UNUSUAL:]
         if self.heard is not None:
