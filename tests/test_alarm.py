@@ -24,7 +24,7 @@ from alarms import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fisher_edge.decision.alarm import UNFAMILIAR, AlarmMachine, AlarmRule, worse
+from fisher_edge.decision.alarm import UNFAMILIAR, AlarmMachine, AlarmRule, remembered, worse
 from fisher_edge.decision.judgement import Change, Judgement, Level, State
 
 
@@ -230,7 +230,7 @@ def test_alarm_of_a_span_falls_only_with_evidence_that_reaches_as_far(
     assert change is not None
     if restarted:
         machine = machine_of()
-        machine.resume(change)
+        machine.resume(remembered(change), change.time_s)
     for number, (shape, reach_s) in enumerate(windows):
         before = machine.state
         machine.judge(found(shape, time_s=STEP_S * number, span_s=min(10.0, reach_s), reach_s=reach_s))
@@ -297,24 +297,24 @@ def test_shape_of_unfamiliar_windows_alone_raises_no_alarm(
 
 @pytest.mark.parametrize("severity", [W, A])
 def test_alarm_is_resumed_after_a_restart(machine: AlarmMachine, severity: State) -> None:
-    """State, time and reason are those before; quiet windows end it after the hold as ever."""
+    """State and time are those before; quiet windows end it after the hold as ever."""
     before = found(3.0 if severity is A else 0.7, time_s=500.0)
-    machine.resume(Change(500.0, N, severity, "far off", "sudden", before))
-    assert (machine.state, machine.since_s, machine.reason) == (severity, 500.0, "far off")
+    machine.resume(remembered(Change(500.0, N, severity, "far off", "sudden", before)), 500.0)
+    assert (machine.state, machine.since_s, machine.reason) == (severity, 500.0, None)
     assert states(machine, every(STEP_S, 0, 0, 0)) == [severity, severity, N]
 
 
 @pytest.mark.parametrize("after", [N, State.NO_DATA, State.CHECK_FUNCTION, State.NO_BASELINE])
 def test_only_warnings_and_alarms_are_resumed(machine: AlarmMachine, after: State) -> None:
     """A restart begins at normal unless the channel was a warning or an alarm."""
-    machine.resume(Change(500.0, A, after, "whatever", None, found(shape=3.0)))
+    machine.resume(remembered(Change(500.0, A, after, "whatever", None, found(shape=3.0))), 500.0)
     assert (machine.state, machine.since_s) == (N, 1000.0)
 
 
 @pytest.mark.parametrize("judgement", [None, distrusted(), Judgement(0.0, 1.0, 16e3, MODEL, distance=0.5)])
 def test_alarm_without_evidence_is_resumed(machine: AlarmMachine, judgement: Judgement | None) -> None:
     """An event of an earlier release holds no evidence: its alarm stands until the windows after it are quiet."""
-    machine.resume(Change(500.0, N, A, "far off", None, judgement))
+    machine.resume(remembered(Change(500.0, N, A, "far off", None, judgement)), 500.0)
     assert states(machine, every(STEP_S, 0.95, 0.95, 0.95, 0, 0, 0)) == [A, A, A, A, A, N]
 
 

@@ -48,7 +48,7 @@ def test_cause_may_be_unknown_at_first() -> None:
 )
 def test_every_alarm_is_counted_once_by_its_cause(causes: list[str | None], confirmed: int, refuted: int) -> None:
     """The last cause named is the one that counts."""
-    realised, before = Realised(1, Promise(1.0, 0.1, (0.0, 1.0), (0.0, 1.0))), None
+    realised, before = Realised(1, 0.0, Promise(1.0, 0.1, (0.0, 1.0), (0.0, 1.0))), None
     for cause in causes:
         realised, before = realised.settled(before, cause or before), cause or before
     assert (realised.confirmed, realised.refuted) == (confirmed, refuted)
@@ -56,7 +56,7 @@ def test_every_alarm_is_counted_once_by_its_cause(causes: list[str | None], conf
 
 def test_rises_are_counted_over_days() -> None:
     """A warning that becomes an alarm is one of each; what stays is counted once."""
-    realised = Realised(1, Promise(1.0, 0.1, (0.0, 1.0), (0.0, 1.0)))
+    realised = Realised(1, 0.0, Promise(1.0, 0.1, (0.0, 1.0), (0.0, 1.0)))
     for before, now in ((N, N), (N, W), (W, W), (W, A), (A, W), (W, N), (N, A)):
         realised = realised.after(8640.0, before, now)
     assert realised.days == pytest.approx(0.7)
@@ -180,7 +180,8 @@ def test_unshelving_what_is_not_shelved_is_refused() -> None:
 def restarted(machine: AlarmMachine, change: Change, rule: AlarmRule | None = None) -> AlarmMachine:
     """Return a machine after a restart."""
     after = machine_of(rule)
-    after.resume(change, machine.memory)
+    after.follow(change.after, machine.memory.shelved_until_s)
+    after.resume(machine.memory, change.time_s)
     return after
 
 
@@ -202,6 +203,46 @@ def test_another_baseline_ends_the_alarm_and_not_the_shelving() -> None:
     machine.acknowledge(MARIA)
     machine.forget()
     assert machine.memory == AlarmMemory(shelved_until_s=2000.0)
+
+
+def test_end_of_shelving_tells_an_alarm_that_missing_data_hides() -> None:
+    """While there are no windows nothing else would tell it; it is told once."""
+    machine, clock = shelved()
+    machine.judge(found(3.0))
+    machine.interrupt(State.NO_DATA, "no samples for 30 s")
+    assert machine.expire() is None
+    clock.now_s = 2000.0
+    change = machine.expire()
+    assert change == Change(
+        2000.0,
+        State.NO_DATA,
+        State.NO_DATA,
+        "the time to be shelved is over; before no_data there was: alarm",
+        UNSHELVED,
+        None,
+        Handling(),
+    )
+    assert machine.expire() is None
+
+
+def test_end_of_shelving_tells_an_alarm_that_stands() -> None:
+    """With the state that nobody has heard of."""
+    machine, clock = shelved()
+    machine.judge(found(3.0))
+    clock.now_s = 2000.0
+    change = machine.expire()
+    assert change is not None
+    assert (change.before, change.after, change.kind) == (N, A, UNSHELVED)
+    assert machine.judge(found(3.0, time_s=5.0)) is None
+
+
+def test_machine_goes_on_from_what_was_told_last() -> None:
+    """An alarm against another baseline is not taken up, but its end is told."""
+    machine = machine_of()
+    machine.follow(A)
+    change = machine.judge(found(0.0))
+    assert change is not None
+    assert (change.before, change.after) == (A, N)
 
 
 steps = st.sampled_from(["far", "near", "quiet", "dead", "no data", "acknowledge", "shelve", "unshelve", "restart"])
@@ -235,7 +276,8 @@ def test_no_sequence_loses_an_alarm_or_its_acknowledgement(what: list[str], latc
 def restart(machine: AlarmMachine, last: Change, rule: AlarmRule, clock: Clock) -> AlarmMachine:
     """Return a machine that takes up what another one remembers."""
     after = AlarmMachine(rule, clock)
-    after.resume(last, machine.memory)
+    after.follow(last.after)
+    after.resume(machine.memory, last.time_s)
     return after
 
 

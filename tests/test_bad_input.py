@@ -220,7 +220,11 @@ TABLE: list[tuple[tuple[str, ...], int, str]] = [
     ((*ENROLL, "normal-0.wav", "--keep-mb", "inf"), USAGE, "--keep-mb"),
     ((*ENROLL, "normal-0.wav", "--keep-mb", "-1"), USAGE, "--keep-mb"),
     ((*ENROLL, "normal-0.wav", "normal-1.wav", "--specimen", " "), USAGE, "specimen ' ' names nothing"),
-    ((*ENROLL, "normal-0.wav", "--specimen", "a", "--specimen", "b"), USAGE, "2 specimens for 1 recordings"),
+    (
+        (*ENROLL, "normal-0.wav", "--specimen", "a", "--specimen", "b"),
+        USAGE,
+        "2 names for the specimen of 1 recordings",
+    ),
     (("baseline", "activate", *PLACE, "--version", "7"), BAD_INPUT, "7"),
     (("baseline", "reembed", "--asset", "pump-2", "--channel", "x"), BAD_INPUT, "has no baseline for normal"),
     (("baseline", "remove", *PLACE, "--label", "worn"), BAD_INPUT, "worn"),

@@ -49,6 +49,7 @@ def test_state_may_be_constant() -> None:
         (b'{"drive": {"rpm": "1e3"}}', {"states": SPEEDS, "field": "drive.rpm"}, "fast"),
         (b'{"recipe": 7}', {"field": "recipe"}, "7"),
         (b'{"recipe": 7.5}', {"field": "recipe"}, "7.5"),
+        (b'{"recipe": -12}', {"field": "recipe"}, "-12"),
         (b'{"run": true}', {"field": "run"}, "true"),
     ],
 )
@@ -57,7 +58,7 @@ def test_state_is_read_from_a_message(payload: bytes, options: dict[str, object]
     assert after(payload, **options) == Situation(state)
 
 
-@pytest.mark.parametrize("payload", [b"0", b"299.9", b"3000", b"-inf"])
+@pytest.mark.parametrize("payload", [b"0", b"299.9", b"3000", b"-inf", b"1" + 400 * b"0"])
 def test_number_outside_all_ranges_is_idle(payload: bytes) -> None:
     """The reason names the number and the states there are."""
     situation = after(payload, states=SPEEDS)
@@ -91,6 +92,12 @@ def test_message_that_cannot_be_read_says_nothing(
     (line,) = caplog.messages
     assert line.startswith("topic plant/rpm: ")
     assert reason in line
+
+
+def test_number_larger_than_any_float_is_idle() -> None:
+    """Other programs send what they like."""
+    assert after(b'{"rpm": 1' + 400 * b"0" + b"}", field="rpm", states=SPEEDS).idle is not None
+    assert after(b'{"rpm": 1' + 400 * b"0" + b"}", field="rpm") == Situation("inf")
 
 
 @given(payload=st.binary(max_size=200), field=st.sampled_from(["", "a", "a.b"]), ranged=st.booleans())

@@ -103,7 +103,7 @@ def refused(folder: Path, *words: object) -> str:
     return done.stderr
 
 
-def events(subscriber: Subscriber) -> list[tuple[str, str, str]]:
+def events(subscriber: Subscriber) -> list[tuple[str, str, str | None]]:
     """Events so far: state before, state after, kind."""
     said = [message.fields for message in subscriber.of("event")]
     return [(each["before"], each["after"], each["kind"]) for each in said]
@@ -298,6 +298,140 @@ def again(folder: Path, mosquitto: Mosquitto, machine: Machine, *words: object) 
         return refused(folder, *words)
 
 
+def test_alarm_that_was_not_told_survives_another_baseline_and_a_restart(
+    enrolled: Path, encoder: Encoder, mosquitto: Mosquitto, machine: Machine
+) -> None:
+    """Shelved, enrolled anew, alarmed against that, stopped: the alarm is there after the restart."""
+    with started(enrolled, mosquitto, machine) as gateway:
+        wait_until(lambda: state_of(gateway) is State.NORMAL, "normal", 30)
+        asked(enrolled, "alarms", "shelve", A.asset, A.channel, "--minutes", 60)
+        enroll_machine(enrolled, encoder, A, range(3, 6))
+        wait_until(lambda: gateway.channels[A].plan.baseline_version == 2, "the new baseline", 30)
+        machine.faulty = True
+        wait_until(lambda: state_of(gateway) is State.ALARM, "an alarm", 30)
+    machine.silent = True
+    with started(enrolled, mosquitto, machine) as gateway:
+        assert gateway.channels[A].machine.memory.severity is State.ALARM
+        assert gateway.channels[A].machine.memory.shelved_until_s is not None
+
+
+def test_activating_the_active_version_ends_no_alarm(enrolled: Path, mosquitto: Mosquitto, machine: Machine) -> None:
+    """Neither at once nor at the next start."""
+    machine.faulty = True
+    with started(enrolled, mosquitto, machine) as gateway:
+        wait_until(lambda: state_of(gateway) is State.ALARM, "an alarm", 30)
+        asked(enrolled, "alarms", "acknowledge", A.asset, A.channel)
+        again_active = ("baseline", "activate", A.asset, A.channel, "--version", 1, "--state-dir", enrolled / "state")
+        assert run_here(*again_active).returncode == 0
+    machine.silent = True
+    with started(enrolled, mosquitto, machine) as gateway:
+        assert gateway.channels[A].machine.memory.acknowledged
+
+
+def test_end_of_an_alarm_by_a_new_baseline_is_told_after_a_restart(
+    enrolled: Path, encoder: Encoder, mosquitto: Mosquitto, machine: Machine
+) -> None:
+    """Who was told of the alarm hears that it is over."""
+    machine.faulty = True
+    with started(enrolled, mosquitto, machine) as gateway:
+        wait_until(lambda: state_of(gateway) is State.ALARM, "an alarm", 30)
+    machine.faulty = False
+    enroll_machine(enrolled, encoder, A, range(3, 6))
+    with Subscriber(mosquitto.port) as subscriber, started(enrolled, mosquitto, machine):
+        wait_until(lambda: events(subscriber)[-1:] == [("alarm", "normal", None)], "its end", 30)
+
+
+def test_another_baseline_of_the_same_number_keeps_its_own_record(
+    enrolled: Path, encoder: Encoder, mosquitto: Mosquitto, machine: Machine
+) -> None:
+    """Removed and enrolled again, version 1 is not what it was."""
+    machine.faulty = True
+    with started(enrolled, mosquitto, machine) as gateway:
+        wait_until(lambda: state_of(gateway) is State.ALARM, "an alarm", 30)
+        assert run_here("baseline", "remove", *A, "--state-dir", enrolled / "state").returncode == 0
+        wait_until(lambda: state_of(gateway) is State.NO_BASELINE, "its end", 30)
+        machine.faulty = False
+        enroll_machine(enrolled, encoder, A, range(3, 6))
+        wait_until(lambda: state_of(gateway) is State.NORMAL, "normal", 30)
+        realised = gateway.channels[A].realised
+        assert realised is not None
+        assert (realised.baseline, realised.alarms) == (1, 0)
+
+
+def test_enrollment_while_a_sensor_is_recorded_disturbs_neither(
+    tmp_path: Path, encoder: Encoder, mosquitto: Mosquitto, machine: Machine
+) -> None:
+    """Windows of two plans are never compared; takes that wait are accepted while another one is under way."""
+    with Database(tmp_path / "state"):
+        pass
+    with started(tmp_path, mosquitto, machine) as gateway, Database(tmp_path / "state") as database:
+        wait_until(lambda: state_of(gateway) is State.NO_BASELINE, "the first window", 30)
+        commands = Commands(database)
+        number = commands.ask("record", A, {"minutes": 0.4})
+        wait_until(lambda: commands.get(number).answer.get("takes", 0) >= 2, "two takes", 30)
+        asked(tmp_path, "baseline", "accept", A.asset, A.channel)
+        enroll_machine(tmp_path, encoder, A)
+        wait_until(lambda: commands.get(number).ended, "the end", 60)
+        done = commands.get(number)
+        assert (done.status, done.answer["takes"], done.answer["problem"]) == ("done", 8, None)
+        assert len(PendingTakes(tmp_path / "state", A).all()) <= 6
+        assert state_of(gateway) is State.NORMAL
+
+
+def test_channel_that_is_refused_can_be_recorded(enrolled: Path, mosquitto: Mosquitto, machine: Machine) -> None:
+    """Its windows differ from those enrolled: to enroll again it must be heard."""
+    with started(enrolled, mosquitto, machine, window_s=0.64) as gateway:
+        wait_until(lambda: state_of(gateway) is State.CHECK_FUNCTION, "check_function", 30)
+        told = asked(enrolled, "baseline", "record", A.asset, A.channel, "--minutes", 0.1)
+        assert told["seconds"] == pytest.approx(6, abs=2 * BLOCK_S)
+        assert told["takes"] in {2, 3}
+
+
+def test_recording_is_ended_by_a_command(enrolled: Path, mosquitto: Mosquitto, machine: Machine) -> None:
+    """Whoever began it may have gone."""
+    with started(enrolled, mosquitto, machine), Database(enrolled / "state") as database:
+        commands = Commands(database)
+        number = commands.ask("record", A, {"minutes": 5})
+        wait_until(lambda: commands.get(number).answer.get("seconds", 0) > 1, "a second", 30)
+        ended = run_here("baseline", "stop", *A, "--state-dir", enrolled / "state")
+        assert ended.stdout.startswith("pump/a: 0.")
+        assert ended.stdout.endswith("minutes recorded, 1 take\n")
+
+
+def test_command_that_nobody_takes_is_taken_back(
+    enrolled: Path, mosquitto: Mosquitto, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not carried out later, when nobody expects it."""
+    monkeypatch.setattr("fisher_edge.gateway.worker.LOOK_S", 1e9)
+    monkeypatch.setattr("fisher_edge.cli.state.ANSWER_S", 0.2)
+    with started(enrolled, mosquitto, machine) as gateway:
+        wait_until(lambda: state_of(gateway) is State.NORMAL, "normal", 30)
+        assert "has not answered for 0.2 s" in refused(enrolled, "baseline", "record", A.asset, A.channel)
+        with Database(enrolled / "state") as database:
+            assert Commands(database).waiting() == []
+
+
+@pytest.mark.parametrize(
+    ("cause", "reason"),
+    [
+        ("normal", "'normal' is no cause of an alarm; say 'false alarm'"),
+        ("Unfamiliar operating state", "is no cause of an alarm"),
+        ("a\nb", "names no fault"),
+    ],
+)
+def test_cause_that_is_none_is_refused(
+    enrolled: Path, mosquitto: Mosquitto, machine: Machine, cause: str, reason: str
+) -> None:
+    """Nothing is acknowledged or counted then."""
+    machine.faulty = True
+    with started(enrolled, mosquitto, machine) as gateway:
+        wait_until(lambda: state_of(gateway) is State.ALARM, "an alarm", 30)
+        assert reason in refused(enrolled, "alarms", "acknowledge", A.asset, A.channel, "--cause", cause)
+        assert not gateway.channels[A].machine.memory.acknowledged
+        told = asked(enrolled, "alarms", "acknowledge", A.asset, A.channel, "--cause", "False Alarm")
+        assert told["cause"] == "false alarm"
+
+
 def test_operating_state_comes_over_mqtt(enrolled: Path, mosquitto: Mosquitto, machine: Machine) -> None:
     """Takes get the state of the machine, windows are judged by it; an unfamiliar one and an idle machine are said."""
     states = {"slow": [300, 900], "fast": [900, 3000]}
@@ -343,6 +477,8 @@ def test_machine_that_stands_is_not_judged(enrolled: Path, mosquitto: Mosquitto,
     [
         (("alarms", "shelve", "pump", "b", "--minutes", "5"), "this gateway has no channel pump/b; it has: pump/a"),
         (("baseline", "record", "pump", "a", "--minutes", "0"), "0 minutes cannot be recorded"),
+        (("baseline", "record", "pump", "a", "--state", " \n"), "names nothing"),
+        (("baseline", "stop", "pump", "a"), "is not being recorded"),
         (("baseline", "record", "pump", "a", "--minutes", "1e6"), "1e+06 minutes cannot be recorded; give up to 10080"),
     ],
 )

@@ -1,5 +1,6 @@
 """Baselines taken to another gateway in one file: everything is there, and no file does harm."""
 
+import sqlite3
 import zipfile
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from fisher_edge.errors import BadInputError, StateError
 from fisher_edge.names import ChannelKey
 from fisher_edge.store import bundles
 from fisher_edge.store.baselines import Baselines
-from fisher_edge.store.database import Database
+from fisher_edge.store.database import DATABASE_NAME, Database
 from fisher_edge.store.exchange import export_channel, import_channel
 
 KEY = ChannelKey("pump-1", "vib")
@@ -62,6 +63,15 @@ def test_everything_arrives_under_another_name(exported: Path, tmp_path: Path) -
     assert "alarm" not in scored.stdout.splitlines()[-1].split(";")[0]
 
 
+@pytest.mark.parametrize(("state", "have"), [("hot", "there are: fast"), ("", "there are: fast")])
+def test_score_refuses_a_state_that_is_not_enrolled(exported: Path, tmp_path: Path, state: str, have: str) -> None:
+    """A misspelt name is not silently left out."""
+    sound = sound_file(tmp_path / "new.wav", machine_signal(20, 2.0))
+    scored = run_here("score", sound, *PLACE[:4], "--state-dir", exported / "state", "--state", state)
+    assert (scored.returncode, scored.stdout) == (4, "")
+    assert scored.stderr == f"error: pump-1/vib has no operating state {state!r}; {have}\n"
+
+
 def test_import_adds_a_version(exported: Path, tmp_path: Path) -> None:
     """What was enrolled here stays, to go back to."""
     with Database(tmp_path) as database:
@@ -76,6 +86,8 @@ def test_nothing_enrolled_is_no_export(exported: Path, tmp_path: Path) -> None:
     with Database(exported / "state") as database:
         with pytest.raises(BadInputError, match="nothing is enrolled for pump-9/vib"):
             export_channel(database, ChannelKey("pump-9", "vib"), tmp_path / "out.zip")
+        with pytest.raises(StateError, match="is a folder; give the name of a file"):
+            export_channel(database, KEY, tmp_path)
         with pytest.raises(StateError, match=r"cannot write .* No such file or directory"):
             export_channel(database, KEY, tmp_path / "nowhere" / "out.zip")
     assert list(tmp_path.iterdir()) == []
@@ -110,6 +122,32 @@ def test_file_that_is_no_export_is_refused(tmp_path: Path, contents: dict[str, b
             import_channel(database, file)
         assert Baselines(database).channels() == []
     assert not list(tmp_path.rglob("outside"))
+
+
+def test_export_whose_bytes_were_changed_is_refused(exported: Path, tmp_path: Path) -> None:
+    """Whatever is wrong inside is one line."""
+    good = (exported / "pump.zip").read_bytes()
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        bad = bytearray(good)
+        for place in random.integers(0, len(bad), 50):
+            bad[place] ^= 255
+        (tmp_path / "bad.zip").write_bytes(bad)
+        with Database(tmp_path / "state") as database, pytest.raises(BadInputError, match=r"bad\.zip"):
+            import_channel(database, tmp_path / "bad.zip")
+
+
+def test_export_without_an_active_baseline_is_refused(exported: Path, tmp_path: Path) -> None:
+    """There is nothing to judge by in it."""
+    with zipfile.ZipFile(exported / "pump.zip") as file:
+        file.extract(DATABASE_NAME, tmp_path)
+    connection = sqlite3.connect(tmp_path / DATABASE_NAME)
+    connection.execute("UPDATE baseline SET active = 0")
+    connection.commit()
+    connection.close()
+    empty = archive(tmp_path / "x.zip", **{DATABASE_NAME: (tmp_path / DATABASE_NAME).read_bytes()})
+    with Database(tmp_path / "state") as database, pytest.raises(BadInputError, match="holds no active baseline"):
+        import_channel(database, empty)
 
 
 def test_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:

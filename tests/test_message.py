@@ -238,7 +238,7 @@ def test_event_says_who_did_what() -> None:
 def test_promise_stands_beside_what_came_of_it() -> None:
     """Results and states say how many false alarms were promised, and how many alarms came."""
     promise = Promise(1.0, 0.1, (0.3, 3.0), (0.01, 0.3))
-    realised = Realised(3, promise, days=2.5, warnings=2, alarms=1, confirmed=1, refuted=0)
+    realised = Realised(3, 0.0, promise, days=2.5, warnings=2, alarms=1, confirmed=1, refuted=0)
     expected = {
         "warning_per_day": 1.0,
         "alarm_per_day": 0.1,

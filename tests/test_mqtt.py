@@ -567,6 +567,24 @@ def test_listeners_hear_their_topics_before_and_after_a_lost_connection(mosquitt
         wait_until(again, "a word after that")
 
 
+def test_listener_that_fails_does_not_stop_delivery(
+    mosquitto: Mosquitto, gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its error is logged, and everything is delivered over the same connection."""
+
+    def fail(_: bytes) -> None:
+        raise ZeroDivisionError("a bug")
+
+    with Subscriber(mosquitto.port) as plant, Proxy(mosquitto.port) as proxy:
+        gateway.publisher(proxy.url, listeners={"plant/a": fail})
+        plant.wait_for_status(b"online")
+        plant.publish("plant/a", "1")
+        wait_until(lambda: "a message to plant/a could not be taken" in caplog.text, "the line")
+        gateway.write(3)
+        plant.wait_for("result", 3)
+        assert proxy.connections == 1
+
+
 def test_subscription_that_the_broker_refuses_is_logged(
     gateway: Gateway, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

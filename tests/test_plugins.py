@@ -115,7 +115,19 @@ def test_broken_commands_leave_the_others_alone(acme: Path, capsys: pytest.Captu
     ]
     listed = names[names.index("demo") :]
     own, others = listed[: listed.index("config") + 1], listed[listed.index("config") + 1 :]
-    assert own == ["demo", "run", "enroll", "score", "embed", "export", "bench", "baseline", "outbox", "config"]
+    assert own == [
+        "demo",
+        "run",
+        "enroll",
+        "score",
+        "embed",
+        "export",
+        "bench",
+        "baseline",
+        "alarms",
+        "outbox",
+        "config",
+    ]
     assert others == sorted(["bridge", "hello", "rmis", "simulate", "train-data", *BROKEN])
     assert "outer" in said(capsys, "simulate", "--list")
 

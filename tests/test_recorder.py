@@ -10,13 +10,13 @@ import soundfile
 from fisher_edge.dsp.blocks import Block, FloatArray, Rate
 from fisher_edge.errors import BadInputError, StateError
 from fisher_edge.gateway.context import Situation
-from fisher_edge.gateway.live import accept
+from fisher_edge.gateway.live import accept, review
 from fisher_edge.gateway.recorder import Progress, Recorder
 from fisher_edge.names import ChannelKey
 from fisher_edge.store.database import Database
 from fisher_edge.store.takes import PendingTake, PendingTakes, TakeFacts
 
-KEY = ChannelKey("pump 1", "vib/x")
+KEY = ChannelKey("pump 1", "vib.x")
 RATE_HZ = 1000
 FACTS = TakeFacts(window_s=0.5, hop_s=None, bundle="default", rate="1", recorded_s=0.0)
 NOISE = np.random.default_rng(0).standard_normal(200_000).astype(np.float32)
@@ -192,7 +192,14 @@ def test_takes_are_dropped_by_number(takes: PendingTakes) -> None:
     assert takes.drop([1, 3]) == 2
     assert [take.number for take in takes.all()] == [2, 4, 5]
     assert takes.drop() == 3
-    assert not takes.folder.exists()
+    assert takes.all() == []
+
+
+@pytest.mark.parametrize("key", [ChannelKey("", ""), ChannelKey("a/b", "c"), ChannelKey("pump", "")])
+def test_takes_of_no_channel_are_refused(tmp_path: Path, key: ChannelKey) -> None:
+    """Empty names would mean the folder of all channels."""
+    with pytest.raises(BadInputError, match="name"):
+        PendingTakes(tmp_path, key)
 
 
 def test_damaged_facts_are_one_line(takes: PendingTakes) -> None:
@@ -201,6 +208,44 @@ def test_damaged_facts_are_one_line(takes: PendingTakes) -> None:
     (takes.folder / "0001.json").write_text("{")
     with pytest.raises(StateError, match=r"0001.json is damaged .* baseline discard"):
         takes.all()
+
+
+def test_take_that_cannot_be_enrolled_does_not_keep_the_others(takes: PendingTakes, tmp_path: Path) -> None:
+    """One too short for a window and one of a dead sensor are named and left out; nothing else is deleted."""
+    rate_hz = 16_000
+    facts = TakeFacts(window_s=0.32, hop_s=0.16, bundle="default", rate="1", recorded_s=0.0)
+    signals = [NOISE[seed * 40_000 :][:32_000] for seed in range(3)] + [NOISE[:2000], np.ones(32_000, np.float32)]
+    for signal in signals:
+        recorder = Recorder(takes, facts, 60.0)
+        for block in blocks(signal, rate_hz=rate_hz, length=2000):
+            recorder.push(block)
+        recorder.stop()
+    under_way = Recorder(takes, facts, 60.0)
+    under_way.push(blocks(NOISE[:2000], rate_hz=rate_hz, length=2000)[0])
+    with Database(tmp_path) as database:
+        reviewed = review(database, KEY)
+        assert sorted(reviewed.unusable) == [4, 5]
+        assert "has 2000 samples" in reviewed.unusable[4]
+        assert "flat line" in reviewed.unusable[5]
+        enrolled = accept(database, KEY, audio_bytes=0)
+    assert enrolled.state_of_take == reviewed.enrolled.state_of_take
+    assert len(enrolled.state_of_take) == 3
+    under_way.stop()
+    (left,) = takes.all()
+    assert left.facts.samples == 2000
+
+
+def test_no_take_that_can_be_enrolled_is_one_line(takes: PendingTakes, tmp_path: Path) -> None:
+    """It says why the first of them cannot."""
+    recorder = Recorder(takes, FACTS, 60.0)
+    recorder.push(blocks(NOISE[:100])[0])
+    recorder.stop()
+    with (
+        Database(tmp_path) as database,
+        pytest.raises(BadInputError, match=r"no take of .* can be enrolled: .*samples"),
+    ):
+        review(database, KEY)
+    assert len(takes.all()) == 1
 
 
 def test_takes_of_another_configuration_are_not_enrolled_together(takes: PendingTakes, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from judgements import AMPLE, TIME_S, change, judgement, noise, result, standing
 from small_disk import fill, small_disk
 
-from fisher_edge.decision.alarm import AlarmMachine, AlarmRule
+from fisher_edge.decision.alarm import AlarmMachine, AlarmRule, remembered
 from fisher_edge.decision.judgement import BandShare, Change, Level, Result, Standing, State
 from fisher_edge.errors import BadInputError, DiskFullError, UsageError
 from fisher_edge.names import ChannelKey
@@ -150,7 +150,7 @@ def test_rows_of_a_release_that_judged_by_thresholds_can_be_read() -> None:
     state = decode("state", f'{{"time_s":2.0,"state":"alarm","since_s":1.5,"judgement":{found},"unit":"g"}}'.encode())
     assert state == Standing(2.0, State.ALARM, 1.5, None, read.judgement, "g")
     machine = AlarmMachine(AlarmRule(), lambda: 0.0)
-    machine.resume(event)
+    machine.resume(remembered(event), event.time_s)
     assert machine.state is State.ALARM
 
 

@@ -53,7 +53,9 @@ def list_alarms(state_dir: StateDir = Path("state"), as_json: AsJson = False) ->
 def history(
     asset: AssetName,
     channel: SensorName,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Most events that are listed, the newest.")] = 50,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, max=100_000, help="Most events that are listed, the newest.")
+    ] = 50,
     state_dir: StateDir = Path("state"),
     as_json: AsJson = False,
 ) -> None:

@@ -22,7 +22,7 @@ Extend = Annotated[bool, typer.Option("--extend", help="Keep what is enrolled al
 
 def register(_app: typer.Typer) -> None:
     """Add the commands of this file to those on baselines."""
-    for command in (record, review, accept, discard):
+    for command in (record, stop, review, accept, discard):
         baseline.command()(command)
 
 
@@ -68,6 +68,18 @@ def record(
         return
     print(f"{key}: {answer['seconds'] / 60:.1f} minutes recorded, {_so_far(answer)}")
     print(f"  look at them: fisher-edge baseline review {asset} {channel}")
+
+
+def stop(asset: AssetName, channel: SensorName, state_dir: StateDir = Path("state")) -> None:
+    """End a recording early, whoever began it; what was recorded stays.
+
+    Example: fisher-edge baseline stop pump-1 vib-de
+    """
+    from fisher_edge.names import ChannelKey
+
+    key = ChannelKey(asset, channel)
+    answer = ask_gateway(state_dir, "stop", key, {})
+    print(f"{key}: {answer['seconds'] / 60:.1f} minutes recorded, {_so_far(answer)}")
 
 
 def review(
@@ -177,6 +189,9 @@ def _rows(reviewed: "Reviewed") -> list[dict[str, Any]]:
     from fisher_edge.publish.message import rfc3339
 
     aside = {each.name: each.reason for each in reviewed.enrolled.set_aside}
+    for take, name in zip(reviewed.takes, reviewed.names, strict=True):
+        if take.number in reviewed.unusable:
+            aside[name] = reviewed.unusable[take.number]
     kept = [name for name in reviewed.names if name not in aside]
     of_takes = reviewed.enrolled.state_of_take[-len(kept) :] if kept else ()
     states = dict(zip(kept, of_takes, strict=True))

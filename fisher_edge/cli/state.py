@@ -57,7 +57,8 @@ def ask_gateway(
         commands = Commands(database)
         number, asked_s = commands.ask(verb, key, arguments), time.monotonic()
         while not (command := commands.get(number)).ended:
-            if command.status == "waiting" and time.monotonic() - asked_s > ANSWER_S:
+            late = command.status == "waiting" and time.monotonic() - asked_s > ANSWER_S
+            if late and commands.give_up(number):
                 raise StateError(f"the gateway on {state_dir} has not answered for {ANSWER_S:g} s; see its log")
             if command.status == "running" and on_progress is not None:
                 on_progress(command.answer)

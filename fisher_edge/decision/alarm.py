@@ -20,6 +20,7 @@ __all__ = [
     "AlarmMachine",
     "AlarmRule",
     "Interruption",
+    "remembered",
     "worse",
 ]
 
@@ -131,22 +132,27 @@ class AlarmMachine:
         self._shelved_until_s = None
         return self._handled(UNSHELVED, "shelved no longer", handling)
 
-    def resume(self, change: Change, memory: AlarmMemory | None = None) -> None:
-        """Take up the judgement where the last change left it, so that a restart clears no alarm.
+    def expire(self) -> Change | None:
+        """Tell that the time to be shelved is over, together with a rise that was not told; None: it is not."""
+        if self._shelved_until_s is None or self._is_shelved():
+            return None
+        self._shelved_until_s = None
+        reason = "the time to be shelved is over"
+        if not self.state.judged and self._severity is not State.NORMAL:
+            reason += f"; before {self.state.value} there was: {self._severity.value}"
+        return self._handled(UNSHELVED, reason, Handling())
 
-        `memory` is that of the machine before the restart; without it, it is drawn from the change.
-        """
-        self._told = change.after if change.after in ORDER else self._told
-        memory = memory or _remembered(change)
-        self.remember(memory)
+    def resume(self, memory: AlarmMemory, since_s: float) -> None:
+        """Take up what was judged before a restart, which clears no alarm."""
+        self._shelved_until_s = memory.shelved_until_s
         if memory.severity in ORDER[1:]:
             self._severity, self._reach_s = memory.severity, memory.reach_s
             self._acknowledged, self._cause = memory.acknowledged, memory.cause
-            self.state, self.reason, self.since_s = self._severity, change.reason, change.time_s
+            self.state, self.since_s = self._severity, since_s
 
-    def remember(self, memory: AlarmMemory) -> None:
-        """Take up how long the channel is shelved, which another baseline does not change."""
-        self._shelved_until_s = memory.shelved_until_s
+    def follow(self, told: State, shelved_until_s: float | None = None) -> None:
+        """Go on from the state that was told last, and with how long the channel is shelved."""
+        self._told, self._shelved_until_s = told, shelved_until_s
 
     def forget(self) -> None:
         """Start again after an enrollment: what was judged against another baseline says nothing about this one."""
@@ -205,8 +211,8 @@ def worse(left: Severity, right: Severity) -> Severity:
     return max(left, right, key=ORDER.index)
 
 
-def _remembered(change: Change) -> AlarmMemory:
-    """What an event says about the alarm."""
+def remembered(change: Change) -> AlarmMemory:
+    """Return what an event says about the alarm."""
     found, reach_s = change.judgement, 0.0
     if found is not None and found.evidence and found.level and found.level.evidence:
         reach_s = _spoke(found.evidence, found.level.evidence).span_s

@@ -165,6 +165,11 @@ class Judge:
         """Start again without the evidence of the windows so far."""
         self._tracker.forget()
 
+    @property
+    def baseline(self) -> tuple[int, float]:
+        """Version of the normal state, and when it was enrolled (s UTC, as records round it): no other one has both."""
+        return self.normal.version, round(self.normal.created_s, 3)
+
     @cached_property
     def promise(self) -> Promise:
         """How many false warnings and alarms a day are promised, and in which interval (90 %) the true rates lie."""

@@ -228,10 +228,12 @@ class Promise:
 class Realised:
     """What came of a promise while one baseline judged: days judged, and how often the state rose.
 
-    `confirmed` alarms and warnings were acknowledged with a cause, `refuted` ones as false alarms.
+    `confirmed` alarms and warnings were acknowledged with a cause, `refuted` ones as false alarms. `baseline` is the
+    version, enrolled at `created_s` (s UTC).
     """
 
     baseline: int
+    created_s: float
     promise: Promise
     days: float = 0.0
     warnings: int = 0
@@ -318,6 +320,7 @@ class Standing:
     """The latest state of a channel, for the retained topic: since when, why, and the judgement behind it.
 
     `alarm` is what is known about its alarm, whatever the state is now; None: an earlier release did not say.
+    `judged_by` is the version of the baseline and when it was enrolled (s UTC); None: there was none.
     """
 
     time_s: float
@@ -330,4 +333,5 @@ class Standing:
     dropped: int = 0
     real_rate_hz: float | None = None
     alarm: AlarmMemory | None = None
+    judged_by: tuple[int, float] | None = None
     realised: Realised | None = None

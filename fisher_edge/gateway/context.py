@@ -12,6 +12,7 @@ from fisher_edge.config import OperatingStateConfig
 __all__ = ["NOT_KNOWN", "Context", "Situation"]
 
 LONGEST_SHOWN = 60
+LARGEST_INTEGER = 10**15
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +79,9 @@ def _value(payload: bytes, field: str) -> str | float:
             raise ValueError(f"{text[:LONGEST_SHOWN]!r} has no field {field!r}") from error
     if isinstance(value, bool):
         value = str(value).lower()
-    if isinstance(value, str | int | float) and str(value).strip():
+    if isinstance(value, int):
+        value = str(value) if abs(value) < LARGEST_INTEGER else math.inf
+    if isinstance(value, str | float) and str(value).strip():
         return value
     raise ValueError(f"{str(value)[:LONGEST_SHOWN]!r} is neither text nor a number")
 

@@ -13,6 +13,7 @@ from fisher_edge.decision.assess import EnrolledTake, Made, slack_of
 from fisher_edge.decision.enroll import enroll, remove, undo
 from fisher_edge.decision.judge import Judge
 from fisher_edge.decision.judgement import FALSE_ALARM, Change, Handling
+from fisher_edge.decision.naming import NORMAL
 from fisher_edge.errors import BadInputError, DamagedStateError, FisherEdgeError, StateError
 from fisher_edge.gateway.monitored import Monitored
 from fisher_edge.gateway.reader import Reader
@@ -83,6 +84,7 @@ class Desk:
         self._channels = channels
         self._readers = readers
         self._recordings: dict[ChannelKey, _Recording] = {}
+        self._late: deque[tuple[Command, Outcome]] = deque()
         self._verbs: dict[str, Callable[[Monitored, Command], Outcome]] = {
             "acknowledge": self._acknowledge,
             "shelve": self._shelve,
@@ -113,14 +115,36 @@ class Desk:
         except (KeyError, TypeError, ValueError) as error:
             return Outcome("failed", {"error": f"{command.verb}: its arguments cannot be used ({error!r})"})
 
+    def take(self, command: Command) -> None:
+        """Note that a command is being carried out: it is never carried out twice."""
+        self._commands.answer(command.id, "running", {})
+
     def answer(self, command: Command, outcome: Outcome) -> None:
-        """Tell whoever asked."""
-        self._commands.answer(command.id, outcome.status, outcome.answer)
+        """Tell whoever asked; while the database is locked, later."""
+        self._late.append((command, outcome))
+        self._answer_late()
+
+    def _answer_late(self) -> None:
+        """Give the answers that have not been given yet."""
+        while self._late:
+            command, outcome = self._late[0]
+            self._commands.answer(command.id, outcome.status, outcome.answer)
+            self._late.popleft()
 
     def look(self) -> None:
         """Tell how far recordings are, and end those that are complete."""
+        self._answer_late()
         for key, recording in list(self._recordings.items()):
-            self._look(key, recording)
+            try:
+                self._look(key, recording)
+            except StateError:
+                raise
+            except Exception as error:
+                log.exception("channel %s: its recording could not be looked at", key)
+                recording.recorder.stop()
+                self._detach(key)
+                answer = {**vars(recording.recorder.progress()), "error": f"internal error: {error}"}
+                self._commands.answer(recording.command.id, "failed", answer)
 
     def close(self) -> None:
         """End every recording: the gateway stops."""
@@ -136,8 +160,7 @@ class Desk:
 
     def _acknowledge(self, channel: Monitored, command: Command) -> Outcome:
         """Acknowledge the alarm of a channel; with a cause, its windows become examples of it."""
-        asked = command.arguments
-        cause = (asked.get("cause") or "").strip() or None
+        asked, cause = command.arguments, _cause(command.arguments.get("cause"))
         handling = Handling(asked.get("by", ""), cause, asked.get("note", ""))
         before = channel.machine.memory.cause
         change = channel.machine.acknowledge(handling)
@@ -156,7 +179,7 @@ class Desk:
 
     def _examples(self, channel: Monitored, cause: str | None) -> tuple[int, str | None]:
         """Store the windows of an alarm as examples of its cause; return how many, and why there are none."""
-        if cause in {None, FALSE_ALARM, UNFAMILIAR}:
+        if cause in {None, FALSE_ALARM}:
             return 0, "no fault was named"
         judge, grid = channel.plan.judge, channel.grid
         windows = sorted(channel.unusual, key=lambda each: each.score)[-EXAMPLES:]
@@ -210,6 +233,8 @@ class Desk:
         minutes, state = float(command.arguments["minutes"]), command.arguments.get("state")
         if not 0 < minutes <= LONGEST_MINUTES:
             raise BadInputError(f"{minutes:g} minutes cannot be recorded; give up to {LONGEST_MINUTES}")
+        if state is not None and not (state.strip() and state.isprintable()):
+            raise BadInputError(f"operating state {state!r} names nothing; give a number or name")
         if channel.key in self._recordings:
             raise BadInputError(f"{channel.key} is being recorded already; wait, or stop that recording")
         config = self._config_of(channel.key)
@@ -258,7 +283,11 @@ class Desk:
 
     def _slack(self, channel: Monitored) -> float | None:
         """How much wider limits would be now than further recording can make them."""
-        judge, grid, windows = channel.plan.judge, channel.grid, list(channel.heard or ())
+        judge, grid, windows = (
+            channel.plan.judge,
+            channel.grid,
+            [each for each in channel.heard or () if each.fault is None],
+        )
         if grid is None or not windows:
             return None
         front_end = replace(channel.plan.cutting.front_end, views=judge.views)
@@ -269,3 +298,18 @@ class Desk:
         self._readers[key].recorder = None
         self._channels[key].heard = None
         del self._recordings[key]
+
+
+def _cause(cause: str | None) -> str | None:
+    """Return the cause of an alarm as it is stored; BadInputError for what is none."""
+    cause = (cause or "").strip()
+    if cause.casefold() == FALSE_ALARM:
+        return FALSE_ALARM
+    if cause.casefold() in {NORMAL, UNFAMILIAR}:
+        raise BadInputError(
+            f"{cause!r} is no cause of an alarm; say {FALSE_ALARM!r}, and enroll the state of the machine if it is "
+            "normal"
+        )
+    if not cause.isprintable():
+        raise BadInputError(f"cause {cause!r} names no fault; give its name")
+    return cause or None

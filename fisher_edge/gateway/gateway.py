@@ -14,7 +14,8 @@ from pathlib import Path
 
 from fisher_edge import __version__
 from fisher_edge.config import ChannelConfig, Config
-from fisher_edge.decision.alarm import AlarmMachine, Interruption
+from fisher_edge.decision.alarm import AlarmMachine, Interruption, remembered
+from fisher_edge.decision.judge import Judge
 from fisher_edge.decision.judgement import State
 from fisher_edge.errors import DamagedStateError, StateError
 from fisher_edge.gateway.context import Context
@@ -148,16 +149,19 @@ class Gateway:
             self._resume(channel, records)
 
     def _resume(self, channel: Monitored, records: Records) -> None:
-        """Carry an alarm on over a restart, unless the baseline was activated later: compared by order of writing."""
-        normal = Baselines(records.database).get(channel.key, None)
-        last = records.last_change(channel.key, judged=True)
+        """Carry an alarm on over a restart, unless it was raised against another baseline."""
+        machine, judge = channel.machine, channel.plan.judge
         standing = next((each for _, each in records.standings(channel.key)), None)
+        last, judged = records.last_change(channel.key), records.last_change(channel.key, judged=True)
         memory = standing.alarm if standing else None
-        if memory is not None:
-            channel.machine.remember(memory)
-        if last is not None and normal is not None and last.id > normal.after_record:
-            channel.machine.resume(last.value, memory)
-        channel.realised = standing.realised if standing else None
+        if last is not None:
+            machine.follow(last.value.after, memory.shelved_until_s if memory else None)
+        if standing is not None and memory is not None:
+            channel.realised = standing.realised
+            if isinstance(judge, Judge) and standing.judged_by == judge.baseline:
+                machine.resume(memory, standing.since_s)
+        elif judged is not None and isinstance(judge, Judge) and judged.id > judge.normal.after_record:
+            machine.resume(remembered(judged.value), judged.value.time_s)
 
     def _keep_bundle(self, planner: Planner) -> None:
         """Keep the model with the baselines made with it, so that the next release can judge by it."""

@@ -1,31 +1,36 @@
 """Takes recorded from a running sensor: what enrolling them would mean, and enrolling them. See `review`, `accept`."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fisher_edge.decision.assess import Enrolled, EnrolledTake
+from fisher_edge.dsp.grid import grid_of
 from fisher_edge.encoder.bundle import load_bundle
-from fisher_edge.encoder.protocol import Encoder
 from fisher_edge.encoder.select import open_encoder
 from fisher_edge.errors import BadInputError
-from fisher_edge.gateway.recordings import Recorded, enroll_recordings, review_recordings
+from fisher_edge.gateway.recordings import enroll_recordings, review_recordings
+from fisher_edge.gateway.windows import Recorded, windows_of
 from fisher_edge.names import ChannelKey
 from fisher_edge.publish.message import rfc3339
 from fisher_edge.sources.bursts import read_bursts
 from fisher_edge.sources.recording import read_recording
 from fisher_edge.store.database import Database
-from fisher_edge.store.takes import PendingTake, PendingTakes, TakeFacts
+from fisher_edge.store.takes import PendingTake, PendingTakes
 
 __all__ = ["Reviewed", "accept", "review"]
 
 
 @dataclass(frozen=True)
 class Reviewed:
-    """The takes of a channel that wait, by number, and what enrolling them would mean (its version is 0)."""
+    """The takes of a channel that wait, and what enrolling them would mean (its version is 0).
+
+    `names` are those of the takes in `enrolled`; `unusable` says of takes by number why they cannot be enrolled.
+    """
 
     takes: tuple[PendingTake, ...]
     names: tuple[str, ...]
+    unusable: dict[int, str]
     enrolled: Enrolled
 
 
@@ -34,19 +39,19 @@ def review(database: Database, key: ChannelKey, *, leave_out: Collection[int] = 
 
     Raises BadInputError when none waits, or when they cannot be enrolled.
     """
-    waiting, facts = _waiting(database.state_dir, key, leave_out)
-    takes = [_described(take) for take in waiting]
+    waiting = _Waiting(database.state_dir, key, leave_out)
     enrolled = review_recordings(
         database,
-        _encoder(facts),
-        [_opened(take) for take in waiting],
+        waiting.encoder,
+        waiting.recordings,
         key,
-        takes,
+        [_described(take) for take in waiting.usable],
         extend=extend,
-        window_s=facts.window_s,
-        hop_s=facts.hop_s,
+        window_s=waiting.facts.window_s,
+        hop_s=waiting.facts.hop_s,
     )
-    return Reviewed(tuple(waiting), tuple(take.name for take in takes), enrolled)
+    names = tuple(_described(take).name for take in waiting.takes)
+    return Reviewed(tuple(waiting.takes), names, waiting.unusable, enrolled)
 
 
 def accept(
@@ -60,27 +65,57 @@ def accept(
 ) -> Enrolled:
     """Enroll the takes that wait as the normal state, and then delete them: they are kept with the baseline.
 
-    `leave_out` are numbers of takes that are deleted without being enrolled. Raises BadInputError as `review` does.
+    `leave_out` are numbers of takes that are deleted without being enrolled, and so are those that cannot be; what is
+    recorded meanwhile stays. Raises BadInputError as `review` does.
     """
-    waiting, facts = _waiting(database.state_dir, key, leave_out)
+    waiting = _Waiting(database.state_dir, key, leave_out)
     enrolled = enroll_recordings(
         database,
-        _encoder(facts),
-        [_opened(take) for take in waiting],
+        waiting.encoder,
+        waiting.recordings,
         key,
-        takes=[_described(take) for take in waiting],
+        takes=[_described(take) for take in waiting.usable],
         extend=extend,
-        window_s=facts.window_s,
-        hop_s=facts.hop_s,
+        window_s=waiting.facts.window_s,
+        hop_s=waiting.facts.hop_s,
         audio_bytes=audio_bytes,
         reason=reason,
     )
-    PendingTakes(database.state_dir, key).drop()
+    PendingTakes(database.state_dir, key).drop([*leave_out, *(take.number for take in waiting.takes)])
     return enrolled
 
 
-def _waiting(state_dir: Path, key: ChannelKey, leave_out: Collection[int]) -> tuple[list[PendingTake], TakeFacts]:
-    """Return the takes that wait but those left out, and how all of them are cut."""
+class _Waiting:
+    """The takes that wait but those left out, and the recordings of those of them that can be enrolled."""
+
+    def __init__(self, state_dir: Path, key: ChannelKey, leave_out: Collection[int]) -> None:
+        self.takes = _takes(state_dir, key, leave_out)
+        self.facts = self.takes[0].facts
+        self.encoder = open_encoder(load_bundle(self.facts.bundle))
+        self.usable: list[PendingTake] = []
+        self.recordings: list[Recorded] = []
+        self.unusable: dict[int, str] = {}
+        for take in self.takes:
+            try:
+                recording = _opened(take)
+                self._check(recording)
+            except BadInputError as error:
+                self.unusable[take.number] = str(error)
+                continue
+            self.usable.append(take)
+            self.recordings.append(recording)
+        if not self.usable:
+            raise BadInputError(f"no take of {key} can be enrolled: {next(iter(self.unusable.values()))}")
+
+    def _check(self, recording: Recorded) -> None:
+        """Embed the first window of a recording; BadInputError when it has none, or is one that no sensor gives."""
+        front_end = replace(self.encoder.bundle.front_end, views=())
+        grid = grid_of(front_end, self.facts.window_s, self.facts.hop_s, recording.rate_hz)
+        next(windows_of(recording, self.encoder, front_end, grid))
+
+
+def _takes(state_dir: Path, key: ChannelKey, leave_out: Collection[int]) -> list[PendingTake]:
+    """Return the takes that wait but those left out; all of them are cut alike."""
     everything = PendingTakes(state_dir, key).all()
     unknown = sorted(set(leave_out) - {take.number for take in everything})
     if unknown:
@@ -94,12 +129,7 @@ def _waiting(state_dir: Path, key: ChannelKey, leave_out: Collection[int]) -> tu
             f"the configuration of {key} was changed between its takes: windows, model or bursts differ; leave out the "
             "takes from before"
         )
-    return takes, takes[0].facts
-
-
-def _encoder(facts: TakeFacts) -> Encoder:
-    """Return the encoder of the configuration that the takes were recorded with."""
-    return open_encoder(load_bundle(facts.bundle))
+    return takes
 
 
 def _described(take: PendingTake) -> EnrolledTake:

@@ -83,6 +83,8 @@ class Monitored:
         elif isinstance(plan.judge, Judge) and isinstance(before.judge, Judge):
             plan.judge.take_over(before.judge)
         self._joiner = None
+        if self.heard is not None:
+            self.heard.clear()  # windows of two plans are not compared
 
     def read(self, work: JudgePiece) -> Reading:
         """Embed a piece."""
@@ -93,7 +95,8 @@ class Monitored:
         """Put a reading into the window under way; return the window when it is complete."""
         if self._joiner is None or work.grid is not self.grid:
             self._joiner, self.grid, self._last_number = WindowJoiner(work.grid), work.grid, None
-            self._situations = deque(maxlen=work.grid.window_pieces)
+            # One more than the window has pieces: that of the piece before is the situation in which it begins.
+            self._situations = deque(maxlen=work.grid.window_pieces + 1)
         self._situations.append(work.situation)
         return self._joiner.push(reading)
 
@@ -130,8 +133,8 @@ class Monitored:
         now = self.machine.memory.severity
         judge = self.plan.judge
         if isinstance(judge, Judge) and judgement.evidence is not None:
-            if self.realised is None or self.realised.baseline != judge.normal.version:
-                self.realised = Realised(judge.normal.version, judge.promise)
+            if self.realised is None or (self.realised.baseline, self.realised.created_s) != judge.baseline:
+                self.realised = Realised(*judge.baseline, judge.promise)
             self.realised = replace(self.realised, promise=judge.promise).after(judge.hop_s, before, now)
         if State.NORMAL in {before, now}:
             self.unusual.clear()
@@ -165,5 +168,6 @@ class Monitored:
             dropped=dropped,
             real_rate_hz=counters.real_rate_hz,
             alarm=machine.memory,
+            judged_by=self.plan.judge.baseline if isinstance(self.plan.judge, Judge) else None,
             realised=self.realised,
         )

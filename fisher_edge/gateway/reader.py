@@ -78,6 +78,12 @@ class Cutting:
             f"or set other_rate_hz = {came} in its [[channel]] to judge by the bands that both rates have"
         )
 
+    def begin(self, rate_hz: Rate) -> Stream:
+        """Begin a stream; raises SensorError when the channel is refused, or comes at another rate than enrolled."""
+        if self.refused is not None:
+            raise SensorError(self.refused)
+        return self.stream(rate_hz, self.grid(rate_hz))
+
     def stream(self, rate_hz: Rate, grid: Grid) -> Stream:
         """Begin a stream."""
         if self.bursts:
@@ -160,10 +166,14 @@ class Reader:
                     recorder.push(block, self._context.now())
                 if stream is None or cutting is not self.cutting or block.rate_hz != stream.rate_hz:
                     cutting = self.cutting
-                    if cutting.refused is not None:
-                        raise SensorError(cutting.refused)
-                    grid = cutting.grid(block.rate_hz)
-                    stream = cutting.stream(block.rate_hz, grid)
+                    try:
+                        stream = cutting.begin(block.rate_hz)
+                    except SensorError as error:
+                        if recorder is None:
+                            raise
+                        stream = None  # what cannot be judged can be recorded, to be enrolled
+                        self._fail(State.CHECK_FUNCTION, str(error), None)
+                        continue
                     meter, gaps = RateMeter(float(block.rate_hz)), 0
                 if not cutting.bursts:  # between bursts no samples come, by design
                     meter.push(block)

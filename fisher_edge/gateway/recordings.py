@@ -194,6 +194,7 @@ def score_recording(
     baselines = Baselines(database)
     enrolled, normal = baselines.active(key), enrolled_normal(database, key)
     _check_kind(normal, recording)
+    _check_state(normal, state)
     if isinstance(recording, BurstRecording) and not recording.timed:
         recording = timed_as(normal, recording)
     encoder = encoders.find(normal.model_sha256)
@@ -274,6 +275,14 @@ def _check_kind(normal: Baseline, recording: Recorded) -> None:
             f"{recording.path} is {kind}, the baseline of {normal.key} was enrolled from {other}; enroll recordings of "
             "this kind"
         )
+
+
+def _check_state(normal: Baseline, state: str | None) -> None:
+    """Refuse an operating state that was not named at enrollment."""
+    named = [each.name for each in normal.states if each.given]
+    if state is not None and state not in named:
+        have = f"there are: {', '.join(named)}" if named else "none was named: enroll with --state"
+        raise BadInputError(f"{normal.key} has no operating state {state!r}; {have}")
 
 
 def _kept(recording: Recorded) -> KeptTake:

@@ -68,11 +68,14 @@ class Worker:
         self._looked_s = self._monotonic()
         try:
             for command in self._desk.waiting():
+                self._desk.take(command)
                 outcome = self._desk.carry_out(command)
                 if outcome.change is not None:
                     self._put(self._channels[command.key], None, outcome.change, self._clock(), stop)
                 self._desk.answer(command, outcome)
             self._desk.look()
+            for channel in self._channels.values():
+                self._put(channel, None, channel.machine.expire(), self._clock(), stop)
         except DamagedStateError:
             raise
         except StateError as error:

@@ -230,7 +230,14 @@ class Publisher:
                 delivery.announce(self.topics.info, info)
             self._count(records, delivery.step(POLL_S), delivery.set_aside)
             for topic, payload in session.received():
-                self._listeners[topic](payload)
+                self._hear(topic, payload)
+
+    def _hear(self, topic: str, payload: bytes) -> None:
+        """Hand a message to its listener; whatever is wrong with either, delivery goes on."""
+        try:
+            self._listeners[topic](payload)
+        except Exception:
+            log.exception("a message to %s could not be taken", topic)
 
     def _farewell(self, session: Session, delivery: Delivery, records: Records) -> None:
         """Publish `offline` and disconnect; when there is no time for that, the last will says it."""

@@ -80,6 +80,16 @@ class Commands:
                 "UPDATE command SET status = ?, answer = ? WHERE id = ?", (status, json.dumps(answer), number)
             )
 
+    def give_up(self, number: int) -> bool:
+        """Take back a command that nobody has taken; tell whether it could be."""
+        with self.database.transaction(durable=True) as connection:
+            cursor = connection.execute(
+                "UPDATE command SET status = 'failed', answer = json_set(answer, '$.error', 'taken back')"
+                " WHERE id = ? AND status = 'waiting'",
+                (number,),
+            )
+            return cursor.rowcount > 0
+
     def abandon(self, reason: str) -> None:
         """Let every command fail that has not ended: the gateway that had taken it is gone."""
         with self.database.transaction(durable=True) as connection:

@@ -6,6 +6,7 @@ brings the database up to date as it does its own.
 
 import tempfile
 import zipfile
+import zlib
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -28,6 +29,8 @@ def export_channel(database: Database, key: ChannelKey, out: Path) -> list[Basel
 
     A bundle that is not kept in the state directory is left out. Raises BadInputError when nothing is enrolled.
     """
+    if out.is_dir():
+        raise StateError(f"{out} is a folder; give the name of a file")
     enrolled = Baselines(database).active(key)
     if not enrolled:
         raise BadInputError(f"nothing is enrolled for {key}; see: fisher-edge baseline list")
@@ -68,8 +71,10 @@ def import_channel(database: Database, file: Path, key: ChannelKey | None = None
                 if len(channels) != 1:
                     raise BadInputError(f"{file} holds baselines of {len(channels)} channels; export one at a time")
                 enrolled = Baselines(source).active(channels[0])
+                if not enrolled:
+                    raise BadInputError(f"{file} holds no active baseline; export the channel again")
                 fusion = Baselines(source).fusion(channels[0])
-        except StateError as error:
+        except (StateError, ValueError) as error:  # ValueError: numbers that are no baseline
             raise BadInputError(f"{file} is damaged ({error}); export the channel again") from error
         target, baselines = key or channels[0], Baselines(database)
         target.check()
@@ -105,5 +110,5 @@ def _unpack(file: Path, folder: Path) -> None:
             if sum(entry.file_size for entry in entries) > MOST_BYTES:
                 raise BadInputError(f"{file} unpacks to more than {MOST_BYTES >> 20} MB; export one channel")
             archive.extractall(folder)
-    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except (OSError, zipfile.BadZipFile, zlib.error, ValueError, NotImplementedError, RuntimeError) as error:
         raise BadInputError(f"{file} cannot be read as an export of a baseline ({error}); check the path") from error

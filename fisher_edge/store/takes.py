@@ -6,7 +6,6 @@ hold the rate or the bursts, NumPy) and a JSON file of what is known about it, w
 
 import json
 import logging
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
@@ -70,6 +69,7 @@ class PendingTakes:
     """The takes of one channel that wait to be enrolled."""
 
     def __init__(self, state_dir: Path, key: ChannelKey) -> None:
+        key.check()
         self.key = key
         self.folder = state_dir / FOLDER / safe_name(key.asset) / safe_name(key.channel)
 
@@ -101,8 +101,6 @@ class PendingTakes:
         for take in chosen:
             take.file.with_suffix(".json").unlink()
             take.file.unlink()
-        if len(chosen) == len(takes):
-            shutil.rmtree(self.folder, ignore_errors=True)
         return len(chosen)
 
     def _read(self, path: Path) -> PendingTake:
