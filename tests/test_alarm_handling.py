@@ -27,6 +27,15 @@ def test_acknowledgement_is_an_event_with_cause_note_and_name() -> None:
     assert machine.memory.acknowledged
 
 
+def test_alarm_after_an_acknowledged_warning_is_not_acknowledged(machine: AlarmMachine) -> None:
+    """It is worse than what was seen."""
+    machine.judge(found(0.7))
+    machine.acknowledge(MARIA)
+    assert machine.memory.acknowledged
+    machine.judge(found(3.0, time_s=5.0))
+    assert machine.memory == AlarmMemory(A, A, reach_s=1.0)
+
+
 def test_cause_may_be_unknown_at_first() -> None:
     """An alarm may be acknowledged before anybody knows why it came; a cause that is known stays."""
     machine = alarmed()
@@ -55,7 +64,7 @@ def test_every_alarm_is_counted_once_by_its_cause(causes: list[str | None], conf
 
 
 def test_rises_are_counted_over_days() -> None:
-    """A warning that becomes an alarm is one of each; what stays is counted once."""
+    """A warning that becomes an alarm is one of each; what stays, or falls and rises again, is counted once."""
     realised = Realised(1, 0.0, Promise(1.0, 0.1, (0.0, 1.0), (0.0, 1.0)))
     for before, now in ((N, N), (N, W), (W, W), (W, A), (A, W), (W, N), (N, A)):
         realised = realised.after(8640.0, before, now)
@@ -76,14 +85,14 @@ def machine() -> AlarmMachine:
 
 
 def test_acknowledgement_stands_while_the_alarm_does(machine: AlarmMachine) -> None:
-    """A fall to warning keeps it; a new rise, or a new alarm after all was well, is not acknowledged."""
+    """A fall to warning and another rise keep it; a new alarm after all was well is not acknowledged."""
     machine.judge(found(3.0))
     machine.acknowledge(MARIA)
     states(machine, every(STEP_S, 0.6, 0.6, 0.6, 0.6))
     assert (machine.state, machine.memory.acknowledged) == (W, True)
-    assert machine.memory == AlarmMemory(W, acknowledged=True, cause="inner race", reach_s=1.0)
+    assert machine.memory == AlarmMemory(W, A, acknowledged=True, cause="inner race", reach_s=1.0)
     machine.judge(found(3.0, time_s=20.0))
-    assert machine.memory == AlarmMemory(A, reach_s=1.0)
+    assert machine.memory == AlarmMemory(A, A, acknowledged=True, cause="inner race", reach_s=1.0)
     machine.acknowledge(MARIA)
     states(machine, [found(0.0, time_s=25.0 + 5 * number) for number in range(4)])
     assert (machine.state, machine.memory.acknowledged) == (N, False)
@@ -191,7 +200,7 @@ def test_restart_loses_neither_acknowledgement_nor_shelving() -> None:
     machine.judge(found(3.0))
     change = machine.acknowledge(MARIA)
     after = restarted(machine, change)
-    assert after.memory == AlarmMemory(A, acknowledged=True, cause="inner race", shelved_until_s=2000.0, reach_s=1.0)
+    assert after.memory == AlarmMemory(A, A, acknowledged=True, cause="inner race", shelved_until_s=2000.0, reach_s=1.0)
     assert after.state is A
     assert after.unshelve(Handling()).before is N
 
@@ -268,7 +277,7 @@ def test_no_sequence_loses_an_alarm_or_its_acknowledgement(what: list[str], latc
             assert severity is W or time_s - quiet_since >= rule.hold_s
             assert before.acknowledged or not latch
         if before.acknowledged and not machine.memory.acknowledged:
-            assert severity is N or order.index(severity) > order.index(before.severity)
+            assert severity is N or order.index(severity) > order.index(before.worst)
         if each == "acknowledge":
             assert machine.memory.acknowledged == (severity is not N)
 

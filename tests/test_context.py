@@ -32,6 +32,17 @@ def test_without_configuration_nothing_is_known() -> None:
     assert Context(None).topic is None
 
 
+def test_gateway_that_has_just_started_awaits_the_first_message() -> None:
+    """A retained one comes in a moment: until then the machine may stand still. It does not wait for ever."""
+    clock = FakeClock()
+    context = Context(OperatingStateConfig(topic="plant/rpm"), clock)
+    assert context.now() == Situation(awaited=True)
+    clock.now_s += 30.1
+    assert context.now() == NOT_KNOWN
+    context.take(b"fast")
+    assert context.now() == Situation("fast")
+
+
 def test_state_may_be_constant() -> None:
     """A name of the configuration never changes."""
     context = Context(OperatingStateConfig(name="fast"))

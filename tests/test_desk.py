@@ -1,5 +1,6 @@
 """What users ask of a running gateway, through the commands of the command line: a real broker, a real database."""
 
+import itertools
 import json
 import sqlite3
 import threading
@@ -19,6 +20,7 @@ from fisher_edge.decision.judgement import State
 from fisher_edge.dsp.blocks import Block
 from fisher_edge.encoder.protocol import Encoder
 from fisher_edge.gateway import Gateway
+from fisher_edge.gateway.context import Context, Situation
 from fisher_edge.names import ChannelKey
 from fisher_edge.store.baselines import Baselines
 from fisher_edge.store.commands import Commands
@@ -350,9 +352,10 @@ def test_another_baseline_of_the_same_number_keeps_its_own_record(
         wait_until(lambda: state_of(gateway) is State.ALARM, "an alarm", 30)
         assert run_here("baseline", "remove", *A, "--state-dir", enrolled / "state").returncode == 0
         wait_until(lambda: state_of(gateway) is State.NO_BASELINE, "its end", 30)
+        assert gateway.channels[A].realised is None
         machine.faulty = False
         enroll_machine(enrolled, encoder, A, range(3, 6))
-        wait_until(lambda: state_of(gateway) is State.NORMAL, "normal", 30)
+        wait_until(lambda: gateway.channels[A].realised is not None, "a judgement", 30)
         realised = gateway.channels[A].realised
         assert realised is not None
         assert (realised.baseline, realised.alarms) == (1, 0)
@@ -459,6 +462,21 @@ def test_operating_state_comes_over_mqtt(enrolled: Path, mosquitto: Mosquitto, m
     unfamiliar = [each for each in said if each["kind"] == "unfamiliar operating state"]
     assert "unfamiliar operating state 'slow': enroll it if it is normal" in unfamiliar[0]["reason"]
     assert "alarm" not in {each["after"] for each in said}
+
+
+def test_state_that_changes_in_every_window_is_no_data(
+    enrolled: Path, mosquitto: Mosquitto, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is judged then, which must not look as if all were well."""
+    moments = itertools.count()
+    monkeypatch.setattr(Context, "now", lambda _: Situation(f"state {next(moments)}"))
+    channel = {"no_data_s": 1.0, "operating_state": {"topic": TOPIC}}
+    with started(enrolled, mosquitto, machine, **channel) as gateway:
+        wait_until(lambda: state_of(gateway) is State.NO_DATA, "no_data", 30)
+        status = gateway.status()
+        assert status is not None
+        assert "could be judged for" in (status.channels[0].reason or "")
+        assert "the operating state changed within this window" in (status.channels[0].reason or "")
 
 
 def test_machine_that_stands_is_not_judged(enrolled: Path, mosquitto: Mosquitto, machine: Machine) -> None:

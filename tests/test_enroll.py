@@ -385,6 +385,8 @@ def test_operating_states_have_the_names_given(baselines: Baselines) -> None:
     assert [(state.name, state.given) for state in normal.states] == [("fast", True), ("slow", True)]
     mixed = enroll(baselines, KEY, [takes[0], *NORMAL[1:]], MADE)
     assert mixed.state_of_take == ("fast", "2", "2")
+    clash = enroll(baselines, KEY, [replace(NORMAL[0], state="2"), *NORMAL[1:]], MADE)
+    assert clash.state_of_take == ("2", "2 (found)", "2 (found)")
 
 
 def test_weights_follow_what_is_enrolled(enrolled: Baselines) -> None:

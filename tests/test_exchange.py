@@ -1,5 +1,6 @@
 """Baselines taken to another gateway in one file: everything is there, and no file does harm."""
 
+import shutil
 import sqlite3
 import zipfile
 from pathlib import Path
@@ -10,7 +11,9 @@ from command import run_here
 from gateways import HOP_S, WINDOW_S
 from machine import machine_signal, sound_file
 
+from fisher_edge.config import Config
 from fisher_edge.errors import BadInputError, StateError
+from fisher_edge.gateway.wiring import Encoders, Planner
 from fisher_edge.names import ChannelKey
 from fisher_edge.store import bundles
 from fisher_edge.store.baselines import Baselines
@@ -135,6 +138,36 @@ def test_export_whose_bytes_were_changed_is_refused(exported: Path, tmp_path: Pa
         (tmp_path / "bad.zip").write_bytes(bad)
         with Database(tmp_path / "state") as database, pytest.raises(BadInputError, match=r"bad\.zip"):
             import_channel(database, tmp_path / "bad.zip")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "DELETE FROM baseline_take",
+        "DELETE FROM baseline_state",
+        "UPDATE baseline SET take = zeroblob(length(take) - 4)",
+        "UPDATE baseline SET windows = windows - 1",
+        "UPDATE baseline SET level = zeroblob(8)",
+        "UPDATE baseline_take SET state = 9",
+    ],
+)
+def test_export_whose_parts_do_not_fit_is_refused(exported: Path, tmp_path: Path, change: str) -> None:
+    """A gateway that reads such a baseline anyway says so, and goes on."""
+    changed = tmp_path / DATABASE_NAME
+    shutil.copy(exported / "state" / DATABASE_NAME, changed)
+    connection = sqlite3.connect(changed)
+    connection.execute(change)
+    connection.commit()
+    connection.close()
+    bad = archive(tmp_path / "x.zip", **{DATABASE_NAME: changed.read_bytes()})
+    with Database(tmp_path / "state") as database, pytest.raises(BadInputError, match=r"x\.zip is damaged"):
+        import_channel(database, bad)
+    with Database(tmp_path) as database:
+        channel = {"asset": KEY.asset, "name": KEY.channel, "window_s": WINDOW_S, "source": {"type": "simulator"}}
+        config = Config.model_validate({"gateway": {"state_dir": str(tmp_path)}, "channel": [channel]})
+        plan = Planner(config, Baselines(database), Encoders(tmp_path)).plan(config.channel[0])
+    assert plan.reason is not None
+    assert "what is enrolled is damaged" in plan.reason
 
 
 def test_export_without_an_active_baseline_is_refused(exported: Path, tmp_path: Path) -> None:

@@ -252,8 +252,10 @@ def import_baselines(
 
     Example: fisher-edge baseline import pump-1.zip --asset pump-2 --channel vib-de
     """
+    from fisher_edge.decision.enroll import relearn
     from fisher_edge.errors import UsageError
     from fisher_edge.names import ChannelKey
+    from fisher_edge.store.baselines import Baselines
     from fisher_edge.store.database import Database
     from fisher_edge.store.exchange import import_channel
 
@@ -261,7 +263,10 @@ def import_baselines(
         raise UsageError("give both --asset and --channel, or neither")
     key = None if asset is None or channel is None else ChannelKey(asset, channel)
     with Database(state_dir, set_aside=False) as database:
-        for imported, version in import_channel(database, file, key):
+        with database.transaction(durable=True):
+            added = import_channel(database, file, key)
+            relearn(Baselines(database), key or added[0][0].key)
+        for imported, version in added:
             print(f"{key or imported.key}: version {version} of {imported.label or 'normal'} is active")
 
 

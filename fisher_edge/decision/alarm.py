@@ -58,6 +58,7 @@ class AlarmMachine:
         self._clock = clock
         self._rule = rule
         self._told = state
+        self._worst: Severity = State.NORMAL
         self._acknowledged = False
         self._cause: str | None = None
         self._shelved_until_s: float | None = None
@@ -73,7 +74,7 @@ class AlarmMachine:
     def memory(self) -> AlarmMemory:
         """What a restart must not forget."""
         until_s = self._shelved_until_s if self._is_shelved() else None
-        return AlarmMemory(self._severity, self._acknowledged, self._cause, until_s, self._reach_s)
+        return AlarmMemory(self._severity, self._worst, self._acknowledged, self._cause, until_s, self._reach_s)
 
     def judge(self, judgement: Judgement) -> Change | None:
         """Take a judgement of the next window; return the change of state it leads to, if any."""
@@ -96,8 +97,7 @@ class AlarmMachine:
         self._fall(clearly if shape.reach_s >= self._reach_s else self._severity, judgement.time_s)
         if self._severity is not before:
             self._reach_s = 0.0 if self._severity is State.NORMAL else _spoke(shape, level).span_s
-            fell = self._severity is not State.NORMAL and worse(before, self._severity) is before
-            self._acknowledged, self._cause = self._acknowledged and fell, self._cause if fell else None
+            self._note_worst()
         reason = f"shape at {shape.alarm:.2f} times its limit, level at {level.alarm:.2f} times its own"
         kind = None if self._severity is State.NORMAL else _spoke(shape, level).kind
         if unfamiliar:
@@ -147,6 +147,7 @@ class AlarmMachine:
         self._shelved_until_s = memory.shelved_until_s
         if memory.severity in ORDER[1:]:
             self._severity, self._reach_s = memory.severity, memory.reach_s
+            self._worst = worse(memory.severity, memory.worst) if memory.worst in ORDER else memory.severity
             self._acknowledged, self._cause = memory.acknowledged, memory.cause
             self.state, self.since_s = self._severity, since_s
 
@@ -157,7 +158,13 @@ class AlarmMachine:
     def forget(self) -> None:
         """Start again after an enrollment: what was judged against another baseline says nothing about this one."""
         self._severity, self._beyond_since, self._below, self._reach_s = State.NORMAL, {}, None, 0.0
-        self._acknowledged, self._cause = False, None
+        self._note_worst()
+
+    def _note_worst(self) -> None:
+        """Keep the worst severity since all was well; what is worse, or over, is acknowledged no longer."""
+        worst = State.NORMAL if self._severity is State.NORMAL else worse(self._worst, self._severity)
+        if worst is not self._worst:
+            self._worst, self._acknowledged, self._cause = worst, False, None
 
     def _rise(self, now: Severity, time_s: float) -> None:
         """Let the severity rise to what the evidence has said for long enough; `now` is what it says."""
@@ -216,7 +223,7 @@ def remembered(change: Change) -> AlarmMemory:
     found, reach_s = change.judgement, 0.0
     if found is not None and found.evidence and found.level and found.level.evidence:
         reach_s = _spoke(found.evidence, found.level.evidence).span_s
-    return AlarmMemory(change.after, reach_s=reach_s)
+    return AlarmMemory(change.after, change.after, reach_s=reach_s)
 
 
 def _beyond(shape: Evidence, level: Evidence, unfamiliar: bool, limit: float) -> Severity:

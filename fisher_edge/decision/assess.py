@@ -298,7 +298,8 @@ def _normal(columns: _Columns, grid: Grid, given: Sequence[str | None]) -> _Stat
     for number in range(max(grouping.state_of_take) + 1):
         own = of_window == number
         name = given[grouping.state_of_take.index(number)]
-        state = _state(name or str(number + 1), columns, own, held_out[own & np.isfinite(held_out)])
+        found = str(number + 1) if str(number + 1) not in given else f"{number + 1} (found)"
+        state = _state(name or found, columns, own, held_out[own & np.isfinite(held_out)])
         states.append(replace(state, given=name is not None))
     loss = _loss(enrollment, grouping.state_of_take, held_out) if len(calibration.core) < len(held_out) else 1.0
     return _States(tuple(states), grouping.state_of_take, grouping.alone, calibration, loss)

@@ -12,7 +12,7 @@ from fisher_edge.errors import BadInputError
 from fisher_edge.names import ChannelKey
 from fisher_edge.store.baselines import Baselines
 
-__all__ = ["DEFAULT_WINDOW_S", "activate", "check_target", "enroll", "remove", "undo"]
+__all__ = ["DEFAULT_WINDOW_S", "activate", "check_target", "enroll", "relearn", "remove", "undo"]
 
 DEFAULT_WINDOW_S = 10.24
 
@@ -39,7 +39,7 @@ def enroll(
     found = assess(key, takes, made, label=label, before=before, reason=reason, embed=embed)
     with baselines.database.transaction(durable=True):
         version = baselines.add(found.baseline)
-        fusion = _learn(baselines, key)
+        fusion = relearn(baselines, key)
     return found.enrolled(version, fusion)
 
 
@@ -71,7 +71,7 @@ def activate(baselines: Baselines, key: ChannelKey, label: str | None, version: 
     """Make an earlier version of a baseline the active one again."""
     with baselines.database.transaction(durable=True):
         baselines.activate(key, label, version)
-        _learn(baselines, key)
+        relearn(baselines, key)
 
 
 def undo(baselines: Baselines, key: ChannelKey, label: str | None) -> int:
@@ -89,11 +89,11 @@ def remove(baselines: Baselines, key: ChannelKey, label: str | None) -> int:
     """Delete all versions of a baseline and return how many there were."""
     with baselines.database.transaction(durable=True):
         count = baselines.remove(key, label)
-        _learn(baselines, key)
+        relearn(baselines, key)
         return count
 
 
-def _learn(baselines: Baselines, key: ChannelKey) -> Fusion | None:
+def relearn(baselines: Baselines, key: ChannelKey) -> Fusion | None:
     """Learn how faults are named from all active baselines of a channel, and keep it."""
     fusion = learn(baselines.active(key))
     baselines.set_fusion(key, fusion.to_dict() if fusion else None)

@@ -158,7 +158,7 @@ class Judge:
 
     def take_over(self, other: "Judge") -> None:
         """Go on with the evidence of another judge of the same normal state."""
-        if other.normal.version == self.normal.version and other.hop_s == self.hop_s:
+        if other.baseline == self.baseline and other.hop_s == self.hop_s:
             self._tracker = other._tracker  # noqa: SLF001 -- of the same class
 
     def forget(self) -> None:

@@ -242,7 +242,7 @@ class Realised:
     refuted: int = 0
 
     def after(self, seconds: float, before: State, now: State) -> "Realised":
-        """Count so many seconds more in which the severity went from one to another."""
+        """Count so many seconds more in which the worst severity since all was well went from one to another."""
         alarm = now is State.ALARM and before is not State.ALARM
         warning = now is State.WARNING and before is State.NORMAL
         return replace(
@@ -288,10 +288,12 @@ class Handling:
 class AlarmMemory:
     """What a restart must not forget: the severity, whether it was acknowledged, until when (s UTC) it is shelved.
 
-    `cause` is that of the acknowledgement, `reach_s` the length of the span that raised the severity.
+    `worst` is the worst severity since all was well, `cause` that of the acknowledgement, `reach_s` the length of the
+    span that raised the severity.
     """
 
     severity: State = State.NORMAL
+    worst: State = State.NORMAL
     acknowledged: bool = False
     cause: str | None = None
     shelved_until_s: float | None = None

@@ -12,6 +12,8 @@ from fisher_edge.config import OperatingStateConfig
 __all__ = ["NOT_KNOWN", "Context", "Situation"]
 
 LONGEST_SHOWN = 60
+# How long a gateway that has started waits for the first message: a retained one comes with the connection.
+AWAITED_S = 30.0
 LARGEST_INTEGER = 10**15
 
 log = logging.getLogger(__name__)
@@ -19,10 +21,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Situation:
-    """The operating state, where it is known, and why there is nothing to judge, where that is so."""
+    """The operating state, where it is known, and why there is nothing to judge, where that is so.
+
+    `awaited` says that it will be known in a moment: the gateway has just started.
+    """
 
     state: str | None = None
     idle: str | None = None
+    awaited: bool = False
 
 
 NOT_KNOWN = Situation()
@@ -39,6 +45,8 @@ class Context:
         self._config = config
         self._monotonic = monotonic
         self._latest = (Situation(config.name if config else None), math.inf)
+        if self.topic is not None:
+            self._latest = (Situation(awaited=True), monotonic() + AWAITED_S)
         self._said: str | None = None
 
     def now(self) -> Situation:

@@ -157,8 +157,8 @@ class Gateway:
         if last is not None:
             machine.follow(last.value.after, memory.shelved_until_s if memory else None)
         if standing is not None and memory is not None:
-            channel.realised = standing.realised
-            if isinstance(judge, Judge) and standing.judged_by == judge.baseline:
+            if isinstance(judge, Judge) and standing.judged_by == channel.plan.judged_by:
+                channel.realised = standing.realised
                 machine.resume(memory, standing.since_s)
         elif judged is not None and isinstance(judge, Judge) and judged.id > judge.normal.after_record:
             machine.resume(remembered(judged.value), judged.value.time_s)
@@ -253,7 +253,10 @@ class Gateway:
         if self.queue.dropped(key):
             return f"inference falls behind: {self.queue.dropped(key)} pieces of the signal dropped so far"
         last_s = counters.started_s if counters.last_result_s is None else counters.last_result_s
-        return f"no window of {window_s:g} s was complete for {now_s - last_s:.0f} s"
+        passing = channel.last.passing if channel.last else None
+        what = "was complete" if passing is None else "could be judged"
+        why = "" if passing is None else f": {passing}"
+        return f"no window of {window_s:g} s {what} for {now_s - last_s:.0f} s{why}"
 
     def _window_s(self, key: ChannelKey) -> float:
         """Length of the windows of a channel as they are cut, or as configured before anything has come."""

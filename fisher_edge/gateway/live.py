@@ -10,7 +10,7 @@ from fisher_edge.encoder.bundle import load_bundle
 from fisher_edge.encoder.select import open_encoder
 from fisher_edge.errors import BadInputError
 from fisher_edge.gateway.recordings import enroll_recordings, review_recordings
-from fisher_edge.gateway.windows import Recorded, windows_of
+from fisher_edge.gateway.windows import Recorded, digest_of, windows_of
 from fisher_edge.names import ChannelKey
 from fisher_edge.publish.message import rfc3339
 from fisher_edge.sources.bursts import read_bursts
@@ -95,10 +95,14 @@ class _Waiting:
         self.usable: list[PendingTake] = []
         self.recordings: list[Recorded] = []
         self.unusable: dict[int, str] = {}
+        seen: dict[bytes, int] = {}
         for take in self.takes:
             try:
                 recording = _opened(take)
                 self._check(recording)
+                first = seen.setdefault(digest_of(recording), take.number)
+                if first != take.number:
+                    raise BadInputError(f"it holds the same samples as take {first}")
             except BadInputError as error:
                 self.unusable[take.number] = str(error)
                 continue

@@ -38,6 +38,11 @@ class Plan:
     reason: str | None = None
     baseline_version: int | None = None
 
+    @property
+    def judged_by(self) -> tuple[int, float] | None:
+        """Version of the normal state and when it was enrolled; None: there is none."""
+        return self.judge.baseline if isinstance(self.judge, Judge) else None
+
 
 @dataclass(frozen=True, eq=False)
 class Unusual:
@@ -77,9 +82,10 @@ class Monitored:
     def reload(self, plan: Plan) -> None:
         """Judge by another plan from the next window on; an alarm against another normal state is over."""
         before, self.plan = self.plan, plan
-        if plan.baseline_version != before.baseline_version:
+        if plan.judged_by != before.judged_by:
             self.machine.forget()
             self.unusual.clear()
+            self.realised = None
         elif isinstance(plan.judge, Judge) and isinstance(before.judge, Judge):
             plan.judge.take_over(before.judge)
         self._joiner = None
@@ -122,24 +128,26 @@ class Monitored:
             return replace(only_measured, idle=f"the machine stands: RMS {rms:.3g} is below {self.idle_below:g}")
         if window.fault is None and situation.idle is not None:
             return replace(only_measured, idle=situation.idle)
+        if window.fault is None and situation.awaited:
+            return replace(only_measured, passing="the operating state has not been sent yet")
         if window.fault is None and len(set(states)) > 1:
             return replace(only_measured, passing="the operating state changed within this window")
         return judge.judge(window, situation.state)
 
     def decide(self, window: EmbeddedWindow, judgement: Judgement) -> Change | None:
         """Let the alarm machine take a judgement, and count what came of the promise."""
-        before = self.machine.memory.severity
+        before = self.machine.memory
         change = self.machine.judge(judgement)
-        now = self.machine.memory.severity
+        now = self.machine.memory
         judge = self.plan.judge
         if isinstance(judge, Judge) and judgement.evidence is not None:
             if self.realised is None or (self.realised.baseline, self.realised.created_s) != judge.baseline:
                 self.realised = Realised(*judge.baseline, judge.promise)
-            self.realised = replace(self.realised, promise=judge.promise).after(judge.hop_s, before, now)
-        if State.NORMAL in {before, now}:
+            self.realised = replace(self.realised, promise=judge.promise).after(judge.hop_s, before.worst, now.worst)
+        if State.NORMAL in {before.severity, now.severity}:
             self.unusual.clear()
             self.labelled = None
-        if now is not State.NORMAL and judgement.evidence is not None and judgement.evidence.warning > 1:
+        if now.severity is not State.NORMAL and judgement.evidence is not None and judgement.evidence.warning > 1:
             self.unusual = [*self.unusual, Unusual(judgement.score or 0.0, window)][-MOST_UNUSUAL:]
         if self.heard is not None:
             self.heard.append(window)
@@ -168,6 +176,6 @@ class Monitored:
             dropped=dropped,
             real_rate_hz=counters.real_rate_hz,
             alarm=machine.memory,
-            judged_by=self.plan.judge.baseline if isinstance(self.plan.judge, Judge) else None,
+            judged_by=self.plan.judged_by,
             realised=self.realised,
         )

@@ -14,6 +14,9 @@ __all__ = ["Progress", "Recorder"]
 # A take is a part of the recording, but no longer than this, and no shorter than so many windows of signal.
 LONGEST_TAKE_S = 300.0
 SHORTEST_TAKE_WINDOWS = 4
+# Between two bursts, or while samples are missing, no more than this passes.
+LONGEST_SILENCE_S = 3600.0
+ROUNDING_S = 1e-6
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Progress:
 
 
 class Recorder:
-    """Records one channel for `length_s` by the clock of its samples, a new take at every gap and change of state.
+    """Records one channel for `length_s` of signal and of silence between, a new take at every gap and change of state.
 
     `facts` says how the takes are to be cut; rate, time and, unless it names one, operating state are filled in.
     """
@@ -41,7 +44,7 @@ class Recorder:
         self._state: str | None = None
         self._next_index = 0
         self._rate_hz: Rate = 0
-        self._begun_s: float | None = None
+        self._end_s: float | None = None
         self._take_begun_s = 0.0
         self._seconds = 0.0
         self._count = 0
@@ -72,16 +75,20 @@ class Recorder:
 
     def _push(self, block: Block, situation: Situation) -> None:
         """Write a block, into a new take where the signal or the state does not go on."""
-        time_s, state = block.time_s, self._facts.state or situation.state
-        self._begun_s = time_s if self._begun_s is None else self._begun_s
-        broken = (block.index != self._next_index and not self._facts.bursts) or block.rate_hz != self._rate_hz
-        if broken or situation.idle or state != self._state or self._is_long(time_s):
+        state = self._facts.state or situation.state
+        broken = block.index != self._next_index or block.rate_hz != self._rate_hz
+        if broken and self._end_s is not None:  # a clock that is set must not end the recording, or prolong it
+            self._seconds += min(max(0.0, block.time_s - self._end_s), LONGEST_SILENCE_S)
+        ends = broken and not self._facts.bursts
+        if ends or situation.idle or state != self._state or self._is_long():
             self._end_take()
         if not situation.idle:
             self._write(block, state)
+        length_s = float(len(block.samples) / block.rate_hz)
         self._next_index, self._rate_hz = block.index + len(block.samples), block.rate_hz
-        self._seconds = time_s + float(len(block.samples) / block.rate_hz) - self._begun_s
-        if self._seconds >= self._length_s:
+        self._end_s = block.time_s + length_s
+        self._seconds += length_s
+        if self._seconds >= self._length_s - ROUNDING_S:
             self._end_take()
             self._ended = True
 
@@ -89,16 +96,16 @@ class Recorder:
         """Write a block into the take under way, or into the next one."""
         if self._writer is None:
             facts = replace(self._facts, rate=str(block.rate_hz), recorded_s=block.time_s, state=state)
-            self._writer, self._state, self._take_begun_s = self._takes.begin(facts), state, block.time_s
+            self._writer, self._state, self._take_begun_s = self._takes.begin(facts), state, self._seconds
         self._writer.write(block.samples, block.time_s)
 
-    def _is_long(self, time_s: float) -> bool:
+    def _is_long(self) -> bool:
         """Whether the take under way is a part of the recording by now, and holds enough windows."""
         if self._writer is None:
             return False
         signal_s = self._writer.samples / self._rate_hz
         enough = signal_s >= SHORTEST_TAKE_WINDOWS * self._facts.window_s
-        return enough and time_s - self._take_begun_s >= self._take_s
+        return enough and self._seconds - self._take_begun_s >= self._take_s - ROUNDING_S
 
     def _end_take(self) -> None:
         """Complete the take under way."""

@@ -1,6 +1,5 @@
 """Recordings instead of a running sensor: enroll them, and judge them. Start at `enroll_recordings`."""
 
-import hashlib
 import logging
 import time
 from collections.abc import Iterator, Sequence
@@ -23,7 +22,7 @@ from fisher_edge.encoder.spots import embed_spots
 from fisher_edge.errors import BadInputError, UsageError
 from fisher_edge.gateway.other_rate import Heard, at_other_rate
 from fisher_edge.gateway.spots import spots_of
-from fisher_edge.gateway.windows import Recorded, burst_frames, read_again, timed_as, windows_of
+from fisher_edge.gateway.windows import Recorded, burst_frames, digest_of, read_again, timed_as, windows_of
 from fisher_edge.gateway.wiring import Encoders, front_end_of
 from fisher_edge.names import ChannelKey
 from fisher_edge.sources.bursts import BurstRecording
@@ -339,9 +338,6 @@ def _check_copies(recordings: Sequence[Recorded]) -> None:
     """Refuse a recording given twice: held out, it would find itself, and the spread would be next to nothing."""
     seen: dict[bytes, Recorded] = {}
     for recording in recordings:
-        digest = hashlib.blake2b()
-        for block in recording.blocks():
-            digest.update(block.data)
-        first = seen.setdefault(digest.digest(), recording)
+        first = seen.setdefault(digest_of(recording), recording)
         if first is not recording:
             raise BadInputError(f"{first.path} and {recording.path} hold the same samples; leave one of them out")

@@ -1,5 +1,6 @@
 """Windows of recordings, as the stream of a running sensor would give them. Start at `windows_of`."""
 
+import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from fisher_edge.sources.bursts import BurstRecording, read_bursts
 from fisher_edge.sources.recording import Recording, read_recording
 from fisher_edge.store.baselines import Baseline
 
-__all__ = ["Recorded", "burst_frames", "read_again", "timed_as", "windows_of"]
+__all__ = ["Recorded", "burst_frames", "digest_of", "read_again", "timed_as", "windows_of"]
 
 # Recordings are cut a stretch at a time, so that only the pieces under way are in memory.
 STRETCH_S = 1.0
@@ -86,6 +87,14 @@ def _check_burst_frames(recording: BurstRecording, front_end: FrontEnd, needed: 
             f"{recording.path} has {len(recording.lengths)} bursts with {frames} whole frames, a window takes "
             f"{needed}; record more bursts or choose a shorter --window-s"
         )
+
+
+def digest_of(recording: Recorded) -> bytes:
+    """Digest of all samples: that of a copy is the same."""
+    digest = hashlib.blake2b()
+    for block in recording.blocks():
+        digest.update(block.data)
+    return digest.digest()
 
 
 def burst_frames(recording: BurstRecording, front_end: FrontEnd) -> int:

@@ -64,7 +64,11 @@ class Planner:
 
         Where it does not fit its baseline, or the model of that is gone, the plan says so in `reason`.
         """
-        enrolled = self.baselines.active(channel.key)
+        try:
+            enrolled = self._enrolled(channel)
+        except ValueError as error:
+            reason = f"what is enrolled is damaged ({error}); activate an earlier version or enroll again"
+            return self._unjudged(channel, reason, lost=True)
         normal = normal_of(enrolled)
         if normal is None:
             return self._unjudged(
@@ -94,6 +98,13 @@ class Planner:
             heard.common,
         )
         return Plan(encoder, cutting, judge, baseline_version=normal.version)
+
+    def _enrolled(self, channel: ChannelConfig) -> list[Baseline]:
+        """Return the active baselines of a channel; ValueError when one of them is damaged."""
+        enrolled = self.baselines.active(channel.key)
+        for baseline in enrolled:
+            baseline.check()
+        return enrolled
 
     def _heard(
         self, channel: ChannelConfig, encoder: Encoder, front_end: FrontEnd, normal: Baseline, enrolled: list[Baseline]

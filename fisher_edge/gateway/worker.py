@@ -92,7 +92,18 @@ class Worker:
                 change = channel.machine.interrupt(work.state, work.reason)
                 self._put(channel, None, change, self._clock(), stop)
             case Reload():
-                self._reload(work.key)
+                self._try_reload(work, stop)
+
+    def _try_reload(self, work: Reload, stop: threading.Event) -> None:
+        """Judge a channel by its new baselines; while the database is locked, a little later."""
+        try:
+            self._reload(work.key)
+        except DamagedStateError:
+            raise
+        except StateError as error:
+            log.warning("channel %s: %s; its new baseline is read again", work.key, error)
+            stop.wait(RETRY_S)
+            self._queue.put(work, stop)
 
     def _judge(self, channel: Monitored, work: JudgePiece, stop: threading.Event) -> None:
         """Take the next piece of a channel; when a window is complete, judge it."""
@@ -114,7 +125,9 @@ class Worker:
         skipped = channel.skipped(work, self._queue.dropped(channel.key))
         counters = channel.counters
         counters.results += 1
-        counters.last_result_s, counters.latency_ms, counters.told = self._monotonic(), judgement.latency_ms, False
+        counters.latency_ms = judgement.latency_ms
+        if judgement.passing is None:
+            counters.last_result_s, counters.told = self._monotonic(), False
         channel.last = judgement
         result = Result(
             judgement, channel.machine.state, channel.unit, channel.machine.reason, skipped, channel.realised

@@ -138,6 +138,16 @@ class Baseline:
             views=None if self.views is None else self.views[windows],
         )
 
+    def check(self) -> None:
+        """Raise ValueError when its parts do not belong together, as in a file that somebody has changed."""
+        windows, takes, states = len(self.vectors), len(self.takes), len(self.states)
+        of_windows = (self.take, self.offset_s, self.level, *(() if self.views is None else (self.views,)))
+        fits = windows > 0 and all(len(each) == windows for each in of_windows)
+        fits = fits and 0 <= int(self.take.min()) <= int(self.take.max()) < takes
+        fits = fits and all(0 <= take.state < states for take in self.takes)
+        if not (fits and np.isfinite(self.vectors).all()):
+            raise ValueError(f"the parts of {self.label or 'normal'} do not belong together")
+
     def has_front_end(self, front_end: FrontEnd) -> bool:
         """Whether embeddings of a front-end can be compared with this baseline, given the same model.
 

@@ -38,8 +38,6 @@ def export_channel(database: Database, key: ChannelKey, out: Path) -> list[Basel
         with Database(Path(folder)) as copy:
             for baseline in enrolled:
                 Baselines(copy).add(baseline)
-            fusion = Baselines(database).fusion(key)
-            Baselines(copy).set_fusion(key, fusion)
             copy.connection.execute("PRAGMA journal_mode = DELETE")
         partial = out.with_name(f"{out.name}.partial")
         try:
@@ -59,8 +57,8 @@ def export_channel(database: Database, key: ChannelKey, out: Path) -> list[Basel
 def import_channel(database: Database, file: Path, key: ChannelKey | None = None) -> list[tuple[Baseline, int]]:
     """Add the baselines of a file as the newest versions of their channel, or of `key`; return them with the versions.
 
-    All of them are added or none. Bundles of the file are kept unless they are there already; whoever loads them checks
-    them. Raises BadInputError for a file that is no export.
+    All of them are added or none; how faults are named is to be learnt again. Bundles of the file are kept unless they
+    are there already; whoever loads them checks them. Raises BadInputError for a file that is no export.
     """
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
@@ -71,9 +69,10 @@ def import_channel(database: Database, file: Path, key: ChannelKey | None = None
                 if len(channels) != 1:
                     raise BadInputError(f"{file} holds baselines of {len(channels)} channels; export one at a time")
                 enrolled = Baselines(source).active(channels[0])
+                for baseline in enrolled:
+                    baseline.check()
                 if not enrolled:
                     raise BadInputError(f"{file} holds no active baseline; export the channel again")
-                fusion = Baselines(source).fusion(channels[0])
         except (StateError, ValueError) as error:  # ValueError: numbers that are no baseline
             raise BadInputError(f"{file} is damaged ({error}); export the channel again") from error
         target, baselines = key or channels[0], Baselines(database)
@@ -84,7 +83,6 @@ def import_channel(database: Database, file: Path, key: ChannelKey | None = None
                 bundles.keep(database.state_dir, bundle, sha256)
         with database.transaction(durable=True):
             versions = [baselines.add(_imported(baseline, target, file)) for baseline in enrolled]
-            baselines.set_fusion(target, fusion)
     return list(zip(enrolled, versions, strict=True))
 
 
