@@ -27,6 +27,32 @@ def test_acknowledgement_is_an_event_with_cause_note_and_name() -> None:
     assert machine.memory.acknowledged
 
 
+def test_alarm_that_is_over_can_be_acknowledged(machine: AlarmMachine) -> None:
+    """Nobody stands beside the machine at night; once is enough, and the next alarm is another one."""
+    states(machine, every(STEP_S, 3.0, 0.0, 0.0, 0.0))
+    assert machine.memory == AlarmMemory(unseen=A)
+    change = machine.acknowledge(MARIA)
+    assert (change.before, change.after, change.kind) == (N, N, ACKNOWLEDGED)
+    assert change.reason == "alarm that is over acknowledged: inner race"
+    with pytest.raises(BadInputError, match="no warning and no alarm to acknowledge"):
+        machine.acknowledge(MARIA)
+    states(machine, [found(each, time_s=100.0 + 5 * number) for number, each in enumerate((0.7, 0.0, 0.0, 0.0))])
+    assert machine.memory == AlarmMemory(unseen=W)
+    machine.judge(found(3.0, time_s=200.0))
+    assert machine.memory.unseen is N
+
+
+def test_alarm_that_was_acknowledged_is_not_unseen(machine: AlarmMachine) -> None:
+    """Neither after it is over, nor after another baseline ended it."""
+    machine.judge(found(3.0))
+    machine.acknowledge(MARIA)
+    states(machine, [found(0.0, time_s=5.0 * number) for number in range(1, 5)])
+    assert machine.memory == AlarmMemory()
+    machine.judge(found(3.0, time_s=50.0))
+    machine.forget()
+    assert machine.memory == AlarmMemory()
+
+
 def test_alarm_after_an_acknowledged_warning_is_not_acknowledged(machine: AlarmMachine) -> None:
     """It is worse than what was seen."""
     machine.judge(found(0.7))
@@ -280,6 +306,7 @@ def test_no_sequence_loses_an_alarm_or_its_acknowledgement(what: list[str], latc
             assert severity is N or order.index(severity) > order.index(before.worst)
         if each == "acknowledge":
             assert machine.memory.acknowledged == (severity is not N)
+            assert machine.memory.unseen is N
 
 
 def restart(machine: AlarmMachine, last: Change, rule: AlarmRule, clock: Clock) -> AlarmMachine:

@@ -47,6 +47,7 @@ class Machine:
     def __init__(self) -> None:
         self.faulty = False
         self.silent = False
+        self.gain = 1.0
         self._signals = {False: machine_signal(100, 60.0), True: machine_signal(101, 60.0, fault_hz=5000.0)}
 
     def __call__(self, stop: threading.Event) -> Iterator[Block]:
@@ -57,7 +58,7 @@ class Machine:
             if self.silent:
                 continue
             first = index % (len(signal) - step)
-            yield Block(signal[first : first + step], RATE_HZ, index, time_s + index / RATE_HZ)
+            yield Block(self.gain * signal[first : first + step], RATE_HZ, index, time_s + index / RATE_HZ)
             index += step
 
 
@@ -488,6 +489,37 @@ def test_machine_that_stands_is_not_judged(enrolled: Path, mosquitto: Mosquitto,
     assert (said["state"], said["distance"], said["evidence"]) == ("idle", None, None)
     assert said["reason"].startswith("the machine stands: RMS 0.")
     assert said["features"]["rms"] > 0
+
+
+def test_stops_and_starts_of_a_healthy_machine_are_no_alarm(
+    enrolled: Path, mosquitto: Mosquitto, machine: Machine
+) -> None:
+    """A window that holds a stop or a start is not judged."""
+    with Subscriber(mosquitto.port) as subscriber, started(enrolled, mosquitto, machine, idle_below=0.02) as gateway:
+        wait_until(lambda: state_of(gateway) is State.NORMAL, "normal", 30)
+        for _ in range(4):
+            for gain, state in ((1e-3, State.IDLE), (1.0, State.NORMAL)):
+                machine.gain = gain
+                wait_until(lambda state=state: state_of(gateway) is state, state.value, 30)  # type: ignore[misc]
+    assert {each[1] for each in events(subscriber)} <= {"normal", "idle"}
+    passing = [each.fields for each in subscriber.of("result") if "started or stopped" in each.fields.get("reason", "")]
+    assert passing
+
+
+def test_alarm_that_is_over_is_counted_when_it_is_acknowledged(
+    enrolled: Path, mosquitto: Mosquitto, machine: Machine
+) -> None:
+    """A false alarm of the night is one although it is normal by now; its windows can still become examples."""
+    with started(enrolled, mosquitto, machine) as gateway:
+        machine.faulty = True
+        wait_until(lambda: len(gateway.channels[A].unusual) >= 4, "windows of an alarm", 30)
+        machine.faulty = False
+        wait_until(lambda: state_of(gateway) is State.NORMAL, "its end", 30)
+        told = asked(enrolled, "alarms", "acknowledge", A.asset, A.channel, "--cause", "gear tooth")
+        assert told["examples"] >= 4
+        realised = gateway.channels[A].realised
+        assert realised is not None
+        assert (realised.alarms, realised.confirmed) == (1, 1)
 
 
 @pytest.mark.parametrize(

@@ -202,6 +202,7 @@ def test_state_says_since_when_and_how_the_channel_fares() -> None:
         "dropped": 2,
         "real_rate_hz": 47990.5,
         "severity": "normal",
+        "unseen": "normal",
         "acknowledged": False,
         "cause": None,
         "shelved_until": None,

@@ -186,6 +186,8 @@ def _line(key: "ChannelKey", standing: "Standing") -> str:
         parts.append(f"{alarm.severity.value} before")
     if alarm and alarm.severity.value != "normal":
         parts.append("acknowledged" if alarm.acknowledged else "not acknowledged")
+    if alarm and alarm.unseen.value != "normal":
+        parts.append(f"{alarm.unseen.value} that is over, not acknowledged")
     if alarm and alarm.shelved_until_s is not None:
         parts.append(f"shelved until {rfc3339(alarm.shelved_until_s)}")
     if standing.reason:

@@ -60,7 +60,7 @@ def ask_gateway(
             late = command.status == "waiting" and time.monotonic() - asked_s > ANSWER_S
             if late and commands.give_up(number):
                 raise StateError(f"the gateway on {state_dir} has not answered for {ANSWER_S:g} s; see its log")
-            if command.status == "running" and on_progress is not None:
+            if command.status == "running" and command.answer and on_progress is not None:
                 on_progress(command.answer)
             if command.status == "running" and not daemon_runs(state_dir):
                 raise StateError(f"the gateway on {state_dir} has ended before it was done; start it and ask again")

@@ -146,7 +146,9 @@ class ChannelConfig(Table):
         "Default: a window belongs to the state it is nearest to.",
     )
     idle_below: Positive | None = Field(
-        default=None, description="RMS, in the unit of the channel, below which the machine stands and is not judged."
+        default=None,
+        description="RMS, in the unit of the channel, below which the machine stands: such windows are not judged, nor "
+        "those in which it was started or stopped.",
     )
     alarm: ChannelAlarmConfig = Field(
         default=ChannelAlarmConfig(), description="Alarm settings of this channel; what is left out is that of [alarm]."

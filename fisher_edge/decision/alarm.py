@@ -59,6 +59,7 @@ class AlarmMachine:
         self._rule = rule
         self._told = state
         self._worst: Severity = State.NORMAL
+        self._unseen: Severity = State.NORMAL
         self._acknowledged = False
         self._cause: str | None = None
         self._shelved_until_s: float | None = None
@@ -74,7 +75,9 @@ class AlarmMachine:
     def memory(self) -> AlarmMemory:
         """What a restart must not forget."""
         until_s = self._shelved_until_s if self._is_shelved() else None
-        return AlarmMemory(self._severity, self._worst, self._acknowledged, self._cause, until_s, self._reach_s)
+        return AlarmMemory(
+            self._severity, self._worst, self._unseen, self._acknowledged, self._cause, until_s, self._reach_s
+        )
 
     def judge(self, judgement: Judgement) -> Change | None:
         """Take a judgement of the next window; return the change of state it leads to, if any."""
@@ -110,9 +113,19 @@ class AlarmMachine:
         return self._become(state, reason, self._clock(), None)
 
     def acknowledge(self, handling: Handling) -> Change:
-        """Note that a person has seen the warning or alarm; BadInputError when there is none."""
-        if self._severity is State.NORMAL:
+        """Note that a person has seen the warning or alarm, or the last one, which is over.
+
+        BadInputError when there is none.
+        """
+        if self._severity is State.NORMAL and self._unseen is State.NORMAL:
             raise BadInputError("there is no warning and no alarm to acknowledge; see: fisher-edge alarms list")
+        if self._severity is State.NORMAL:
+            over, self._unseen = self._unseen, State.NORMAL
+            return self._handled(
+                ACKNOWLEDGED,
+                f"{over.value} that is over acknowledged: {handling.cause or 'cause not known'}",
+                handling,
+            )
         self._acknowledged, self._cause = True, handling.cause or self._cause
         said = self._cause or "cause not known"
         return self._handled(ACKNOWLEDGED, f"{self._severity.value} acknowledged: {said}", handling)
@@ -145,6 +158,7 @@ class AlarmMachine:
     def resume(self, memory: AlarmMemory, since_s: float) -> None:
         """Take up what was judged before a restart, which clears no alarm."""
         self._shelved_until_s = memory.shelved_until_s
+        self._unseen = memory.unseen if memory.unseen in ORDER else State.NORMAL
         if memory.severity in ORDER[1:]:
             self._severity, self._reach_s = memory.severity, memory.reach_s
             self._worst = worse(memory.severity, memory.worst) if memory.worst in ORDER else memory.severity
@@ -159,11 +173,14 @@ class AlarmMachine:
         """Start again after an enrollment: what was judged against another baseline says nothing about this one."""
         self._severity, self._beyond_since, self._below, self._reach_s = State.NORMAL, {}, None, 0.0
         self._note_worst()
+        self._unseen = State.NORMAL
 
     def _note_worst(self) -> None:
         """Keep the worst severity since all was well; what is worse, or over, is acknowledged no longer."""
         worst = State.NORMAL if self._severity is State.NORMAL else worse(self._worst, self._severity)
         if worst is not self._worst:
+            over = worst is State.NORMAL and not self._acknowledged
+            self._unseen = self._worst if over else State.NORMAL
             self._worst, self._acknowledged, self._cause = worst, False, None
 
     def _rise(self, now: Severity, time_s: float) -> None:

@@ -288,12 +288,14 @@ class Handling:
 class AlarmMemory:
     """What a restart must not forget: the severity, whether it was acknowledged, until when (s UTC) it is shelved.
 
-    `worst` is the worst severity since all was well, `cause` that of the acknowledgement, `reach_s` the length of the
+    `worst` is the worst severity since all was well, and `unseen` that of an alarm that is over and that nobody has
+    acknowledged; `cause` that of the acknowledgement, `reach_s` the length of the
     span that raised the severity.
     """
 
     severity: State = State.NORMAL
     worst: State = State.NORMAL
+    unseen: State = State.NORMAL
     acknowledged: bool = False
     cause: str | None = None
     shelved_until_s: float | None = None

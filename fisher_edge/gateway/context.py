@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from fisher_edge.config import OperatingStateConfig
+from fisher_edge.names import MAX_NAME
 
 __all__ = ["NOT_KNOWN", "Context", "Situation"]
 
@@ -89,6 +90,8 @@ def _value(payload: bytes, field: str) -> str | float:
         value = str(value).lower()
     if isinstance(value, int):
         value = str(value) if abs(value) < LARGEST_INTEGER else math.inf
+    if isinstance(value, str) and len(value) > MAX_NAME:
+        raise ValueError(f"{value[:LONGEST_SHOWN]!r}... is longer than {MAX_NAME} characters")
     if isinstance(value, str | float) and str(value).strip():
         return value
     raise ValueError(f"{str(value)[:LONGEST_SHOWN]!r} is neither text nor a number")

@@ -165,7 +165,7 @@ class Desk:
         before = channel.machine.memory.cause
         change = channel.machine.acknowledge(handling)
         if channel.realised is not None:
-            channel.realised = channel.realised.settled(before, channel.machine.memory.cause)
+            channel.realised = channel.realised.settled(before, cause or before)
         try:
             if cause is not None and cause != before:
                 self._withdraw(channel)

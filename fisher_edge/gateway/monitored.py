@@ -5,9 +5,12 @@ import time
 from collections import deque
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from fisher_edge.decision.alarm import AlarmMachine
 from fisher_edge.decision.judge import Judge, WindowJudge, distrusted, measured
 from fisher_edge.decision.judgement import Change, Judgement, Realised, Standing, State
+from fisher_edge.dsp.blocks import FloatArray
 from fisher_edge.dsp.grid import Grid
 from fisher_edge.encoder.protocol import Encoder
 from fisher_edge.encoder.windows import EmbeddedWindow, Reading, WindowJoiner, read
@@ -21,6 +24,8 @@ __all__ = ["Monitored", "Plan"]
 
 # Windows that are remembered since the state of a channel rose.
 MOST_UNUSUAL = 64
+# Parts of a piece that are looked at for a machine that stands: a stop or start within it is seen.
+PARTS = 4
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +47,13 @@ class Plan:
     def judged_by(self) -> tuple[int, float] | None:
         """Version of the normal state and when it was enrolled; None: there is none."""
         return self.judge.baseline if isinstance(self.judge, Judge) else None
+
+
+def _standing_parts(samples: FloatArray, idle_below: float | None) -> int:
+    """In how many parts of a piece (n,) the machine stands: their RMS is below a level (None: it never does)."""
+    if idle_below is None:
+        return 0
+    return sum(float(part.std(dtype=np.float64)) < idle_below for part in np.array_split(samples, PARTS))
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +86,7 @@ class Monitored:
     labelled: tuple[str | None, int] | None = None
     heard: deque[EmbeddedWindow] | None = None
     _situations: deque[Situation] = field(default_factory=deque)
+    _standing: deque[int] = field(default_factory=deque)
     _joiner: WindowJoiner | None = None
     _last_number: int | None = None
     _dropped: int = 0
@@ -103,7 +116,9 @@ class Monitored:
             self._joiner, self.grid, self._last_number = WindowJoiner(work.grid), work.grid, None
             # One more than the window has pieces: that of the piece before is the situation in which it begins.
             self._situations = deque(maxlen=work.grid.window_pieces + 1)
+            self._standing = deque(maxlen=work.grid.window_pieces + 1)
         self._situations.append(work.situation)
+        self._standing.append(_standing_parts(work.piece.samples, self.idle_below) if reading.fault is None else 0)
         return self._joiner.push(reading)
 
     def judge(self, window: EmbeddedWindow) -> Judgement:
@@ -123,16 +138,32 @@ class Monitored:
         """Judge a window of a machine that runs in one operating state."""
         judge, situation = self.plan.judge, self._situations[-1]
         only_measured = measured(window, judge.model, situation.state)
-        rms, states = window.measures.rms, [each.state for each in self._situations]
-        if window.fault is None and self.idle_below is not None and rms < self.idle_below:
-            return replace(only_measured, idle=f"the machine stands: RMS {rms:.3g} is below {self.idle_below:g}")
-        if window.fault is None and situation.idle is not None:
-            return replace(only_measured, idle=situation.idle)
-        if window.fault is None and situation.awaited:
-            return replace(only_measured, passing="the operating state has not been sent yet")
-        if window.fault is None and len(set(states)) > 1:
-            return replace(only_measured, passing="the operating state changed within this window")
+        if window.fault is None and (idle := self._why_idle(window)):
+            return replace(only_measured, idle=idle)
+        if window.fault is None and (passing := self._why_passing()):
+            return replace(only_measured, passing=passing)
         return judge.judge(window, situation.state)
+
+    def _why_idle(self, window: EmbeddedWindow) -> str | None:
+        """Say why there is nothing to judge in a window."""
+        if self._standing and all(parts == PARTS for parts in list(self._standing)[-self._window_pieces :]):
+            return f"the machine stands: RMS {window.measures.rms:.3g} is below {self.idle_below:g}"
+        return self._situations[-1].idle
+
+    def _why_passing(self) -> str | None:
+        """Say why a window is of a machine that changes: it begins in the piece before its first one."""
+        if self._situations[-1].awaited:
+            return "the operating state has not been sent yet"
+        if any(self._standing):
+            return "the machine was started or stopped within this window"
+        if len({each.state for each in self._situations}) > 1:
+            return "the operating state changed within this window"
+        return None
+
+    @property
+    def _window_pieces(self) -> int:
+        """Pieces of a window."""
+        return self.grid.window_pieces if self.grid else 1
 
     def decide(self, window: EmbeddedWindow, judgement: Judgement) -> Change | None:
         """Let the alarm machine take a judgement, and count what came of the promise."""
@@ -144,7 +175,7 @@ class Monitored:
             if self.realised is None or (self.realised.baseline, self.realised.created_s) != judge.baseline:
                 self.realised = Realised(*judge.baseline, judge.promise)
             self.realised = replace(self.realised, promise=judge.promise).after(judge.hop_s, before.worst, now.worst)
-        if State.NORMAL in {before.severity, now.severity}:
+        if before.severity is State.NORMAL and now.severity is not State.NORMAL:
             self.unusual.clear()
             self.labelled = None
         if now.severity is not State.NORMAL and judgement.evidence is not None and judgement.evidence.warning > 1:

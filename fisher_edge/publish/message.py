@@ -280,6 +280,7 @@ def _alarm(alarm: AlarmMemory) -> dict[str, Any]:
     until_s = alarm.shelved_until_s
     return {
         "severity": alarm.severity.value,
+        "unseen": alarm.unseen.value,
         "acknowledged": alarm.acknowledged,
         "cause": alarm.cause,
         "shelved_until": None if until_s is None else rfc3339(until_s),
