@@ -147,6 +147,13 @@ def shelved(until_s: float = 2000.0) -> tuple[AlarmMachine, Clock]:
     return machine, clock
 
 
+def test_warning_of_a_shelved_channel_is_not_told_either() -> None:
+    """Shelving is about both."""
+    machine, _ = shelved()
+    assert machine.judge(found(0.7)) is None
+    assert machine.state is W
+
+
 def test_rise_of_a_shelved_channel_is_not_told_until_the_time_is_over() -> None:
     """The state is as ever; the event comes when the time is over and the alarm still stands."""
     machine, clock = shelved()

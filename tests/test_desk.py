@@ -120,6 +120,8 @@ def test_a_running_sensor_is_enrolled(tmp_path: Path, mosquitto: Mosquitto, mach
         wait_until(lambda: state_of(gateway) is State.NO_BASELINE, "the first window", 30)
         told = asked(tmp_path, "baseline", "record", A.asset, A.channel, "--minutes", 0.2)
         assert (told["takes"], told["ended"], told["problem"]) == (8, True, None)
+        assert gateway.readers[A].recorder is None
+        assert gateway.channels[A].heard is None
         assert told["seconds"] == pytest.approx(12, abs=2 * BLOCK_S)
         assert told["slack"] > 1
         seen = asked(tmp_path, "baseline", "review", A.asset, A.channel)
@@ -189,6 +191,15 @@ def test_recording_of_a_silent_sensor_ends(
     machine.silent = True
     with started(enrolled, mosquitto, machine):
         assert "error: no signal came" in refused(enrolled, "baseline", "record", A.asset, A.channel)
+
+
+def test_recording_ends_when_the_disk_is_nearly_full(
+    enrolled: Path, mosquitto: Mosquitto, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the records have no room."""
+    with started(enrolled, mosquitto, machine):
+        monkeypatch.setattr(Database, "is_disk_short", lambda _: True)
+        assert "the disk is nearly full" in refused(enrolled, "baseline", "record", A.asset, A.channel)
 
 
 def test_acknowledging_with_a_cause_gives_examples(enrolled: Path, mosquitto: Mosquitto, machine: Machine) -> None:
@@ -569,7 +580,10 @@ def test_commands_that_a_killed_gateway_had_taken_fail(enrolled: Path, mosquitto
     with Database(enrolled / "state") as database:
         number = Commands(database).ask("record", A, {"minutes": 5})
         Commands(database).answer(number, "running", {"seconds": 3.0})
-    with started(enrolled, mosquitto, machine), Database(enrolled / "state") as database:
+        waiting = Commands(database).ask("shelve", A, {"minutes": 5})
+    with started(enrolled, mosquitto, machine) as gateway, Database(enrolled / "state") as database:
         left = Commands(database).get(number)
+        assert Commands(database).get(waiting).status == "failed"
+        assert gateway.channels[A].machine.memory.shelved_until_s is None
     assert (left.status, left.answer["seconds"]) == ("failed", 3.0)
     assert "the gateway was started again before it was done" in left.answer["error"]

@@ -363,6 +363,9 @@ def test_window_is_judged_by_the_state_the_machine_is_in(named: Baseline) -> Non
     assert as_it_is.ratio is not None
     assert wrong.ratio is not None
     assert as_it_is.ratio < 1 < wrong.ratio
+    assert wrong.level is not None
+    assert wrong.level.evidence is not None
+    assert wrong.level.evidence.alarm > 1
 
 
 def test_state_that_was_never_enrolled_is_unfamiliar_at_once(named: Baseline) -> None:

@@ -154,11 +154,13 @@ def test_what_a_killed_gateway_left_is_deleted(takes: PendingTakes, caplog: pyte
     first.stop()
     killed = Recorder(takes, FACTS, 60.0)
     killed.push(blocks(NOISE[:100])[0])
+    (takes.folder / "0007.npy").write_bytes(b"half")
     assert len(takes.all()) == 1
     third = Recorder(takes, FACTS, 60.0)
     third.push(blocks(NOISE[:100])[0])
     third.stop()
     assert [take.number for take in takes.all()] == [1, 2]
+    assert sorted(path.name for path in takes.folder.iterdir()) == ["0001.json", "0001.wav", "0002.json", "0002.wav"]
     assert "was not recorded to its end and is deleted: 0002.wav" in caplog.text
 
 

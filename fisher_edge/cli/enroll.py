@@ -97,8 +97,8 @@ def enroll(
         bool,
         typer.Option(
             "--strict",
-            help="Exit with code 7 when a change of +6 dB in some band would raise no alarm within a day; the baseline "
-            "is stored all the same.",
+            help="Exit with code 7 when a change of +6 dB in some band would raise no alarm within a day, nor be taken "
+            "for an unfamiliar operating state; the baseline is stored all the same.",
         ),
     ] = False,
     as_json: AsJson = False,

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
+# Limits this much wider than the best there can be are good enough: a change must be a quarter larger to be noticed.
+ENOUGH = 1.25
+
 LeaveOut = Annotated[
     list[int] | None, typer.Option("--leave-out", help="Number of a take that is not to be enrolled; may be repeated.")
 ]
@@ -178,10 +181,6 @@ def _so_far(answer: dict[str, Any]) -> str:
         return takes
     enough = ", enough" if slack < ENOUGH else ""
     return f"{takes}, limits {slack:.2f} times what many would allow{enough}"
-
-
-ENOUGH = 1.25
-"""Limits this much wider than the best there can be: a change must be a quarter larger to be noticed."""
 
 
 def _rows(reviewed: "Reviewed") -> list[dict[str, Any]]:

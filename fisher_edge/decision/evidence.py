@@ -71,7 +71,8 @@ class Unusual:
     """What the tracker takes of one window.
 
     `residual` (bands, dim); `bands` (bands,) and `score` say how unusual it is by itself, `log_ratio` how far (mean log
-    ratio of squared distances to normal ones); `state` is the number of the operating state it is judged by.
+    ratio of squared distances to normal ones); `state` is the number of the operating state it is judged by, and
+    `known` says that the machine is in that state, not only near it.
     """
 
     residual: Doubles
@@ -80,6 +81,7 @@ class Unusual:
     log_ratio: float
     level: float
     state: int
+    known: bool = False
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ class Tracker:
     def _in_zone(self, window: Unusual) -> bool:
         """Whether a window is no farther than another operating state would be."""
         zone = self._calibration.zone
-        return zone is not None and window.log_ratio <= zone
+        return zone is not None and not window.known and window.log_ratio <= zone
 
     def _is_sudden(self, window: Unusual) -> bool:
         """Whether a window is beyond the warning limit by itself."""

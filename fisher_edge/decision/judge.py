@@ -128,7 +128,7 @@ class Judge:
             )
             return distrusted(window, self.model, reason, baseline)
         vectors = {view.name: vector for view, vector in zip(self.views, window.views, strict=True)}
-        unusual = self._unusual(window, residual, number)
+        unusual = self._unusual(window, residual, number, known=known is not None)
         found = self._tracker.take(unusual)
         level = self.calibration.levels[number]
         difference = unusual.level - level.mean
@@ -142,7 +142,7 @@ class Judge:
             distance=match.distance,
             score=unusual.score,
             evidence=found.shape,
-            unfamiliar=found.unfamiliar and known is None,
+            unfamiliar=found.unfamiliar,
             bands=self._band_shares(match, unusual),
             nearest=self._nearest(int(self._core[match.index])),
             fault=self._examples.vote(embedding, vectors) if self._examples else None,
@@ -187,7 +187,7 @@ class Judge:
         least = int(np.argmin([score_of(span.unusual(residual)) for residual in residuals]))
         return among[least], residuals[least]
 
-    def _unusual(self, window: EmbeddedWindow, residual: Doubles, state: int) -> Unusual:
+    def _unusual(self, window: EmbeddedWindow, residual: Doubles, state: int, *, known: bool) -> Unusual:
         """Say how unusual each band of a window is in its operating state."""
         span = self.calibration.spans[0]
         bands = span.unusual(residual)
@@ -198,6 +198,7 @@ class Judge:
             log_ratio=float((bands * span.spread).mean()),
             level=window.measures.log_rms,
             state=state,
+            known=known,
         )
 
     def _unfamiliar(self, window: EmbeddedWindow, match: Match, operating_state: str) -> Judgement:

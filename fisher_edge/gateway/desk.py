@@ -262,6 +262,8 @@ class Desk:
         quiet_s = self._monotonic() - recording.moved_s
         if counters.ended or quiet_s > max(SILENCE_S, self._config_of(key).no_data_s or 0.0):
             recorder.stop()
+        if self._commands.database.is_disk_short():
+            recorder.stop("the disk is nearly full: make room on it")
         progress, told = recorder.progress(), recording.told
         if told is not None and not progress.ended and progress.seconds < told.seconds + TOLD_S:
             return

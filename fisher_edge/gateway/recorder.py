@@ -61,12 +61,12 @@ class Recorder:
             except (OSError, RuntimeError, StateError) as error:  # soundfile raises RuntimeErrors
                 self._ended, self._problem = True, f"a take cannot be written: {error}; make room on the disk"
 
-    def stop(self) -> None:
-        """End the recording; what was recorded stays."""
+    def stop(self, problem: str | None = None) -> None:
+        """End the recording, for a reason where there is one; what was recorded stays."""
         with self._lock:
             if not self._ended:
                 self._end_take()
-                self._ended = True
+                self._ended, self._problem = True, problem
 
     def progress(self) -> Progress:
         """Return how far it is."""
