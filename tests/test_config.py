@@ -421,11 +421,14 @@ def test_schema_describes_every_key() -> None:
             assert facts["description"].endswith((".", "...", "}")), (name, key)
     assert schema["required"] == ["channel"]
     source = schema["$defs"]["SourceConfig"]
-    assert source["properties"]["type"]["anyOf"] == [{"enum": ["recording", "serial", "simulator"]}, {"type": "string"}]
+    assert source["properties"]["type"]["anyOf"] == [
+        {"enum": ["bursts", "recording", "serial", "simulator"]},
+        {"type": "string"},
+    ]
     assert source["additionalProperties"] is True
-    assert source["allOf"][0]["then"]["required"] == ["files"]
+    assert source["allOf"][0]["then"]["required"] == ["files", "interval_s"]
     kinds = {case["if"]["properties"]["type"]["const"]: case["then"]["properties"] for case in source["allOf"]}
-    assert set(kinds) == {"recording", "serial", "simulator"}
+    assert set(kinds) == {"bursts", "recording", "serial", "simulator"}
     assert all(facts["description"].endswith((".", "...", "}")) for keys in kinds.values() for facts in keys.values())
     assert kinds["recording"]["speed"]["default"] == 1.0
 

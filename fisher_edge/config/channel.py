@@ -49,7 +49,7 @@ class SourceConfig(BaseModel):
         json_schema_extra=_describe_types,
     )
 
-    type: str = Field(description="Type of the source: recording, serial, simulator or one of another package.")
+    type: str = Field(description="Type of the source: recording, bursts, serial, simulator or one of another package.")
 
     @property
     def options(self) -> dict[str, Any]:
