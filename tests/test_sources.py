@@ -138,7 +138,7 @@ def test_recordings_are_a_type_like_all_others(package: Path) -> None:
             "of channel pump/vib: step=11 is more than 10; choose",
         ),
         ('{ type = "rmap" }', UsageError, "type = 'rmap': no installed package brings this type; did you mean 'ramp'?"),
-        ('{ type = "alsa" }', UsageError, "known types: bare, broken (brokenmaker[special]), crash, old, ramp, record"),
+        ('{ type = "alsa" }', UsageError, "known types: bare, broken (brokenmaker[special]), bursts, crash, old, ramp"),
         ('{ type = "alsa" }', UsageError, "serial (fisher-edge[bridge]), simulator (fisher-edge[simulate])"),
         ('{ type = "broken" }', UsageError, "'broken' needs the package a_module_nobody_has; run: pip install 'broken"),
         ('{ type = "bare" }', UsageError, "'bare' needs the package a_module_nobody_has; install it"),
