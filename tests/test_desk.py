@@ -402,6 +402,15 @@ def test_channel_that_is_refused_can_be_recorded(enrolled: Path, mosquitto: Mosq
         assert told["takes"] in {2, 3}
 
 
+def test_recording_of_a_channel_in_alarm_says_so(enrolled: Path, mosquitto: Mosquitto, machine: Machine) -> None:
+    """What is recorded then may be the fault."""
+    machine.faulty = True
+    with started(enrolled, mosquitto, machine) as gateway:
+        wait_until(lambda: state_of(gateway) is State.ALARM, "an alarm", 30)
+        words = ("baseline", "record", *A, "--minutes", 0.1, "--state-dir", enrolled / "state")
+        assert "the channel is in alarm: accept them only if" in run_here(*words).stdout
+
+
 def test_recording_is_ended_by_a_command(enrolled: Path, mosquitto: Mosquitto, machine: Machine) -> None:
     """Whoever began it may have gone."""
     with started(enrolled, mosquitto, machine), Database(enrolled / "state") as database:

@@ -70,6 +70,8 @@ def record(
         print_json(answer)
         return
     print(f"{key}: {answer['seconds'] / 60:.1f} minutes recorded, {_so_far(answer)}")
+    if answer.get("severity", "normal") != "normal":
+        print(f"  the channel is in {answer['severity']}: accept them only if this is the normal state of the machine")
     print(f"  look at them: fisher-edge baseline review {asset} {channel}")
 
 

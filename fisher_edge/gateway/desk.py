@@ -270,7 +270,8 @@ class Desk:
         recording.moved_s, recording.told = self._monotonic(), progress
         if told is None or progress.takes != told.takes:  # it takes a while, so that it is not done every time
             recording.slack = self._slack(self._channels[key])
-        answer = {**vars(progress), "slack": recording.slack}
+        severity = self._channels[key].machine.memory.severity.value
+        answer = {**vars(progress), "slack": recording.slack, "severity": severity}
         if not progress.ended:
             self._commands.answer(recording.command.id, "running", answer)
             return
