@@ -38,8 +38,27 @@ def test_alarm_that_is_over_can_be_acknowledged(machine: AlarmMachine) -> None:
         machine.acknowledge(MARIA)
     states(machine, [found(each, time_s=100.0 + 5 * number) for number, each in enumerate((0.7, 0.0, 0.0, 0.0))])
     assert machine.memory == AlarmMemory(unseen=W)
-    machine.judge(found(3.0, time_s=200.0))
+    machine.judge(found(0.7, time_s=200.0))
+    assert machine.memory == AlarmMemory(W, W, unseen=W, reach_s=1.0)
+    machine.acknowledge(MARIA)
     assert machine.memory.unseen is N
+
+
+def test_unseen_alarm_is_not_forgotten_over_a_warning(machine: AlarmMachine) -> None:
+    """The worst of what nobody has seen is kept until somebody has."""
+    states(machine, every(STEP_S, 3.0, 0.0, 0.0, 0.0))
+    states(machine, [found(each, time_s=100.0 + 5 * number) for number, each in enumerate((0.7, 0.0, 0.0, 0.0))])
+    assert machine.memory == AlarmMemory(unseen=A)
+
+
+def test_time_to_be_shelved_that_is_over_at_the_start_says_nothing_of_the_machine() -> None:
+    """A sensor that was silent is silent until a window has come."""
+    clock = Clock(1000.0)
+    machine = AlarmMachine(AlarmRule(), clock)
+    machine.follow(State.NO_DATA, 900.0)
+    change = machine.expire()
+    assert change is not None
+    assert (change.before, change.after) == (State.NO_DATA, State.NO_DATA)
 
 
 def test_alarm_that_was_acknowledged_is_not_unseen(machine: AlarmMachine) -> None:

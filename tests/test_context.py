@@ -35,9 +35,10 @@ def test_without_configuration_nothing_is_known() -> None:
 def test_gateway_that_has_just_started_awaits_the_first_message() -> None:
     """A retained one comes in a moment: until then the machine may stand still. It does not wait for ever."""
     clock = FakeClock()
-    context = Context(OperatingStateConfig(topic="plant/rpm"), clock)
+    assert Context(OperatingStateConfig(topic="plant/rpm"), clock).now() == NOT_KNOWN
+    context = Context(OperatingStateConfig(topic="plant/rpm"), clock, awaited_s=10.0)
     assert context.now() == Situation(awaited=True)
-    clock.now_s += 30.1
+    clock.now_s += 10.1
     assert context.now() == NOT_KNOWN
     context.take(b"fast")
     assert context.now() == Situation("fast")
@@ -84,6 +85,8 @@ def test_number_outside_all_ranges_is_idle(payload: bytes) -> None:
         (b"\xff", {}, "no UTF-8"),
         (b"", {}, "neither text nor a number"),
         (b"x" * 201, {}, "is longer than 200 characters"),
+        (b"a\x00b", {}, "has characters that no name has"),
+        (b'{"s": "\\ud800"}', {"field": "s"}, "has characters that no name has"),
         (b"fast", {"states": SPEEDS}, "'fast' is not a number"),
         (b"nan", {"states": SPEEDS}, "nan is not a number"),
         (b"{", {"field": "rpm"}, "has no field 'rpm'"),

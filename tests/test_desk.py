@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from command import run_here
 from gateways import HOP_S, WINDOW_S, config_of, enroll_machine, running
@@ -47,6 +48,7 @@ class Machine:
     def __init__(self) -> None:
         self.faulty = False
         self.silent = False
+        self.pauses = False
         self.gain = 1.0
         self._signals = {False: machine_signal(100, 60.0), True: machine_signal(101, 60.0, fault_hz=5000.0)}
 
@@ -58,7 +60,8 @@ class Machine:
             if self.silent:
                 continue
             first = index % (len(signal) - step)
-            yield Block(self.gain * signal[first : first + step], RATE_HZ, index, time_s + index / RATE_HZ)
+            gain = self.gain * (1.0 if not self.pauses or index // step % 2 else 1e-3)
+            yield Block(np.float32(gain) * signal[first : first + step], RATE_HZ, index, time_s + index / RATE_HZ)
             index += step
 
 
@@ -524,6 +527,42 @@ def test_stops_and_starts_of_a_healthy_machine_are_no_alarm(
     assert {each[1] for each in events(subscriber)} <= {"normal", "idle"}
     passing = [each.fields for each in subscriber.of("result") if "started or stopped" in each.fields.get("reason", "")]
     assert passing
+
+
+def test_machine_with_pauses_is_judged(enrolled: Path, mosquitto: Mosquitto, machine: Machine) -> None:
+    """It stands in a part of every piece: that is no stop, and its fault is an alarm."""
+    machine.faulty, machine.pauses = True, True
+    with started(enrolled, mosquitto, machine, idle_below=0.02) as gateway:
+        wait_until(lambda: state_of(gateway) is State.ALARM, "an alarm", 30)
+
+
+def test_replay_as_fast_as_possible_awaits_no_message(enrolled: Path, mosquitto: Mosquitto, machine: Machine) -> None:
+    """The whole recording would be over before one comes."""
+    machine.faulty = True
+    channel = {"operating_state": {"topic": TOPIC}}
+    with started(enrolled, mosquitto, machine, **channel) as gateway:
+        wait_until(lambda: state_of(gateway) is State.ALARM, "an alarm", 8)
+
+
+def test_start_without_a_usable_baseline_loses_nothing(enrolled: Path, mosquitto: Mosquitto, machine: Machine) -> None:
+    """A wrong window length in between: alarm, cause, shelving and counts are there when it is corrected."""
+    machine.faulty = True
+    with started(enrolled, mosquitto, machine) as gateway:
+        wait_until(lambda: state_of(gateway) is State.ALARM, "an alarm", 30)
+        asked(enrolled, "alarms", "acknowledge", A.asset, A.channel, "--cause", "gear tooth")
+        asked(enrolled, "alarms", "shelve", A.asset, A.channel, "--minutes", 60)
+    for _ in range(2):
+        with Subscriber(mosquitto.port) as subscriber, started(enrolled, mosquitto, machine, window_s=0.64) as gateway:
+            wait_until(lambda: state_of(gateway) is State.CHECK_FUNCTION, "check_function", 30)
+            wait_until(lambda: subscriber.of("state"), "its state", 30)
+        assert events(subscriber)[:1] in ([], [("alarm", "check_function", None)])
+    with started(enrolled, mosquitto, machine) as gateway:
+        memory = gateway.channels[A].machine.memory
+        assert (memory.severity, memory.acknowledged, memory.cause) == (State.ALARM, True, "gear tooth")
+        assert memory.shelved_until_s is not None
+        realised = gateway.channels[A].realised
+        assert realised is not None
+        assert (realised.alarms, realised.confirmed) == (1, 1)
 
 
 def test_alarm_that_is_over_is_counted_when_it_is_acknowledged(

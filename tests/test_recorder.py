@@ -223,6 +223,8 @@ def test_damaged_facts_are_one_line(takes: PendingTakes) -> None:
     (takes.folder / "0001.json").write_text("{")
     with pytest.raises(StateError, match=r"0001.json is damaged .* baseline discard"):
         takes.all()
+    assert takes.drop() == 1
+    assert takes.all() == []
 
 
 def test_take_that_cannot_be_enrolled_does_not_keep_the_others(takes: PendingTakes, tmp_path: Path) -> None:

@@ -127,6 +127,7 @@ class AlarmMachine:
                 handling,
             )
         self._acknowledged, self._cause = True, handling.cause or self._cause
+        self._unseen = State.NORMAL
         said = self._cause or "cause not known"
         return self._handled(ACKNOWLEDGED, f"{self._severity.value} acknowledged: {said}", handling)
 
@@ -168,6 +169,7 @@ class AlarmMachine:
     def follow(self, told: State, shelved_until_s: float | None = None) -> None:
         """Go on from the state that was told last, and with how long the channel is shelved."""
         self._told, self._shelved_until_s = told, shelved_until_s
+        self.state = self.state if told.judged else told
 
     def forget(self) -> None:
         """Start again after an enrollment: what was judged against another baseline says nothing about this one."""
@@ -179,8 +181,8 @@ class AlarmMachine:
         """Keep the worst severity since all was well; what is worse, or over, is acknowledged no longer."""
         worst = State.NORMAL if self._severity is State.NORMAL else worse(self._worst, self._severity)
         if worst is not self._worst:
-            over = worst is State.NORMAL and not self._acknowledged
-            self._unseen = self._worst if over else State.NORMAL
+            if worst is State.NORMAL and not self._acknowledged:
+                self._unseen = worse(self._unseen, self._worst)
             self._worst, self._acknowledged, self._cause = worst, False, None
 
     def _rise(self, now: Severity, time_s: float) -> None:

@@ -13,8 +13,6 @@ from fisher_edge.names import MAX_NAME
 __all__ = ["NOT_KNOWN", "Context", "Situation"]
 
 LONGEST_SHOWN = 60
-# How long a gateway that has started waits for the first message: a retained one comes with the connection.
-AWAITED_S = 30.0
 LARGEST_INTEGER = 10**15
 
 log = logging.getLogger(__name__)
@@ -38,16 +36,21 @@ NOT_KNOWN = Situation()
 class Context:
     """The situation of one channel; `take` and `now` may be called from different threads.
 
-    `monotonic` returns seconds of a clock that nobody sets.
+    `monotonic` returns seconds of a clock that nobody sets; for `awaited_s` from now on the first message is awaited.
     """
 
-    def __init__(self, config: OperatingStateConfig | None, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        config: OperatingStateConfig | None,
+        monotonic: Callable[[], float] = time.monotonic,
+        awaited_s: float = 0.0,
+    ) -> None:
         self.topic = config.topic if config else None
         self._config = config
         self._monotonic = monotonic
         self._latest = (Situation(config.name if config else None), math.inf)
-        if self.topic is not None:
-            self._latest = (Situation(awaited=True), monotonic() + AWAITED_S)
+        if self.topic is not None and awaited_s:
+            self._latest = (Situation(awaited=True), monotonic() + awaited_s)
         self._said: str | None = None
 
     def now(self) -> Situation:
@@ -90,6 +93,8 @@ def _value(payload: bytes, field: str) -> str | float:
         value = str(value).lower()
     if isinstance(value, int):
         value = str(value) if abs(value) < LARGEST_INTEGER else math.inf
+    if isinstance(value, str) and value and not value.isprintable():
+        raise ValueError(f"{value[:LONGEST_SHOWN]!r} has characters that no name has")
     if isinstance(value, str) and len(value) > MAX_NAME:
         raise ValueError(f"{value[:LONGEST_SHOWN]!r}... is longer than {MAX_NAME} characters")
     if isinstance(value, str | float) and str(value).strip():

@@ -50,6 +50,8 @@ FINISH_S = 1.5
 # How long the publisher may then take to deliver what waits.
 FLUSH_S = 2.5
 SHORTEST_SILENCE_S = 30.0
+# How long a live channel waits for the first message about its operating state: a retained one comes at once.
+AWAITED_S = 10.0
 MEGABYTE = 1 << 20
 DAY_S = 86_400
 
@@ -130,23 +132,22 @@ class Gateway:
         """Prepare one channel; an alarm that was raised against the same baseline goes on."""
         counters = Counters(started_s=self._monotonic())
         machine = AlarmMachine(rule_of(self.config, config), self._clock)
-        context = Context(config.operating_state, self._monotonic)
-        self.contexts[config.key] = context
         source = self._open_source(config, self.config.base_dir, clock=self._clock)
+        awaited_s = 0.0 if source.patient else min(AWAITED_S, self.no_data_s(config.key) / 2)
+        context = Context(config.operating_state, self._monotonic, awaited_s)
+        self.contexts[config.key] = context
         channel = Monitored(config.key, config.unit, plan, machine, counters, config.idle_below)
         self.channels[config.key] = channel
         self.readers[config.key] = Reader(
             config.key, source, plan.cutting, self.queue, counters, context=context, monotonic=self._monotonic
         )
+        self._resume(channel, records)
         if plan.reason is not None:
             log.error("channel %s: %s", config.key, plan.reason)
             state: Interruption = State.CHECK_FUNCTION if plan.cutting.refused else State.NO_BASELINE
             self.queue.put(Interrupt(config.key, state, plan.reason), self._stop)
         elif plan.baseline_version is None:
             log.warning("channel %s: nothing is enrolled; until then only plain measures", config.key)
-            machine.state = State.NO_BASELINE
-        else:
-            self._resume(channel, records)
 
     def _resume(self, channel: Monitored, records: Records) -> None:
         """Carry an alarm on over a restart, unless it was raised against another baseline."""
@@ -157,9 +158,8 @@ class Gateway:
         if last is not None:
             machine.follow(last.value.after, memory.shelved_until_s if memory else None)
         if standing is not None and memory is not None:
-            if isinstance(judge, Judge) and standing.judged_by == channel.plan.judged_by:
-                channel.realised = standing.realised
-                machine.resume(memory, standing.since_s)
+            channel.kept = standing
+            channel.take_up()
         elif judged is not None and isinstance(judge, Judge) and judged.id > judge.normal.after_record:
             machine.resume(remembered(judged.value), judged.value.time_s)
 
@@ -202,7 +202,8 @@ class Gateway:
 
     def _all_ended(self) -> bool:
         """Whether every source has ended and the worker has done everything; what gave no window is reported first."""
-        if not all(reader.counters.ended for reader in self.readers.values()) or not self.queue.idle():
+        readers = self.readers.values()
+        if any(reader.recorder or not reader.counters.ended for reader in readers) or not self.queue.idle():
             return False
         unheard = [
             key

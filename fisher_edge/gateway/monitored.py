@@ -26,6 +26,8 @@ __all__ = ["Monitored", "Plan"]
 MOST_UNUSUAL = 64
 # Parts of a piece that are looked at for a machine that stands: a stop or start within it is seen.
 PARTS = 4
+# A machine that stood in parts of so many of the latest pieces, and in no whole one, has pauses: it was not stopped.
+LATELY, PAUSES = 16, 6
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +72,7 @@ class Monitored:
 
     `idle_below` is the RMS below which the machine stands. `unusual` are the latest windows since its state rose,
     `labelled` says as examples of which cause, in which version, they were enrolled, and
+    `kept` is what was known of its alarm while there was a baseline to judge by, and
     `heard` the latest since a recording began (None: none is under way).
     """
 
@@ -84,9 +87,11 @@ class Monitored:
     realised: Realised | None = None
     unusual: list[Unusual] = field(default_factory=list)
     labelled: tuple[str | None, int] | None = None
+    kept: Standing | None = None
     heard: deque[EmbeddedWindow] | None = None
     _situations: deque[Situation] = field(default_factory=deque)
     _standing: deque[int] = field(default_factory=deque)
+    _lately: deque[int] = field(default_factory=lambda: deque(maxlen=LATELY))
     _joiner: WindowJoiner | None = None
     _last_number: int | None = None
     _dropped: int = 0
@@ -94,16 +99,29 @@ class Monitored:
 
     def reload(self, plan: Plan) -> None:
         """Judge by another plan from the next window on; an alarm against another normal state is over."""
+        if self.plan.judged_by is not None and plan.judged_by is None:
+            self.kept = self.standing(self.machine.since_s, 0)
         before, self.plan = self.plan, plan
         if plan.judged_by != before.judged_by:
             self.machine.forget()
             self.unusual.clear()
             self.realised = None
+            self.take_up()
         elif isinstance(plan.judge, Judge) and isinstance(before.judge, Judge):
             plan.judge.take_over(before.judge)
         self._joiner = None
         if self.heard is not None:
             self.heard.clear()  # windows of two plans are not compared
+
+    def take_up(self) -> None:
+        """Take up the alarm of before, if it was raised against the baseline that judges now."""
+        kept = self.kept
+        if kept is None or self.plan.judged_by is None:
+            return
+        self.kept = None
+        if kept.judged_by == self.plan.judged_by and kept.alarm is not None:
+            self.realised = kept.realised
+            self.machine.resume(kept.alarm, kept.since_s)
 
     def read(self, work: JudgePiece) -> Reading:
         """Embed a piece."""
@@ -118,7 +136,9 @@ class Monitored:
             self._situations = deque(maxlen=work.grid.window_pieces + 1)
             self._standing = deque(maxlen=work.grid.window_pieces + 1)
         self._situations.append(work.situation)
-        self._standing.append(_standing_parts(work.piece.samples, self.idle_below) if reading.fault is None else 0)
+        parts = _standing_parts(work.piece.samples, self.idle_below) if reading.fault is None else 0
+        self._standing.append(parts)
+        self._lately.append(parts)
         return self._joiner.push(reading)
 
     def judge(self, window: EmbeddedWindow) -> Judgement:
@@ -154,11 +174,16 @@ class Monitored:
         """Say why a window is of a machine that changes: it begins in the piece before its first one."""
         if self._situations[-1].awaited:
             return "the operating state has not been sent yet"
-        if any(self._standing):
+        if any(self._standing) and not self._has_pauses():
             return "the machine was started or stopped within this window"
         if len({each.state for each in self._situations}) > 1:
             return "the operating state changed within this window"
         return None
+
+    def _has_pauses(self) -> bool:
+        """Whether the machine stands for moments again and again while it runs."""
+        mixed = sum(0 < parts < PARTS for parts in self._lately)
+        return mixed >= PAUSES and PARTS not in self._lately
 
     @property
     def _window_pieces(self) -> int:
@@ -196,6 +221,10 @@ class Monitored:
     def standing(self, time_s: float, dropped: int) -> Standing:
         """The latest state of the channel."""
         machine, counters = self.machine, self.counters
+        kept = self.kept if self.plan.judged_by is None else None
+        alarm = machine.memory
+        if kept is not None and kept.alarm is not None:
+            alarm = replace(kept.alarm, shelved_until_s=alarm.shelved_until_s)
         return Standing(
             time_s=time_s,
             state=machine.state,
@@ -206,7 +235,7 @@ class Monitored:
             gaps=counters.gaps,
             dropped=dropped,
             real_rate_hz=counters.real_rate_hz,
-            alarm=machine.memory,
-            judged_by=self.plan.judged_by,
-            realised=self.realised,
+            alarm=alarm,
+            judged_by=kept.judged_by if kept else self.plan.judged_by,
+            realised=kept.realised if kept else self.realised,
         )

@@ -89,18 +89,17 @@ class PendingTakes:
 
     def drop(self, numbers: Sequence[int] | None = None) -> int:
         """Delete takes, by default all, and return how many; BadInputError for a number that no take has."""
-        takes = self.all()
-        known = {take.number for take in takes}
+        known = {int(path.stem) for path in self.folder.glob("*.json")}
         missing = sorted(set(numbers or ()) - known)
         if missing:
             raise BadInputError(
                 f"{self.key} has no take {', '.join(map(str, missing))} that waits; it has: "
                 f"{', '.join(map(str, sorted(known))) or 'none'}"
             )
-        chosen = [take for take in takes if numbers is None or take.number in numbers]
-        for take in chosen:
-            take.file.with_suffix(".json").unlink()
-            take.file.unlink()
+        chosen = known if numbers is None else known & set(numbers)
+        for number in chosen:
+            for path in sorted(self.folder.glob(f"{number:04d}.*")):  # .json first: without it a take is incomplete
+                path.unlink()
         return len(chosen)
 
     def _read(self, path: Path) -> PendingTake:
