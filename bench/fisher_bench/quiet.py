@@ -167,8 +167,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UsageError(f"machines={options.machines} is no number of machines; give 0 or more")
         require("train", "scipy")
         encoder = open_encoder(load_bundle(options.bundle))
-        machines = [found for number in range(options.machines) for found in _quiet_day(encoder, number, options.most)]
         kept = [found for name in options.dataset for found in _kept_out(encoder, options.data_dir, name, options.most)]
+        machines = [found for number in range(options.machines) for found in _quiet_day(encoder, number, options.most)]
     except (FisherEdgeError, MissingExtraError) as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -28,6 +28,7 @@ from fisher_edge.sources.source import SourceContext
 __all__ = [
     "Recording",
     "RecordingSource",
+    "Replay",
     "check_samples",
     "open_recording",
     "read_array_header",
@@ -128,25 +129,14 @@ def read_array_header(path: Path) -> tuple[tuple[int, int], bool]:
 
 
 @dataclass
-class RecordingSource:
-    """Replays recordings, one after the other: `speed` 1 as fast as recorded, 10 ten times, 0 without waiting.
-
-    Time stamps start at the clock of the context and advance with the samples. From one file to the next the sample
-    index jumps by one, which marks a gap: windows never span two files. Samples are checked while they are played.
-    Opened again after a failure, the source tries a file that could not be opened once more, and goes on behind one
-    that was damaged further in: nothing is played twice.
-    """
+class Replay:
+    """What replays of files have in common: `speed` 1 is as fast as recorded, 10 ten times, 0 without waiting."""
 
     context: SourceContext
     files: tuple[Path, ...]
     rate_hz: Rate | None = None
-    channel: int | None = None
     speed: float = 1.0
     loop: bool = False
-    block_s: float = BLOCK_S
-    # Files of this round that have been opened.
-    _played: int = field(default=0, init=False, repr=False)
-    _playing: Generator[Block, None, None] | None = field(default=None, init=False, repr=False)
 
     @property
     def finite(self) -> bool:
@@ -157,6 +147,28 @@ class RecordingSource:
     def patient(self) -> bool:
         """Whether blocks may wait for whoever takes them: at speed 0 nothing is lost."""
         return self.speed == 0
+
+    def wait(self, began_s: float, played_s: float, stop: threading.Event) -> bool:
+        """Wait until so many seconds of the recording are due since `began_s` (monotonic); tell whether to stop."""
+        due_s = began_s + played_s / self.speed if self.speed else began_s
+        return stop.wait(max(0.0, due_s - time.monotonic()))
+
+
+@dataclass
+class RecordingSource(Replay):
+    """Replays recordings, one after the other: `speed` 1 as fast as recorded, 10 ten times, 0 without waiting.
+
+    Time stamps start at the clock of the context and advance with the samples. From one file to the next the sample
+    index jumps by one, which marks a gap: windows never span two files. Samples are checked while they are played.
+    Opened again after a failure, the source tries a file that could not be opened once more, and goes on behind one
+    that was damaged further in: nothing is played twice.
+    """
+
+    channel: int | None = None
+    block_s: float = BLOCK_S
+    # Files of this round that have been opened.
+    _played: int = field(default=0, init=False, repr=False)
+    _playing: Generator[Block, None, None] | None = field(default=None, init=False, repr=False)
 
     def __enter__(self) -> "RecordingSource":
         return self
@@ -186,8 +198,7 @@ class RecordingSource:
                     block = Block(samples, recording.rate_hz, index, start_s + played_s)
                     index += len(samples)
                     played_s += len(samples) / float(recording.rate_hz)
-                    due_s = began_s + played_s / self.speed if self.speed else began_s
-                    if stop.wait(max(0.0, due_s - time.monotonic())):
+                    if self.wait(began_s, played_s, stop):
                         return
                     yield block
                 index += 1
@@ -214,7 +225,8 @@ def open_recording(
 ) -> RecordingSource:
     """Open the source `{ type = "recording", files = ["healthy.flac"], speed = 1.0, loop = true }`."""
     paths = tuple(context.base_dir / file for file in files)
-    return RecordingSource(context, paths, None if rate_hz is None else as_rate(rate_hz), channel, speed, loop)
+    rate = None if rate_hz is None else as_rate(rate_hz)
+    return RecordingSource(context, paths, rate, speed, loop, channel)
 
 
 def _opened(path: Path, rate_hz: float | str | Fraction | None, channel: int | None, scale: float) -> Recording:

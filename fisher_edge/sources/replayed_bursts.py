@@ -10,37 +10,23 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from fisher_edge.dsp.blocks import Block, Rate, as_rate
+from fisher_edge.dsp.blocks import Block, as_rate
 from fisher_edge.sources.bursts import BurstRecording, read_bursts
+from fisher_edge.sources.recording import Replay
 from fisher_edge.sources.source import SourceContext
 
 __all__ = ["BurstSource", "open_bursts"]
 
 
 @dataclass
-class BurstSource:
+class BurstSource(Replay):
     """Replays bursts, one every `interval_s`: `speed` 1 as fast as recorded, 10 ten times as fast, 0 without waiting.
 
     Time stamps start at the clock of the context. From one burst to the next the sample index jumps by one, which marks
     the silence between them.
     """
 
-    context: SourceContext
-    files: tuple[Path, ...]
-    interval_s: float
-    rate_hz: Rate | None = None
-    speed: float = 1.0
-    loop: bool = False
-
-    @property
-    def finite(self) -> bool:
-        """Whether the source may end."""
-        return not self.loop
-
-    @property
-    def patient(self) -> bool:
-        """Whether blocks may wait for whoever takes them: at speed 0 nothing is lost."""
-        return self.speed == 0
+    interval_s: float = 1.0
 
     def __enter__(self) -> "BurstSource":
         return self
@@ -63,8 +49,7 @@ class BurstSource:
             for recording in recordings:
                 for samples in recording.blocks():
                     passed_s = number * self.interval_s
-                    due_s = began_s + passed_s / self.speed if self.speed else began_s
-                    if stop.wait(max(0.0, due_s - time.monotonic())):
+                    if self.wait(began_s, passed_s, stop):
                         return
                     scaled = samples * np.float32(self.context.scale)
                     yield Block(scaled, recording.rate_hz, index, start_s + passed_s)
@@ -93,4 +78,4 @@ def open_bursts(
 ) -> BurstSource:
     """Open the source `{ type = "bursts", files = ["bearing.npy"], rate_hz = 25600, interval_s = 10 }`."""
     paths = tuple(context.base_dir / file for file in files)
-    return BurstSource(context, paths, interval_s, None if rate_hz is None else as_rate(rate_hz), speed, loop)
+    return BurstSource(context, paths, None if rate_hz is None else as_rate(rate_hz), speed, loop, interval_s)
