@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fisher_edge.dsp.blocks import FloatArray
+from fisher_edge.dsp.segment import Segment
 from fisher_edge.health.signal import hum_share, signal_fault
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -199,43 +200,45 @@ def test_hum_is_all_of_a_hum(mains_hz: int, rate_hz: int | Fraction) -> None:
     for order, amplitude in ((1, 1.0), (2, 0.2), (3, 0.5), (5, 0.3)):
         off_hz = mains_hz * 1.0005
         wave += amplitude * np.sin(2 * np.pi * order * off_hz * np.arange(samples) / float(rate_hz) + order)
-    share = hum_share((4 + 1e3 * wave).astype(np.float32), rate_hz)
+    share = hum_share(Segment((4 + 1e3 * wave).astype(np.float32), rate_hz))
     assert 0.97 < share <= 1
 
 
 @pytest.mark.parametrize(("rate_hz", "most"), [(1000, 0.08), (48_000, 0.08)])
 def test_noise_has_the_share_of_its_lines(rate_hz: int, most: float) -> None:
     """Three bins in fifty of white noise are on a line."""
-    share = float(np.mean([hum_share(noise(round(0.975 * rate_hz), seed), rate_hz) for seed in range(8)]))
+    pieces = [Segment(noise(round(0.975 * rate_hz), seed), rate_hz) for seed in range(8)]
+    share = float(np.mean([hum_share(piece) for piece in pieces]))
     assert 0.04 < share < most
 
 
 @pytest.mark.parametrize("frequency_hz", [25.0, 75.0, 87.0, 470.0])
 def test_tone_between_the_lines_is_no_hum(frequency_hz: float) -> None:
     """A tone off every line of both mains has almost no share, and none of it comes from an offset."""
-    assert hum_share(sine(frequency_hz) + np.float32(50), RATE_HZ) < 0.01
+    assert hum_share(Segment(sine(frequency_hz) + np.float32(50), RATE_HZ)) < 0.01
 
 
 def test_share_is_that_of_the_power() -> None:
     """Hum of twice the amplitude of a tone has four fifths of the power, less what leaks, at either mains."""
     for mains_hz in (50, 60):
-        assert hum_share(sine(mains_hz, 2.0) + sine(77.0), RATE_HZ) == pytest.approx(0.79, abs=0.01)
+        assert hum_share(Segment(sine(mains_hz, 2.0) + sine(77.0), RATE_HZ)) == pytest.approx(0.79, abs=0.01)
 
 
 def test_drift_is_no_hum() -> None:
     """What moves slower than a tenth of the mains is not near a line: zero is none."""
     for frequency_hz in (0.4, 1.0, 2.0):
-        assert hum_share(sine(frequency_hz), RATE_HZ) < 0.01
+        assert hum_share(Segment(sine(frequency_hz), RATE_HZ)) < 0.01
 
 
 @pytest.mark.parametrize("wave", [np.zeros(1000, np.float32), np.full(1001, 7.25, np.float32), np.zeros(2, np.float32)])
 def test_flat_line_has_no_hum(wave: FloatArray) -> None:
     """Nothing is divided by zero."""
-    assert hum_share(wave, 1000) == 0
+    assert hum_share(Segment(wave, 1000)) == 0
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e19])
 def test_hum_does_not_depend_on_the_unit(scale: float) -> None:
     """Large and small numbers overflow nothing."""
     wave = sine(50) + noise() * np.float32(0.5)
-    assert hum_share((wave * np.float32(scale)), RATE_HZ) == pytest.approx(hum_share(wave, RATE_HZ), rel=1e-3)
+    found = hum_share(Segment(wave * np.float32(scale), RATE_HZ))
+    assert found == pytest.approx(hum_share(Segment(wave, RATE_HZ)), rel=1e-3)

@@ -14,6 +14,7 @@ from fisher_edge.dsp.blocks import Block, FloatArray, Rate
 from fisher_edge.dsp.frontend import FrontEnd
 from fisher_edge.dsp.grid import Grid, grid_of, pieces_of
 from fisher_edge.dsp.measures import Measures
+from fisher_edge.dsp.segment import Segment
 from fisher_edge.dsp.stream import Piece, PieceStream
 from fisher_edge.dsp.views import ENVELOPE, MODULATION, View, view_vector
 from fisher_edge.encoder.bundle import Bundle, load_bundle
@@ -76,7 +77,7 @@ def piece_of(wave: FloatArray, number: int = 0, front_end: FrontEnd = FRONT_END)
     """Make a piece by hand."""
     with np.errstate(all="ignore"):
         bands = front_end.sub_bands(wave, RATE_HZ)
-    return Piece(bands, wave, RATE_HZ, number, 160 * number, 100.0 + number, 0.16)
+    return Piece(bands, Segment(wave, RATE_HZ).amplitude, wave, RATE_HZ, number, 160 * number, 100.0 + number, 0.16)
 
 
 def reading_of(number: int, **changes: Any) -> Reading:
@@ -106,7 +107,7 @@ def test_reading_holds_all_that_is_known_of_a_piece(plain: Plain) -> None:
         np.testing.assert_array_equal(view, view_vector(SLOW, piece.samples, RATE_HZ))
         assert reading.measures == Measures.of(piece.samples)
         assert reading.fault is None
-        assert reading.hum_share == hum_share(piece.samples, RATE_HZ) > 0
+        assert reading.hum_share == hum_share(Segment(piece.samples, RATE_HZ)) > 0
         for name in ("rate_hz", "number", "start", "end_time_s", "seconds"):
             assert getattr(reading, name) == getattr(piece, name)
 

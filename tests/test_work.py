@@ -24,8 +24,8 @@ def grid(window: int = 3, hop: int = 1) -> Grid:
 
 def work(key: ChannelKey, number: int, on: Grid) -> JudgePiece:
     """Return a piece that takes 4000 bytes."""
-    bands, samples = np.zeros((1, 16, 50), np.float32), np.zeros(200, np.float32)
-    return JudgePiece(key, Piece(bands, samples, 1000, number, 160 * number, 0.16 * number, 0.16), on)
+    bands, amplitude, samples = (np.zeros(shape, np.float32) for shape in ((1, 16, 50), (16, 10), (40,)))
+    return JudgePiece(key, Piece(bands, amplitude, samples, 1000, number, 160 * number, 0.16 * number, 0.16), on)
 
 
 def numbers(queue: WorkQueue, key: ChannelKey) -> list[int]:

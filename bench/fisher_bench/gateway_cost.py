@@ -2,7 +2,7 @@
 
 import itertools
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,8 +14,9 @@ from fisher_edge.decision.judge import Judge
 from fisher_edge.dsp.blocks import Block, Rate
 from fisher_edge.dsp.grid import Grid
 from fisher_edge.dsp.measures import Measures
+from fisher_edge.dsp.segment import Segment
 from fisher_edge.dsp.stream import Piece, PieceStream
-from fisher_edge.dsp.views import view_vector
+from fisher_edge.dsp.views import View, view_of
 from fisher_edge.encoder.protocol import Encoder
 from fisher_edge.encoder.windows import EmbeddedWindow, Reading, WindowJoiner, embed_window, read
 from fisher_edge.health.signal import hum_share, signal_fault
@@ -74,14 +75,22 @@ def cost_per_second(encoder: Encoder, grid: Grid, rate_hz: Rate) -> Cost:
         whole=whole,
         stream=_ms(lambda: [stream.push(block) for block in itertools.islice(blocks, round(seconds / BLOCK_S))])
         / seconds,
-        health=pieces_per_s * _ms(lambda: (signal_fault(piece.samples, rate_hz), hum_share(piece.samples, rate_hz))),
+        health=pieces_per_s * _ms(lambda: signal_fault(piece.samples, rate_hz)),
         measures=pieces_per_s * _ms(lambda: Measures.of(piece.samples)),
-        views=pieces_per_s * _ms(lambda: [view_vector(view, piece.samples, rate_hz) for view in front_end.views]),
+        views=pieces_per_s * _ms(lambda: _views(piece, front_end.views)),
         encoder=pieces_per_s * _ms(lambda: embed_window(encoder, front_end, [piece.bands])),
         join=_ms(lambda: [joiner.push(replace(reading, number=next(numbers))) for _ in range(grid.hop_pieces)])
         / grid.hop_s,
         judge=_ms(lambda: judge.judge(judged[0])) / grid.hop_s,
     )
+
+
+def _views(piece: Piece, views: Sequence[View]) -> None:
+    """Compute all that is made of the transforms that views share."""
+    segment = Segment(piece.samples, piece.rate_hz, piece.amplitude)
+    hum_share(segment)
+    for view in views:
+        view_of(view, segment)
 
 
 def noise_judge(encoder: Encoder, grid: Grid, rate_hz: Rate) -> Judge:

@@ -149,6 +149,7 @@ class BurstStream:
         self._number += 1
         return Piece(
             bands=bands,
+            amplitude=magnitude,
             samples=samples,
             rate_hz=self.rate_hz,
             number=self._number - 1,

@@ -210,7 +210,8 @@ class FrontEnd:
         centre = float(np.mean(wave, dtype=np.float64))
         if self.amplitude == "raw":
             return centre, 1.0
-        deviation = float(np.std(wave, dtype=np.float64))
+        deviations = np.subtract(wave, centre, dtype=np.float64)
+        deviation = math.sqrt(np.dot(deviations, deviations) / len(wave))
         return centre, STANDARD_DEVIATION / deviation if deviation > 0 else 1.0
 
     def bands_of(self, magnitude: FloatArray, gain: float, rate_hz: Rate, *, pad_frames: bool = False) -> FloatArray:
@@ -218,9 +219,11 @@ class FrontEnd:
         frames, first = len(magnitude), self.first_bins(rate_hz)
         full = self.piece_frames if self.on_grid else self.max_frames
         bands = np.zeros((len(first), max(frames, full) if pad_frames else frames, self.band_width), np.float32)
-        log = np.log(magnitude[:, : first[-1] + self.band_width] * np.float32(gain) + np.float32(LOG_FLOOR))
+        log = magnitude[:, : first[-1] + self.band_width] * np.float32(gain)
+        log += np.float32(LOG_FLOOR)
+        np.log(log, out=log)
         log -= np.float32(self.mean)
-        log /= np.float32(2 * self.std)
+        log *= np.float32(0.5 / self.std)
         for band, low in zip(bands, first, strict=True):
             part = log[:, low : low + self.band_width]
             band[:frames, : part.shape[1]] = part

@@ -48,16 +48,23 @@ def short_time_spectra(wave: npt.NDArray[np.floating], n_fft: int, hop: int) -> 
     """Transform every whole frame of a signal (n,), without centring or scaling.
 
     The transform runs in float64 over a few frames at a time: a constant far above the signal costs no
-    accuracy, and memory stays small at 1 MHz.
+    accuracy, and memory stays small at 1 MHz. NumPy's transform is no faster in float32.
     """
     frames = np.lib.stride_tricks.sliding_window_view(wave, n_fft)[::hop]
-    window = hann(n_fft)
-    magnitude = np.empty((len(frames), n_fft // 2 + 1), np.float32)
+    window, bins = hann(n_fft), n_fft // 2 + 1
+    magnitude = np.empty((len(frames), bins), np.float32)
     low = np.zeros((len(frames), 2), np.complex128)
-    chunk = min(MOST_FRAMES, max(1, CHUNK_SAMPLES // n_fft))
+    chunk = min(MOST_FRAMES, max(1, CHUNK_SAMPLES // n_fft), len(frames))
+    tapered, spectrum = np.empty((chunk, n_fft)), np.empty((chunk, bins), np.complex128)
+    single = np.empty((chunk, bins), np.complex64)
     for start in range(0, len(frames), chunk):
         part = slice(start, start + chunk)
-        spectrum = np.fft.rfft(frames[part] * window)
-        magnitude[part] = np.abs(spectrum)
-        low[part, : spectrum.shape[1]] = spectrum[:, :2]
+        count = len(frames[part])
+        np.multiply(frames[part], window, out=tapered[:count])
+        np.fft.rfft(tapered[:count], out=spectrum[:count])
+        low[part, :bins] = spectrum[:count, :2]
+        np.copyto(
+            single[:count], spectrum[:count], casting="same_kind"
+        )  # an absolute value in float64 takes twice as long
+        np.abs(single[:count], out=magnitude[part])
     return Spectra(magnitude, low)

@@ -1,6 +1,6 @@
 """The streaming form of the front-end: blocks in any chunking, out come the pieces of the batch form.
 
-Frames are transformed once, as their samples arrive; a piece centres and scales its own copy.
+Each frame is transformed once, when the first piece that holds it is complete; a piece centres and scales its own copy.
 """
 
 from dataclasses import dataclass
@@ -22,8 +22,9 @@ __all__ = ["Piece", "PieceStream", "check_block"]
 class Piece:
     """The unit of embedding: its sub-bands, its samples and where it lies in the stream.
 
-    `bands` has shape (bands, frames, band_width), `samples` (n,). `number` counts the pieces of an unbroken run; a
-    gap skips one at least. `start` is the index of the first sample, `end_time_s` the time just after the last, in
+    `bands` has shape (bands, frames, band_width), `samples` (n,). `amplitude` (frames, bins) is that of the same frames
+    without the mean of the piece, before scaling and logarithm. `number` counts the pieces of an unbroken run; a gap
+    skips one at least. `start` is the index of the first sample, `end_time_s` the time just after the last, in
     seconds since 1970-01-01 UTC, and `seconds` the nominal time from the start of a piece to that of the next.
 
     A piece of bursts (see bursts.py) has the samples of its bursts one after the other: in `samples` each without its
@@ -32,6 +33,7 @@ class Piece:
     """
 
     bands: FloatArray
+    amplitude: FloatArray
     samples: FloatArray
     rate_hz: Rate
     number: int
@@ -85,9 +87,11 @@ class PieceStream:
                 self._number += 1
             self._restart(block.index)
         self._expected = block.index + len(block.samples)
-        self._take(block.samples)
+        skipped = min(self._skip, len(block.samples))
+        self._skip -= skipped
+        self._samples.append(block.samples[skipped:])
         pieces = []
-        while len(self._magnitude) >= self.grid.piece_frames:
+        while len(self._samples) >= self._samples_per_piece:
             pieces.append(self._piece(block))
             self._advance()
         return pieces
@@ -100,30 +104,22 @@ class PieceStream:
         self._magnitude = _RowBuffer((self._n_fft // 2 + 1,), np.float32)
         self._low = _RowBuffer((2,), np.complex128)
 
-    def _take(self, samples: FloatArray) -> None:
-        """Keep what a piece will use and transform the frames that have become complete."""
-        skipped = min(self._skip, len(samples))
-        self._skip -= skipped
-        self._samples.append(samples[skipped:])
-        done = len(self._magnitude) * self._hop
-        if len(self._samples) - done >= self._n_fft:
-            with np.errstate(over="ignore", invalid="ignore"):
-                new = short_time_spectra(self._samples.rows[done:], self._n_fft, self._hop)
-            self._magnitude.append(new.magnitude)
-            self._low.append(new.low)
-
     def _piece(self, block: Block) -> Piece:
         """Build the piece at the front of the buffers; its end lies in `block`."""
         samples = self._samples.rows[: self._samples_per_piece].copy()
-        frames = self.grid.piece_frames
+        done = len(self._magnitude)
         end = self._start + self._samples_per_piece
         self._number += 1
         with np.errstate(over="ignore", invalid="ignore"):  # a damaged sensor's samples: the health check reports them
+            new = short_time_spectra(samples[done * self._hop :], self._n_fft, self._hop)
+            self._magnitude.append(new.magnitude)
+            self._low.append(new.low)
             centre, gain = self.front_end.centre_and_gain(samples)
-            spectra = Spectra(self._magnitude.rows[:frames], self._low.rows[:frames])
-            bands = self.front_end.bands_of(spectra.centred(centre, self._n_fft), gain, self.rate_hz)
+            amplitude = Spectra(self._magnitude.rows, self._low.rows).centred(centre, self._n_fft)
+            bands = self.front_end.bands_of(amplitude, gain, self.rate_hz)
         return Piece(
             bands=bands,
+            amplitude=amplitude,
             samples=samples,
             rate_hz=self.rate_hz,
             number=self._number - 1,

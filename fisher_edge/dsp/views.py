@@ -1,4 +1,4 @@
-"""Views: further representations of a window that need no encoder. Start at `view_vector`.
+"""Views: further representations of a window that need no encoder. Start at `view_of`.
 
 A frame of 25 ms cannot resolve the rate at which a bearing fault strikes, nor what goes on slower than 40 Hz. A view
 is the time mean of an amplitude spectrum with longer frames: of the signal's envelope, of its lowest frequencies, or
@@ -8,32 +8,32 @@ the same segment has the same view whether it comes from a stream or from a file
 
 import math
 from dataclasses import asdict, dataclass, fields
-from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from fisher_edge.dsp.blocks import FloatArray, Rate, rate_text
-from fisher_edge.dsp.modulation import BANDS, FRAMES_PER_S, modulation_spectrum
+from fisher_edge.dsp.modulation import BANDS, modulation_spectrum
+from fisher_edge.dsp.segment import FAINTEST, FRAMES_PER_S, Segment, fast_length
 from fisher_edge.dsp.spectra import hann
 from fisher_edge.errors import BadArtifactError, BadInputError
 
-__all__ = ["ENVELOPE", "MODULATION", "View", "view_vector"]
+__all__ = ["ENVELOPE", "MODULATION", "View", "view_of", "view_vector"]
 
 OVERSAMPLING = 10 / 3
-"""Rate that a view is decimated to, over its top frequency: 2 kHz for 600 Hz."""
+"""Rate that a view is decimated to, over its top frequency, before a frame is brought to a fast length."""
 LOWEST_CARRIER = 1 / 8
 """Lowest frequency of the envelope as a share of the rate: it covers the upper three quarters of the band."""
 UNIT_DEVIATION = 0.05
 """Standard deviation a view's signal is brought to before the logarithm."""
 LOG_FLOOR = 1e-10
-FAINTEST = 1e-6
-"""Smallest modulation relative to its carrier, and smallest signal relative to its offset: below it is rounding."""
 LARGEST_MS, LARGEST_HZ = 20_000, 100_000
 MIN_BINS, MAX_BINS = 8, 4096
 POINTS_PER_OCTAVE = 24
 """Points per octave of the logarithmic frequency axis: 3 % apart."""
+
+Spectrum = npt.NDArray[np.complexfloating[Any, Any]]
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,11 @@ class View:
             return round(POINTS_PER_OCTAVE * math.log2(self.top_hz / self.lowest_hz)) + 1
         return (BANDS if self.kind == "modulation" else 1) * (self.top_hz * self.window_ms // 1000)
 
+    @property
+    def frame_hz(self) -> float:
+        """Rate (Hz) that the signal is decimated to: 2000 Hz for 600 Hz in frames of 500 ms, 3240 Hz for 1000 Hz."""
+        return fast_length(round(OVERSAMPLING * self.top_hz * self.window_ms / 1000)) * 1000 / self.window_ms
+
     @classmethod
     def from_dict(cls, values: Any) -> "View":
         """Rebuild a view from what `to_dict` wrote; no field but `lowest_hz` may be missing, none unknown."""
@@ -114,6 +119,11 @@ MODULATION = View("modulation", top_hz=40, window_ms=1000, hop_ms=500)
 
 
 def view_vector(view: View, wave: FloatArray, rate_hz: Rate) -> FloatArray:
+    """Return the view of a signal (n,) by itself: see `view_of`."""
+    return view_of(view, Segment(wave, rate_hz))
+
+
+def view_of(view: View, segment: Segment) -> FloatArray:
     """Return the view of a segment of signal (n,), at any level, as a vector (bins,) of unit length.
 
     Its mean is 0, but for `modulation`, which has no negative numbers. Up to 3 % of the segment are left out at its
@@ -122,78 +132,47 @@ def view_vector(view: View, wave: FloatArray, rate_hz: Rate) -> FloatArray:
     without a view (constant, or a carrier without modulation) has a vector of zeros, which is similar to nothing.
     Raises BadInputError for other shapes, fewer than two samples, a rate below 2 Hz, NaN and Inf.
     """
+    wave, rate_hz = segment.samples, segment.rate_hz
     if wave.ndim != 1 or len(wave) < 2 or rate_hz < 2:
         raise BadInputError(
             f"signal of shape {wave.shape} at {rate_text(rate_hz)} Hz has no view; give samples of one channel"
         )
     if not np.isfinite(wave).all():
         raise BadInputError("signal holds NaN or Inf and has no view; check the sensor")
-    kept = wave if view.kind == "modulation" else wave[: _fast_length(len(wave))]
-    source = _scaled(kept)
-    if source is None:
+    if segment.scaled is None or segment.spectrum is None:
         return np.zeros(view.bins, np.float32)
     if view.kind == "modulation":
-        return _unit(modulation_spectrum(source, rate_hz, view.top_hz, view.window_ms, view.hop_ms).ravel())
+        return _unit(modulation_spectrum(segment.amplitude, view.top_hz, view.window_ms, view.hop_ms).ravel())
+    source: FloatArray = segment.scaled
+    spectrum: Spectrum = segment.spectrum
     if view.kind == "envelope":
-        _demodulate(source)
-    largest = float(np.max(source))
-    frame_hz = min(float(rate_hz), OVERSAMPLING * view.top_hz)
-    slow = _decimated(source, max(2, round(len(source) * frame_hz / float(rate_hz))))
+        source = _demodulated(spectrum, len(source))
+        spectrum = np.fft.rfft(source - np.float32(np.mean(source, dtype=np.float64)))
+    frame_hz = min(float(rate_hz), view.frame_hz)
+    slow = _decimated(spectrum, len(source), max(2, round(len(source) * frame_hz / float(rate_hz))))
     deviation = float(np.std(slow, dtype=np.float64))
-    if deviation <= FAINTEST * largest:
+    if deviation <= FAINTEST * float(np.max(source)):
         return np.zeros(view.bins, np.float32)
     return _log_spectrum(view, slow * np.float32(UNIT_DEVIATION / deviation), len(slow) * float(rate_hz) / len(source))
 
 
-@lru_cache(maxsize=64)
-def _fast_length(samples: int) -> int:
-    """Largest product of 2, 3, 5 and 7 up to `samples`: a prime length costs a transform several times as much."""
-    for length in range(samples, 1, -1):
-        rest = length
-        for factor in (2, 3, 5, 7):
-            while rest % factor == 0:
-                rest //= factor
-        if rest == 1:
-            return length
-    return samples
-
-
-def _scaled(wave: FloatArray) -> FloatArray | None:
-    """Return a copy of the signal (n,) without its mean and with a peak of 1; None when it is constant."""
-    mean = np.mean(wave, dtype=np.float64)
-    scaled = np.empty(len(wave), np.float32)
-    np.subtract(wave, mean, out=scaled, dtype=np.float64, casting="same_kind")
-    largest = max(float(scaled.max()), -float(scaled.min()))
-    if largest <= FAINTEST * (largest + abs(float(mean))):
-        return None
-    scaled /= np.float32(largest)
-    return scaled
-
-
-def _demodulate(wave: FloatArray) -> None:
-    """Put the magnitude of the analytic signal of the upper three quarters of the band in the place of a signal (n,).
+def _demodulated(spectrum: Spectrum, samples: int) -> FloatArray:
+    """Magnitude (samples,) of the analytic signal of the upper three quarters of the band, from its spectrum.
 
     Memory is used again where it can be: fetching new pages costs as much as the transforms.
     """
-    samples, bins = len(wave), len(wave) // 2 + 1
-    analytic = np.empty(samples, np.complex64)
-    np.fft.rfft(wave, out=analytic[:bins])  # type: ignore[arg-type]  # NumPy's annotation knows no single precision
-    analytic[: math.ceil(LOWEST_CARRIER * samples)] = 0
-    analytic[:bins] *= 2
-    analytic[bins:] = 0
+    bins, lowest = len(spectrum), math.ceil(LOWEST_CARRIER * samples)
+    analytic = np.zeros(samples, np.complex64)
+    np.multiply(spectrum[lowest:], 2, out=analytic[lowest:bins])
     if samples % 2 == 0:
         analytic[bins - 1] /= 2  # half the rate has no negative twin
-    np.abs(np.fft.ifft(analytic, out=analytic), out=wave)  # type: ignore[arg-type]
+    magnitude: FloatArray = np.abs(np.fft.ifft(analytic, out=analytic))  # type: ignore[arg-type]  # NumPy's annotation
+    return magnitude
 
 
-def _decimated(wave: FloatArray, samples: int) -> FloatArray:
-    """Return a signal (n,) without its mean as so many samples (at most n) over the same time, band-limited.
-
-    The mean is taken off in place.
-    """
-    wave -= np.float32(np.mean(wave, dtype=np.float64))
-    spectrum = np.fft.rfft(wave)
-    decimated = np.fft.irfft(spectrum[: samples // 2 + 1], samples) * np.float32(samples / len(wave))
+def _decimated(spectrum: Spectrum, samples: int, fewer: int) -> FloatArray:
+    """Return a signal, given as the spectrum of its `samples`, as `fewer` samples over the same time, band-limited."""
+    decimated = np.fft.irfft(spectrum[: fewer // 2 + 1], fewer) * np.float32(fewer / samples)
     return decimated.astype(np.float32)
 
 

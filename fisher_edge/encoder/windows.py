@@ -13,8 +13,9 @@ from fisher_edge.dsp.blocks import FloatArray, Rate
 from fisher_edge.dsp.frontend import FrontEnd
 from fisher_edge.dsp.grid import Grid
 from fisher_edge.dsp.measures import Measures
+from fisher_edge.dsp.segment import FRAME_MS, FRAMES_PER_S, Segment
 from fisher_edge.dsp.stream import Piece
-from fisher_edge.dsp.views import View, view_vector
+from fisher_edge.dsp.views import View, view_of
 from fisher_edge.encoder.protocol import Encoder
 from fisher_edge.health.signal import hum_share, signal_fault
 
@@ -82,6 +83,7 @@ def read(
             fault,
             next(embeddings) if fault is None else np.zeros((len(piece.bands), encoder.bundle.dim), np.float32),
             views,
+            front_end,
         )
         for piece, fault in zip(pieces, faults, strict=True)
     ]
@@ -113,17 +115,19 @@ class WindowJoiner:
         return _joined(self._readings, self._grid.window_s)
 
 
-def _reading(piece: Piece, fault: str | None, embedding: FloatArray, views: Sequence[View]) -> Reading:
+def _reading(
+    piece: Piece, fault: str | None, embedding: FloatArray, views: Sequence[View], front_end: FrontEnd
+) -> Reading:
     """Measure a piece. On a faulty one at most the plain measures can be computed."""
     samples, rate_hz = piece.samples, piece.rate_hz
+    has_its_frames = (front_end.win_ms, front_end.hop_ms) == (FRAME_MS, 1000 // FRAMES_PER_S)
+    segment = Segment(samples, rate_hz, piece.amplitude if has_its_frames else None)
     return Reading(
         embedding=embedding,
-        views=tuple(
-            np.zeros(view.bins, np.float32) if fault else view_vector(view, samples, rate_hz) for view in views
-        ),
+        views=tuple(np.zeros(view.bins, np.float32) if fault else view_of(view, segment) for view in views),
         measures=Measures() if fault and not np.isfinite(samples).all() else Measures.of(samples),
         fault=fault,
-        hum_share=0.0 if fault or piece.of_bursts else hum_share(samples, rate_hz),
+        hum_share=0.0 if fault or piece.of_bursts else hum_share(segment),
         rate_hz=piece.raw_hz or rate_hz,
         number=piece.number,
         start=piece.start,

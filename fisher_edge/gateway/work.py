@@ -41,7 +41,8 @@ class JudgePiece:
     def bytes(self) -> int:
         """Memory that it holds while it waits."""
         piece = self.piece
-        return piece.bands.nbytes + piece.samples.nbytes + (0 if piece.raw is None else piece.raw.nbytes)
+        arrays = (piece.bands, piece.amplitude, piece.samples, piece.raw)
+        return sum(array.nbytes for array in arrays if array is not None)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fisher_edge.dsp.blocks import FloatArray, Rate
-from fisher_edge.dsp.spectra import hann
+from fisher_edge.dsp.segment import Segment
 
 __all__ = ["hum_share", "signal_fault"]
 
@@ -41,17 +41,19 @@ def signal_fault(samples: FloatArray, rate_hz: Rate) -> str | None:
     return _few_values(samples) or _constant_stretch(samples, rate_hz) or _clipped(samples, low, high)
 
 
-def hum_share(samples: FloatArray, rate_hz: Rate) -> float:
-    """Return the share (0 to 1) of the power of a piece (n,) that lies at 50 or 60 Hz and its harmonics.
+def hum_share(segment: Segment) -> float:
+    """Return the share (0 to 1) of the power of a segment that lies at 50 or 60 Hz and its harmonics.
 
     The mains frequency with the larger share counts. Every line is three bins wide, 3 Hz for a piece of a second. An
     open cable picks up little else; a motor's current is hum by nature, so that only a baseline can tell.
     """
-    power = _power_spectrum(samples)
+    if segment.spectrum is None or segment.scaled is None:
+        return 0.0
+    power = _tapered_power(segment.spectrum)
+    bin_hz = float(segment.rate_hz) / len(segment.scaled)
     total = float(power.sum())
     if not total > 0:
         return 0.0
-    bin_hz = float(rate_hz) / (2 * (len(power) - 1))
     return max(float(power[_on_lines(len(power), bin_hz, mains_hz)].sum()) / total for mains_hz in MAINS_HZ)
 
 
@@ -92,16 +94,15 @@ def _clipped(samples: FloatArray, low: float, high: float) -> str | None:
     return None
 
 
-def _power_spectrum(samples: FloatArray) -> npt.NDArray[np.float32]:
-    """Power (bins,) of the samples, mean removed and tapered, an even number of them."""
-    kept = samples[: len(samples) // 2 * 2]
-    wave = (kept - np.mean(kept, dtype=np.float64)).astype(np.float32)
-    largest = float(np.abs(wave).max())
-    if largest == 0:
-        return np.zeros(len(kept) // 2 + 1, np.float32)
-    spectrum = np.fft.rfft(wave * (hann(len(kept)) / largest).astype(np.float32))
-    power: npt.NDArray[np.float32] = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
-    return power
+def _tapered_power(spectrum: npt.NDArray[np.complex64]) -> npt.NDArray[np.float32]:
+    """Power (bins - 1,) of a signal with a periodic Hann taper, up to half its rate, from its spectrum without one.
+
+    The spectrum of the taper is 1/2 at 0 and -1/4 on either side of it.
+    """
+    tapered = spectrum[:-1] / 2
+    tapered[1:] -= (spectrum[:-2] + spectrum[2:]) / 4
+    tapered[0] -= spectrum[1].real / 2
+    return tapered.real**2 + tapered.imag**2
 
 
 @lru_cache(maxsize=64)
