@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from fisher_bench.official import embed_officially
-from fisher_bench.pairs import cpu_ratio
+from fisher_bench.speed.official import embed_officially
+from fisher_bench.speed.pairs import cpu_ratio
 from fisher_edge.dsp.frontend import FrontEnd
 from fisher_edge.encoder.bundle import load_bundle
 from fisher_edge.encoder.ort import OrtEncoder

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from fisher_bench.pairs import cpu_ratio
+from fisher_bench.speed.pairs import cpu_ratio
 from fisher_edge.dsp.blocks import Block, FloatArray
 from fisher_edge.dsp.frontend import LOG_FLOOR, FrontEnd
 from fisher_edge.dsp.grid import grid_of

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fisher_bench.gateway_cost import cost_per_second
-from fisher_bench.pairs import cpu_ratio
+from fisher_bench.speed.gateway_cost import cost_per_second
+from fisher_bench.speed.pairs import cpu_ratio
 from fisher_edge.dsp.blocks import Block
 from fisher_edge.dsp.grid import grid_of
 from fisher_edge.dsp.stream import PieceStream

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fisher_bench.pairs import cpu_ratio
+from fisher_bench.speed.pairs import cpu_ratio
 from fisher_edge.decision.bank import MemoryBank
 from fisher_edge.dsp.blocks import FloatArray
 

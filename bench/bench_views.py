@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fisher_bench.pairs import cpu_ratio
+from fisher_bench.speed.pairs import cpu_ratio
 from fisher_edge.dsp.grid import pieces_of
 from fisher_edge.dsp.views import ENVELOPE, MODULATION, View, view_vector
 from fisher_edge.encoder.bundle import load_bundle

@@ -11,9 +11,9 @@ import micro
 import numpy as np
 import pytest
 
-from fisher_bench import latency
-from fisher_bench.gateway_cost import cost_per_second, noise_bank
-from fisher_bench.official import embed_officially
+from fisher_bench.speed import latency
+from fisher_bench.speed.gateway_cost import cost_per_second, noise_bank
+from fisher_bench.speed.official import embed_officially
 from fisher_edge.dsp.blocks import FloatArray
 from fisher_edge.dsp.frontend import FrontEnd
 from fisher_edge.dsp.grid import Grid, pieces_of

@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 
 from fisher_bench.channel import KEY
-from fisher_bench.pairs import cpu_seconds
+from fisher_bench.speed.pairs import cpu_seconds
 from fisher_edge.decision.coreset import MOST_WINDOWS
 from fisher_edge.decision.evidence import Rates
 from fisher_edge.decision.judge import Judge

@@ -10,7 +10,7 @@ from fisher_edge.cli.options import AsJson, HopS, print_json
 from fisher_edge.errors import require
 
 if TYPE_CHECKING:
-    from fisher_bench.latency import Latency
+    from fisher_bench.speed.latency import Latency
 
 __all__ = ["register"]
 
@@ -40,7 +40,7 @@ def bench(
 
     Example: fisher-edge bench --rate-hz 48000 --json
     """
-    from fisher_bench import latency
+    from fisher_bench.speed import latency
     from fisher_edge.dsp.blocks import as_rate
 
     if against_official:

@@ -30,25 +30,31 @@ class Match:
 
 @dataclass(frozen=True, eq=False)
 class MemoryBank:
-    """Enrolled windows `vectors` (n, bands, dim), each of unit length over all its bands."""
+    """Enrolled windows `vectors` (n, bands, dim), each of unit length over all its bands.
+
+    They lie in memory band by band, so that the products of a comparison need no copy.
+    """
 
     vectors: FloatArray
 
     @classmethod
     def of(cls, embeddings: FloatArray) -> "MemoryBank":
         """Build a bank from embeddings (n, bands, dim) as the encoder gave them."""
-        return cls(np.stack([unit(embedding) for embedding in embeddings]))
+        by_band = np.empty((embeddings.shape[1], len(embeddings), embeddings.shape[2]), np.float32)
+        for number, embedding in enumerate(embeddings):
+            by_band[:, number] = unit(embedding)
+        return cls(by_band.transpose(1, 0, 2))
 
     def __len__(self) -> int:
         return len(self.vectors)
 
     def only(self, windows: npt.NDArray[np.int64]) -> "MemoryBank":
         """Return the bank of some windows (k,); itself where those are all."""
-        return self if len(windows) == len(self) else MemoryBank(self.vectors[windows])
+        return self if len(windows) == len(self) else MemoryBank(self._by_band[:, windows].transpose(1, 0, 2))
 
     @cached_property
     def _by_band(self) -> FloatArray:
-        """Vectors (bands, n, dim): one matrix product a band."""
+        """Vectors (bands, n, dim): one matrix product a band, without a copy of a bank made by `of`."""
         return np.ascontiguousarray(self.vectors.transpose(1, 0, 2))
 
     @cached_property

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fisher_bench.gateway_cost import cost_per_second, noise_bank
+from fisher_bench.speed.gateway_cost import cost_per_second, noise_bank
 from fisher_edge.dsp.blocks import FloatArray, Rate
 from fisher_edge.dsp.grid import grid_of, pieces_of
 from fisher_edge.encoder.bundle import load_bundle
@@ -117,7 +117,7 @@ def official_call(ours: Encoder, wave: FloatArray, rate_hz: Rate, checkpoint: Pa
     """Return the official code path for this signal, on one thread, with an encoder of the bundle's shape."""
     import torch  # noqa: PLC0415 -- an extra
 
-    from fisher_bench.official import embed_officially  # noqa: PLC0415 -- needs torch
+    from fisher_bench.speed.official import embed_officially  # noqa: PLC0415 -- needs torch
     from fisher_train.checkpoint import build_encoder, load_checkpoint  # noqa: PLC0415 -- needs torch
     from fisher_train.encoder import Encoder as TorchEncoder  # noqa: PLC0415 -- needs torch
     from fisher_train.encoder import EncoderConfig  # noqa: PLC0415 -- needs torch

@@ -1,6 +1,6 @@
 """How fast single products with constant weights run on this machine: the ceiling of an int8 encoder.
 
-Run: python -m fisher_bench.roofline [--shape TOKENS WIDTH OUT]... [--gflops G]
+Run: python -m fisher_bench.speed.roofline [--shape TOKENS WIDTH OUT]... [--gflops G]
 
 Prints, for the products of nano and tiny and a large one (or for the shapes given), the rate of PyTorch, of ONNX
 Runtime in float32 and in dynamic int8, each on one thread in CPU time. The ratio of the last to the first bounds the
@@ -32,7 +32,7 @@ GFLOPS_A_MEASUREMENT = 50.0
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print one line a shape."""
     parser = argparse.ArgumentParser(
-        prog="python -m fisher_bench.roofline",
+        prog="python -m fisher_bench.speed.roofline",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

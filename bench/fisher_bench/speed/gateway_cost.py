@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fisher_bench.pairs import cpu_seconds
+from fisher_bench.speed.pairs import cpu_seconds
 from fisher_edge.decision.bank import MemoryBank
 from fisher_edge.decision.evidence import Rates
 from fisher_edge.decision.judge import Judge
