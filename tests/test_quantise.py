@@ -10,7 +10,7 @@ import onnx
 import onnxruntime
 from onnx import numpy_helper
 
-from fisher_bench import roofline
+from fisher_bench.speed import roofline
 from fisher_export.graph import build_graph
 from fisher_export.pipeline import export
 from fisher_export.quantise import quantise_dynamic_int8

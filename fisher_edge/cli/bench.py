@@ -1,16 +1,13 @@
-"""The command that measures what a window and a second of signal cost on this machine."""
+"""The command that measures what the runtime costs on this machine."""
 
-from dataclasses import asdict
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
 from fisher_edge.cli.options import AsJson, HopS, print_json
-from fisher_edge.errors import require
-
-if TYPE_CHECKING:
-    from fisher_bench.speed.latency import Latency
+from fisher_edge.errors import UsageError, require
 
 __all__ = ["register"]
 
@@ -34,38 +31,64 @@ def bench(
     checkpoint: Annotated[
         Path | None, typer.Option("--checkpoint", help="Its weights (default: random ones of the same shape).")
     ] = None,
+    channels: Annotated[
+        int, typer.Option("--channels", min=0, help="Also run so many channels on one core, in a real gateway.")
+    ] = 0,
+    minutes: Annotated[float, typer.Option("--minutes", min=0.1, help="How long the channels run.")] = 1.0,
+    acceptance: Annotated[
+        bool, typer.Option("--acceptance", help="Also try every provider there is: the report of a new kind of board.")
+    ] = False,
+    compare: Annotated[
+        tuple[Path, Path] | None, typer.Option("--compare", help="Compare two files of --json; nothing is measured.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Draw the stages into a .png or .svg file.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure the CPU time of a window by itself and of a second of signal in a gateway, on one thread.
+    """Measure the CPU time of a window, of every stage of a gateway and of whole channels, on one thread.
 
-    Example: fisher-edge bench --rate-hz 48000 --json
+    Example: fisher-edge bench --rate-hz 48000 --channels 80 --minutes 10 --json
     """
-    from fisher_bench.speed import latency
+    if compare is not None:
+        _compare(compare, plot, as_json=as_json)
+        return
+    if channels:
+        require("bench", "psutil")
+    from fisher_bench.speed.compare import draw
+    from fisher_bench.speed.report import Asked, lines, report
+    from fisher_bench.speed.report import acceptance as accept
     from fisher_edge.dsp.blocks import as_rate
 
     if against_official:
         require("export", "torch", "safetensors")
-    measured = latency.measure(
-        bundle,
-        as_rate(rate_hz),
-        seconds,
-        hop_s=hop_s,
-        provider=provider,
-        against_official=against_official,
-        checkpoint=checkpoint,
-    )
-    print_json(asdict(measured)) if as_json else _print_measured(measured)
+    if plot is not None:
+        require("bench", "matplotlib")
+    asked = Asked(bundle, as_rate(rate_hz), seconds, hop_s, provider, against_official, checkpoint, channels, minutes)
+    found = (accept if acceptance else report)(asked, _tell)
+    if plot is not None:
+        draw([(found["bundle"], found)], plot)
+    print_json(found) if as_json else print(*lines(found), sep="\n")
 
 
-def _print_measured(measured: "Latency") -> None:
-    """Print the figures for a person."""
-    print(f"{measured.bundle} on {measured.provider}, {measured.rate_hz:.12g} Hz, {measured.bands} bands, CPU time")
-    print(f"  a window of {measured.seconds:g} s by itself: front-end {measured.front_end_ms:.2f} ms, ", end="")
-    print(f"encoder {measured.encoder_ms:.2f} ms, nearest of 1000 windows {measured.knn_ms:.2f} ms; ", end="")
-    print(f"signal to embedding {measured.total_ms:.2f} ms")
-    print(f"  a second of signal, windows of {measured.window_s:.4g} s every {measured.hop_s:.4g} s: ", end="")
-    print(f"{measured.cpu_ms_per_s:.2f} ms, at most {1000 / measured.cpu_ms_per_s:.0f} channels a core")
-    print("    " + ", ".join(f"{name} {value:.2f}" for name, value in measured.parts_ms_per_s.items()))
-    print(f"  peak memory {measured.peak_memory_mb:.0f} MB")
-    if measured.ratio is not None:
-        print(f"  official code path {measured.official_ms:.2f} ms a window: {measured.ratio:.2f} times ours")
+def _tell(what: str) -> None:
+    """Say what is being measured, apart from the figures."""
+    print(f"measuring {what} ...", file=sys.stderr)
+
+
+def _compare(files: tuple[Path, Path], plot: Path | None, *, as_json: bool) -> None:
+    """Print the ratios of two measurements."""
+    from fisher_bench.speed.compare import draw, ratios, read_measurement
+
+    before, after = (read_measurement(file) for file in files)
+    found = ratios(before, after)
+    if not found:
+        raise UsageError(f"{files[0]} and {files[1]} have no figure in common; measure them with the same version")
+    if plot is not None:
+        draw([(file.stem, measurement) for file, measurement in zip(files, (before, after), strict=True)], plot)
+    if as_json:
+        values: dict[str, Any] = {
+            each.name: {"before": each.before, "after": each.after, "ratio": each.ratio} for each in found
+        }
+        print_json(values)
+        return
+    for each in found:
+        print(f"{each.ratio:7.3f}  {each.name}  {each.before:.4g} -> {each.after:.4g}")

@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -53,9 +53,9 @@ PERCENTILES = (50, 90, 99)
 class ChannelRun:
     """A run of `channels` channels on one core.
 
-    `cpu_ms_per_s` is the CPU time of the whole process for a second of one channel's signal, `core_share` what it took of
-    the core. `skipped_windows` were lost; `late_s` are percentiles of the time from the end of a window's signal to the
-    arrival of its result at a subscriber.
+    `cpu_ms_per_s` is the CPU time of the whole process for a second of one channel's signal, `core_share` its share of
+    the core. `skipped_windows` were lost; `late_s` are percentiles of the time from the end of a window's signal to
+    the arrival of its result at a subscriber.
     """
 
     bundle: str
@@ -105,7 +105,7 @@ def run_channels(
     """
     with tempfile.TemporaryDirectory(prefix="fisher-edge-bench-") as name, _broker(Path(name)) as (url, broker):
         folder = Path(name)
-        tell(f"enrolling {TAKES} takes")
+        tell(f"the enrollment of {TAKES} takes")
         hop_s = _enroll(folder, bundle, channels, rate_hz, window_s, hop_s, provider)
         _write_noise(folder / "played.wav", 60 * minutes + START_S + window_s + 2 * hop_s, rate_hz, TAKES)
         _configure(folder, bundle, channels, window_s, hop_s, provider, url)
@@ -113,11 +113,11 @@ def run_channels(
             started_s = time.monotonic()
             heard.wait_until_online(process)
             start_s, start_cpu_s = time.monotonic() - started_s, _cpu_s(process)
-            tell("waiting for the first windows")
+            tell("the first windows")
             time.sleep(window_s + 2 * hop_s)
             heard.clear()
             before_s, from_s = _cpu_s(process), time.monotonic()
-            tell(f"running {channels} channels for {minutes:g} minutes")
+            tell(f"{channels} channels for {minutes:g} minutes")
             time.sleep(60 * minutes)
             cpu_s, passed_s = _cpu_s(process) - before_s, time.monotonic() - from_s
             return ChannelRun(
@@ -239,7 +239,7 @@ def _broker(folder: Path) -> Iterator[tuple[str, str]]:
         port = probe.port  # free a moment later
     settings = folder / "mosquitto.conf"
     settings.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\n", encoding="utf-8")
-    process = subprocess.Popen([executable, "-c", settings], stderr=subprocess.DEVNULL)  # noqa: S603 -- our own file
+    process = subprocess.Popen([executable, "-c", settings], stderr=subprocess.DEVNULL)
     try:
         yield f"mqtt://127.0.0.1:{port}", "mosquitto"
     finally:
@@ -278,8 +278,11 @@ class _Heard:
                 raise BrokerError("the gateway of the benchmark did not come online; run it with --debug")
 
     def __enter__(self) -> "_Heard":
-        self._client.on_connect = lambda *_: self._client.subscribe("fisher-edge/bench/#", qos=1)
-        self._client.on_message = lambda _client, _data, message: self._take(message.topic, message.payload)
+        def subscribe(*_: object) -> None:
+            self._client.subscribe("fisher-edge/bench/#", qos=1)
+
+        self._client.on_connect = subscribe
+        self._client.on_message = lambda _client, _data, message: self._take(message.topic, bytes(message.payload))
         until_s = time.monotonic() + 10
         while True:
             try:
@@ -308,4 +311,3 @@ class _Heard:
                 self.late_s.append(now_s - seconds_of(result["time"]))
                 self.skipped += result["skipped"]
                 self.by_channel[topic] += 1
-

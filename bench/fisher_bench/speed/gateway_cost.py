@@ -23,7 +23,7 @@ from fisher_edge.health.signal import hum_share, signal_fault
 from fisher_edge.names import ChannelKey
 from fisher_edge.store.baselines import Baseline, OperatingState, Take, ViewCalibration
 
-__all__ = ["BANK_WINDOWS", "Cost", "cost_per_second", "noise_bank"]
+__all__ = ["BANK_WINDOWS", "Cost", "cost_per_second", "noise_bank", "noise_judge", "views_and_hum"]
 
 BANK_WINDOWS = 1000
 TAKES = 10
@@ -77,7 +77,7 @@ def cost_per_second(encoder: Encoder, grid: Grid, rate_hz: Rate) -> Cost:
         / seconds,
         health=pieces_per_s * _ms(lambda: signal_fault(piece.samples, rate_hz)),
         measures=pieces_per_s * _ms(lambda: Measures.of(piece.samples)),
-        views=pieces_per_s * _ms(lambda: _views(piece, front_end.views)),
+        views=pieces_per_s * _ms(lambda: views_and_hum(piece, front_end.views)),
         encoder=pieces_per_s * _ms(lambda: embed_window(encoder, front_end, [piece.bands])),
         join=_ms(lambda: [joiner.push(replace(reading, number=next(numbers))) for _ in range(grid.hop_pieces)])
         / grid.hop_s,
@@ -85,7 +85,7 @@ def cost_per_second(encoder: Encoder, grid: Grid, rate_hz: Rate) -> Cost:
     )
 
 
-def _views(piece: Piece, views: Sequence[View]) -> None:
+def views_and_hum(piece: Piece, views: Sequence[View]) -> None:
     """Compute all that is made of the transforms that views share."""
     segment = Segment(piece.samples, piece.rate_hz, piece.amplitude)
     hum_share(segment)

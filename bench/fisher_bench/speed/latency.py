@@ -25,6 +25,7 @@ __all__ = ["Latency", "measure", "official_call"]
 
 REPEATS = 7
 MEGABYTE_KIB = 1024
+BFLOAT16_FLAGS = {"amx_bf16", "avx512_bf16", "bf16"}
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class Latency:
     official_ms: float | None = None
     ratio: float | None = None
     """Official CPU time of a window over ours, median of pairs run in turn."""
+    bf16_ratio: float | None = None
+    """The same with PyTorch in bfloat16, where the processor has it."""
     official_difference: float | None = None
     """Largest absolute difference between the two embeddings, when both have the checkpoint's weights."""
 
@@ -85,6 +88,7 @@ def measure(
     cost = cost_per_second(encoder, grid, rate_hz)
     peak_memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MEGABYTE_KIB
     official = official_call(encoder, wave, rate_hz, checkpoint) if against_official else None
+    half = _in_bfloat16(official) if official and _has_bfloat16() else None
     pairs = [(_cpu_ms(ours), _cpu_ms(official) if official else None) for _ in range(REPEATS)]
     compared: dict[str, Any] = {}
     if official:
@@ -92,6 +96,7 @@ def measure(
         compared = {
             "official_ms": statistics.median(other for _, other in times),
             "ratio": statistics.median(other / our for our, other in times),
+            "bf16_ratio": statistics.median(_cpu_ms(half) / _cpu_ms(ours) for _ in range(REPEATS)) if half else None,
             "official_difference": float(np.abs(official() - ours()).max()) if checkpoint else None,
         }
     return Latency(
@@ -135,6 +140,26 @@ def official_call(ours: Encoder, wave: FloatArray, rate_hz: Rate, checkpoint: Pa
         )
         encoder = TorchEncoder(shape).eval()
     return lambda: embed_officially(encoder, front_end, wave, rate_hz)
+
+
+def _has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 by itself; elsewhere PyTorch is slower with it."""
+    try:
+        facts = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
+    except OSError:
+        return False
+    return not BFLOAT16_FLAGS.isdisjoint(facts)
+
+
+def _in_bfloat16(call: Callable[[], FloatArray]) -> Callable[[], FloatArray]:
+    """Run a call of PyTorch in automatic mixed precision, the fastest setting that one line gives."""
+    import torch  # noqa: PLC0415 -- an extra
+
+    def mixed() -> FloatArray:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return call()
+
+    return mixed
 
 
 def _median_ms(call: Callable[[], object]) -> float:

@@ -25,7 +25,7 @@ def embed_officially(encoder: Encoder, front_end: FrontEnd, wave: FloatArray, ra
     tokens: Tensor = encoder.modality_encoders["IMAGE"](pieces.flatten(0, 1))
     for block in encoder.blocks:
         tokens = block(tokens)
-    embedding: FloatArray = tokens[:, 0].view(*pieces.shape[:2], -1).mean(1).numpy()
+    embedding: FloatArray = tokens[:, 0].view(*pieces.shape[:2], -1).mean(1).float().numpy()
     return embedding
 
 
