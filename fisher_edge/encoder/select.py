@@ -43,7 +43,7 @@ RUNS = {
     "cpu": (PLAIN, "s8s8"),
     "openvino": ("openvino-int8", PLAIN),
     "cuda": ("tensorrt-fp16", PLAIN),
-    "ort-tensorrt": ("tensorrt-fp16", FP16),
+    "ort-tensorrt": ("tensorrt-fp16", FP16, PLAIN),
     "tensorrt": ("tensorrt-fp16", FP16, PLAIN, "tensorrt-int8"),
 }
 
@@ -112,7 +112,7 @@ def _forms(bundle: Bundle, provider: str) -> list[Form]:
     Dynamic int8 belongs to ONNX Runtime's CPU provider: OpenVINO is three times slower with it, GPUs refuse it.
     """
     forms = forms_of(bundle)
-    runs_plain = provider == "cpu" or bundle.precision == "fp32"
+    runs_plain = provider == "cpu" or bundle.precision != "int8"
     return [forms[key] for key in RUNS[provider] if key in forms and (key != PLAIN or runs_plain)]
 
 

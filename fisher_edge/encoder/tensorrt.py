@@ -55,7 +55,8 @@ class TensorRtEncoder(BaseEncoder):
         self._device = Device()
         self._profiles = profiles_of(bundle.front_end)
         self.max_frames = max(profile.frames[-1] for profile in self._profiles)
-        self.provider = f"tensorrt {library.__version__} {self._device.name} {form.removeprefix('tensorrt-')}"
+        precision = bundle.precision if form == PLAIN else form.removeprefix("tensorrt-")
+        self.provider = f"tensorrt {library.__version__} {self._device.name} {precision}"
         self._logger = library.Logger(library.Logger.ERROR)
         self._runtime = library.Runtime(self._logger)
         self._engine = self._open(library, cache_dir)
@@ -152,9 +153,9 @@ def default_form(bundle: Bundle) -> str | None:
     """
     if "tensorrt-fp16" in bundle.variants:
         return "tensorrt-fp16"
-    if bundle.precision != "fp32":
+    if bundle.precision == "int8":
         return None
-    return FP16 if hasattr(_library().BuilderFlag, "FP16") else PLAIN
+    return FP16 if bundle.precision == "fp32" and hasattr(_library().BuilderFlag, "FP16") else PLAIN
 
 
 def build_engine(
