@@ -30,6 +30,10 @@ class MissingExtraError(MissingPackageError):
         self.extra = extra
 
 
+class ProviderError(MissingPackageError):
+    """A runtime that was asked for cannot run the model on this machine."""
+
+
 class PluginError(FisherEdgeError):
     """A command of another package is broken."""
 

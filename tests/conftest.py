@@ -36,8 +36,17 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if config.getoption("--fast") and collection_path.stem in HEAVY else None
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Keep what is measured and built in a folder of this run, for the processes that tests start too."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder
+
+
 @pytest.fixture(scope="session")
-def encoder() -> Encoder:
+def encoder(cache_home: Path) -> Encoder:
     """Return the encoder that ships with the package, loaded once."""
     return open_encoder(load_bundle())
 

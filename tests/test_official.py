@@ -30,6 +30,8 @@ class Counting:
 
     def __init__(self, encoder: Encoder) -> None:
         self.bundle, self.provider, self.min_frames = encoder.bundle, encoder.provider, encoder.min_frames
+        self.name, self.sha256 = encoder.name, encoder.sha256
+        self.call_tokens, self.shares_calls = encoder.call_tokens, encoder.shares_calls
         self._encoder = encoder
         self.pieces = 0
 

@@ -235,16 +235,15 @@ def test_skip_layer_norm_is_not_fused(bundle: Bundle, tmp_path: Path, monkeypatc
     assert "SkipLayerNormalization" not in kinds
 
 
-@pytest.mark.parametrize("provider", ["auto", "cpu"])
-def test_encoder_is_opened_by_its_provider(bundle: Bundle, provider: str) -> None:
+def test_encoder_is_opened_by_its_provider(bundle: Bundle) -> None:
     """What is opened says who runs it, what it runs and how short a piece may be."""
-    found = open_encoder(bundle, provider)
+    found = open_encoder(bundle, "cpu")
     assert found.provider == "onnxruntime CPUExecutionProvider"
     assert found.bundle is bundle
     assert found.min_frames == 16
 
 
-@pytest.mark.parametrize("provider", ["cuda", "CPU", ""])
+@pytest.mark.parametrize("provider", ["gpu", "CPU", ""])
 def test_provider_that_is_not_there_is_refused(bundle: Bundle, provider: str) -> None:
     """The error names those that are."""
     with pytest.raises(UsageError, match=f"provider '{provider}' is not in this build; choose one of: auto, cpu"):

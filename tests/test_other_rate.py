@@ -381,8 +381,8 @@ def test_check_compares_recordings_with_the_rate_that_is_named(
     enrolled(database, encoders.default, high(HEALTHY))
     (asked,) = low(tmp_path, KEPT_OUT[:1])
     source = {"type": "recording", "files": [str(asked.path)]}
-    assert findings(config_of(database, other_rate_hz=LOW_HZ, source=source)) == []
-    (note,) = findings(config_of(database, other_rate_hz=20_000, source=source))
+    assert findings(config_of(database, other_rate_hz=LOW_HZ, source=source)).notes == []
+    (note,) = findings(config_of(database, other_rate_hz=20_000, source=source)).notes
     assert note == f"{KEY}: {asked.path} has 16000 Hz, other_rate_hz is 20000 Hz"
 
 

@@ -37,6 +37,10 @@ class Plain:
 
     bundle: Bundle
     provider: str = "plain"
+    name: str = "plain"
+    sha256: str = "0" * 64
+    call_tokens: int = 288
+    shares_calls: bool = True
     min_frames: int = 16
     seen: list[FloatArray] = field(default_factory=list)
 

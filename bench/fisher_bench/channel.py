@@ -105,6 +105,5 @@ def windows_of(encoder: Encoder, wave: FloatArray, rate_hz: int, grid: Grid) -> 
 
 def made_with(encoder: Encoder, grid: Grid, rate_hz: int) -> Made:
     """Say what windows without views were made with."""
-    bundle = encoder.bundle
-    front_end = replace(bundle.front_end, views=())
-    return Made(ModelName(bundle.name, bundle.sha256), front_end, grid, rate_hz)
+    front_end = replace(encoder.bundle.front_end, views=())
+    return Made(ModelName(encoder.name, encoder.sha256), front_end, grid, rate_hz)

@@ -290,13 +290,12 @@ def reembed(
     from dataclasses import asdict
 
     from fisher_edge.cli.enroll import print_enrolled
-    from fisher_edge.encoder.bundle import load_bundle
-    from fisher_edge.encoder.select import open_encoder
+    from fisher_edge.gateway.recordings import encoder_for
     from fisher_edge.gateway.recordings import reembed as embed_again
 
     key = channel_of(asset, channel, old_asset, old_channel)
     with open_database(state_dir) as database:
-        enrolled = embed_again(database, open_encoder(load_bundle(model)), key, label)
+        enrolled = embed_again(database, encoder_for(database, model, key), key, label)
     print_json(asdict(enrolled)) if as_json else print_enrolled(enrolled)
 
 

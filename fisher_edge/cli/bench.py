@@ -24,7 +24,9 @@ def bench(
     ] = "16000",
     seconds: Annotated[float, typer.Option("--seconds", min=0.2, max=10.24, help="Length of the window.")] = 10.0,
     hop_s: HopS = None,
-    provider: Annotated[str, typer.Option("--provider", help="auto or cpu.")] = "auto",
+    provider: Annotated[
+        str, typer.Option("--provider", help="auto, cpu, openvino, cuda, ort-tensorrt or tensorrt.")
+    ] = "auto",
     against_official: Annotated[
         bool, typer.Option("--against-official", help="Run the published PyTorch code path in turn with ours.")
     ] = False,

@@ -33,13 +33,15 @@ def check(
     from fisher_edge.gateway.check import findings
 
     loaded = load_config(file)
-    notes = findings(loaded)
+    found = findings(loaded)
     if as_json:
-        print_json(loaded.model_dump(mode="json") | {"notes": notes})
+        in_use = {"model": found.model, "provider": found.provider}
+        print_json(loaded.model_dump(mode="json") | {"in_use": in_use, "notes": found.notes})
         return
     channels = ", ".join(str(channel.key) for channel in loaded.channel)
     print(f"{file} is valid: gateway {loaded.gateway.name!r}, {len(loaded.channel)} channel(s): {channels}")
-    for note in notes:
+    print(f"{found.model} runs on {found.provider}")
+    for note in found.notes:
         print(f"note: {note}")
 
 

@@ -49,7 +49,7 @@ def embed(
     save_embeddings(out, embeddings)
     facts = [{"file": name, "shape": list(rows.shape)} for name, rows in embeddings.items()]
     if as_json:
-        print_json({"out": str(out), "model": encoder.bundle.name, "embeddings": facts})
+        print_json({"out": str(out), "model": encoder.name, "embeddings": facts})
         return
     for fact in facts:
         print(f"{fact['file']}: {fact['shape'][0]} segments of {fact['shape'][1]} numbers")

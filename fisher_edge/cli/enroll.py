@@ -112,9 +112,7 @@ def enroll(
     """
     from fisher_edge.config.schema import BURST_WINDOW_S
     from fisher_edge.decision.enroll import DEFAULT_WINDOW_S
-    from fisher_edge.encoder.bundle import load_bundle
-    from fisher_edge.encoder.select import open_encoder
-    from fisher_edge.gateway.recordings import enroll_recordings
+    from fisher_edge.gateway.recordings import encoder_for, enroll_recordings
     from fisher_edge.names import ChannelKey
     from fisher_edge.store.database import Database
 
@@ -123,12 +121,13 @@ def enroll(
     recordings = _opened(files, rate_hz, input_channel, burst_interval_s, bursts=bursts)
     if window_s is None:
         window_s = BURST_WINDOW_S if bursts else DEFAULT_WINDOW_S
+    key = ChannelKey(asset, channel)
     with Database(state_dir, set_aside=False) as database:
         enrolled = enroll_recordings(
             database,
-            open_encoder(load_bundle(model)),
+            encoder_for(database, model, key, continued=add or label is not None),
             recordings,
-            ChannelKey(asset, channel),
+            key,
             label=label,
             specimens=specimen or (),
             states=states or (),

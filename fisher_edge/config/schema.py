@@ -78,8 +78,14 @@ class ModelConfig(Table):
     provider: str = Field(
         default="auto",
         min_length=1,
-        description='What runs the model: "auto" (the best there is), "cpu", or another provider of this build. One '
-        "that this build does not have is refused at the start.",
+        description='What runs the model (providers.md): "auto" (quickest faithful one, measured at the first start), '
+        '"cpu", "openvino", "cuda", "ort-tensorrt" or "tensorrt". One that cannot be used is refused at the '
+        "start, and no other takes its place.",
+    )
+    require: str | None = Field(
+        default=None,
+        min_length=1,
+        description='Provider that must be the one in use: the start fails when "auto" chooses another.',
     )
     window_s: Positive = Field(
         default=10.24,

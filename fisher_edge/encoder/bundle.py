@@ -19,15 +19,24 @@ from fisher_edge.dsp.frontend import FrontEnd
 from fisher_edge.encoder.onnx_scan import has_external_data
 from fisher_edge.errors import BadArtifactError
 
-__all__ = ["BUNDLE_SCHEMA", "DEFAULT_BUNDLE", "Bundle", "SelfTest", "first_line", "load_bundle", "sha256"]
+__all__ = ["BUNDLE_SCHEMA", "DEFAULT_BUNDLE", "Bundle", "SelfTest", "Variant", "first_line", "load_bundle", "sha256"]
 
 BUNDLE_SCHEMA = "fisher-edge/bundle/1"
 DEFAULT_BUNDLE = Path(__file__).parents[1] / "bundles" / "default"
 ENCODER_NAME = "encoder.onnx"
 MANIFEST_NAME = "manifest.json"
 SELFTEST_NAME = "selftest.npz"
-MAX_BYTES = {ENCODER_NAME: 512 * 2**20, MANIFEST_NAME: 2**20, SELFTEST_NAME: 64 * 2**20}
-"""By file; the self-test's also caps what it unpacks to."""
+# The files of every variant that this release runs. A manifest may name others, which are left alone.
+VARIANT_FILES = {
+    "openvino-int8": ("openvino-int8.xml", "openvino-int8.bin"),
+    "s8s8": ("s8s8.onnx",),
+    "tensorrt-fp16": ("tensorrt-fp16.onnx",),
+    "tensorrt-int8": ("tensorrt-int8.onnx",),
+}
+# By file; the self-test's also caps what it unpacks to.
+MAX_BYTES = {ENCODER_NAME: 512 * 2**20, MANIFEST_NAME: 2**20, SELFTEST_NAME: 64 * 2**20} | {
+    name: 512 * 2**20 for names in VARIANT_FILES.values() for name in names
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +49,19 @@ class SelfTest:
     bands: FloatArray
     embeddings: FloatArray
     min_cosine: float
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """The weights of a bundle in another form, for one runtime: `files` holds the SHA-256 of each by its name."""
+
+    folder: Path
+    name: str
+    files: dict[str, str]
+
+    def read(self) -> list[bytes]:
+        """Return the contents of its files, in the order of VARIANT_FILES; BadArtifactError where one was altered."""
+        return [_read(self.folder, name, self.files[name]) for name in VARIANT_FILES[self.name]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +79,8 @@ class Bundle:
     model: bytes = field(repr=False)
     selftest: SelfTest = field(repr=False)
     manifest: dict[str, Any] = field(repr=False)
+    variants: dict[str, Variant] = field(default_factory=dict, repr=False)
+    """Other forms of the same weights that this release can run, by name."""
 
 
 def sha256(data: bytes) -> str:
@@ -98,6 +122,7 @@ def load_bundle(path: str | Path = "default") -> Bundle:
                 float(manifest["selftest"]["min_cosine"]),
             ),
             manifest=manifest,
+            variants=_variants(folder, manifest.get("variants", {})),
         )
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise BadArtifactError(f"{folder / MANIFEST_NAME}: {_what(error)}; export the bundle again") from error
@@ -139,6 +164,25 @@ def _check_single_file(path: Path, model: bytes) -> None:
         raise BadArtifactError(f"{path}: {error}") from error
     if external:
         raise BadArtifactError(f"{path} refers to external data files, which are never loaded; export it as one file")
+
+
+def _variants(folder: Path, entries: Any) -> dict[str, Variant]:
+    """Check the variants that this release knows; their names are fixed, so that no path comes from the manifest."""
+    found = {}
+    for name, names in VARIANT_FILES.items():
+        if name not in entries:
+            continue
+        files = {str(file): str(digest) for file, digest in entries[name]["files"].items()}
+        if set(files) != set(names):
+            raise BadArtifactError(
+                f"{folder / MANIFEST_NAME}: variant {name} names the files {', '.join(sorted(files)) or 'none'}, not "
+                f"{', '.join(names)}; export the bundle again"
+            )
+        found[name] = Variant(folder, name, files)
+        for file, data in zip(names, found[name].read(), strict=True):
+            if file.endswith(".onnx"):
+                _check_single_file(folder / file, data)
+    return found
 
 
 def _front_end(path: Path, values: Any) -> FrontEnd:

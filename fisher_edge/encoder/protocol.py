@@ -18,6 +18,16 @@ class Encoder(Protocol):
         ...
 
     @property
+    def name(self) -> str:
+        """Name of the model and of the form it runs in: what a baseline records."""
+        ...
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the model and of the form it runs in: embeddings of different hashes must not be compared."""
+        ...
+
+    @property
     def provider(self) -> str:
         """Library and device in use, as shown to users."""
         ...
@@ -25,6 +35,16 @@ class Encoder(Protocol):
     @property
     def min_frames(self) -> int:
         """Frames of the shortest piece that can be embedded."""
+        ...
+
+    @property
+    def call_tokens(self) -> int:
+        """Tokens of one call that this encoder is quickest with here: patches of 16 frames by 16 bins."""
+        ...
+
+    @property
+    def shares_calls(self) -> bool:
+        """Whether one call may hold several pieces without a change of their embeddings."""
         ...
 
     def embed(self, pieces: Sequence[FloatArray]) -> list[FloatArray]:

@@ -1,6 +1,7 @@
 """What a configuration means for the store it will run on: checked before the gateway is started. See `findings`."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from fisher_edge.config import ChannelConfig, Config
@@ -15,34 +16,49 @@ from fisher_edge.sources.recording import read_recording
 from fisher_edge.store.baselines import Baseline, Baselines
 from fisher_edge.store.database import DATABASE_NAME, Database
 
-__all__ = ["findings"]
+__all__ = ["Findings", "findings"]
 
 # A rate at which every front-end has windows, to check lengths of a channel that nothing is enrolled for.
 ANY_RATE_HZ = 16_000
 
 
-def findings(config: Config) -> list[str]:
-    """Return what would keep channels from being judged, a line each; none when everything fits.
+@dataclass(frozen=True)
+class Findings:
+    """The `model` and the `provider` in use, and in `notes` what would keep channels from being judged, a line each."""
+
+    model: str
+    provider: str
+    notes: list[str]
+
+
+def findings(config: Config) -> Findings:
+    """Return what a configuration means here; without notes everything fits.
 
     Raises what the gateway would refuse to start with: UsageError, MissingExtraError, BadArtifactError.
     """
     mqtt = config.mqtt
     if mqtt.url != "embedded":
         BrokerAddress.parse(mqtt.url, password_file=mqtt.password_file, ca_file=mqtt.ca_file)
-    encoders = Encoders(config.gateway.state_dir, config.model.bundle, config.model.provider)
+    model = config.model
+    encoders = Encoders(config.gateway.state_dir, model.bundle, model.provider, model.require)
     for channel in config.channel:
         open_source(channel, config.base_dir)
         _check_lengths(config, channel, encoders)
     if not (config.gateway.state_dir / DATABASE_NAME).exists():
         unknown = [f"{channel.key}: nothing is enrolled in {config.gateway.state_dir}" for channel in config.channel]
-        return [*unknown, *_recordings(config, {})]
+        return _found(encoders, [*unknown, *_recordings(config, {})])
     with Database(config.gateway.state_dir, set_aside=False, create=False) as database:
         planner = Planner(config, Baselines(database), encoders)
         enrolled = {channel.key: planner.baselines.get(channel.key, None) for channel in config.channel}
         rates = {key: baseline.rate_hz for key, baseline in enrolled.items() if baseline is not None}
         rates |= {each.key: as_rate(each.other_rate_hz) for each in config.channel if each.other_rate_hz is not None}
         states = (note for each in config.channel if (note := _states(each, enrolled[each.key])) is not None)
-        return [*_unfit(planner), *states, *_unused(planner), *_recordings(config, rates)]
+        notes = [*_unfit(planner), *states, *_unused(planner), *_recordings(config, rates)]
+        return _found(encoders, notes)
+
+
+def _found(encoders: Encoders, notes: list[str]) -> Findings:
+    return Findings(encoders.default.name, encoders.default.provider, notes)
 
 
 def _check_lengths(config: Config, channel: ChannelConfig, encoders: Encoders) -> None:
@@ -55,16 +71,16 @@ def _check_lengths(config: Config, channel: ChannelConfig, encoders: Encoders) -
 
 def _unfit(planner: Planner) -> Iterator[str]:
     """Say which channels will not be judged, and why, and which are judged by an earlier model."""
-    default = planner.encoders.default.bundle
+    default = planner.encoders.default
     for channel in planner.config.channel:
         plan = planner.plan(channel)
         reason = plan.reason or getattr(plan.judge, "reason", None)
-        bundle = plan.encoder.bundle
+        encoder = plan.encoder
         if reason:
             yield f"{channel.key}: {reason}"
-        elif bundle.sha256 != default.sha256:
+        elif encoder.sha256 != default.sha256:
             yield (
-                f"{channel.key}: judged by the model it was enrolled with, {bundle.name} ({bundle.sha256[:8]}), not "
+                f"{channel.key}: judged by the model it was enrolled with, {encoder.name} ({encoder.sha256[:8]}), not "
                 f"{default.name} ({default.sha256[:8]}); to change that run: fisher-edge baseline reembed "
                 f"{channel.asset} {channel.name}"
             )

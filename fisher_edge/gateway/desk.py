@@ -239,7 +239,8 @@ class Desk:
             raise BadInputError(f"{channel.key} is being recorded already; wait, or stop that recording")
         config = self._config_of(channel.key)
         window_s, hop_s = self._config.lengths_of(config)
-        facts = TakeFacts(window_s, hop_s, self._config.model.bundle, "1", 0.0, state, config.bursts)
+        model = self._config.model
+        facts = TakeFacts(window_s, hop_s, model.bundle, "1", 0.0, state, config.bursts, provider=model.provider)
         takes = PendingTakes(self._baselines.database.state_dir, channel.key)
         recorder = Recorder(takes, facts, MINUTE_S * minutes)
         self._recordings[channel.key] = _Recording(command, recorder, self._monotonic())

@@ -17,6 +17,7 @@ from fisher_edge.config import ChannelConfig, Config
 from fisher_edge.decision.alarm import AlarmMachine, Interruption, remembered
 from fisher_edge.decision.judge import Judge
 from fisher_edge.decision.judgement import State
+from fisher_edge.encoder.forms import forms_of
 from fisher_edge.errors import DamagedStateError, StateError
 from fisher_edge.gateway.context import Context
 from fisher_edge.gateway.desk import Desk
@@ -37,7 +38,7 @@ from fisher_edge.store import bundles
 from fisher_edge.store.audio import AudioArchive
 from fisher_edge.store.baselines import Baselines
 from fisher_edge.store.commands import Commands
-from fisher_edge.store.database import Database, free_bytes, only_daemon
+from fisher_edge.store.database import Database, free_bytes, make_private, only_daemon
 from fisher_edge.store.records import Limits, Records
 
 __all__ = ["Gateway"]
@@ -103,7 +104,9 @@ class Gateway:
         """
         state_dir = self.config.gateway.state_dir
         with ExitStack() as stack:
-            encoders = Encoders(state_dir, self.config.model.bundle, self.config.model.provider)
+            make_private(state_dir)
+            model = self.config.model
+            encoders = Encoders(state_dir, model.bundle, model.provider, model.require)
             unclean = stack.enter_context(only_daemon(state_dir))
             database = stack.enter_context(Database(state_dir, check=unclean))
             boot = database.new_boot()
@@ -120,7 +123,8 @@ class Gateway:
             for reader in self.readers.values():
                 reader.start()
             log.info("listen with: mosquitto_sub -t '%s/#' -v", self.topics.base)
-            log.info("monitoring %s with %s", ", ".join(map(str, self.channels)), encoders.default.bundle.name)
+            default = encoders.default
+            log.info("monitoring %s with %s on %s", ", ".join(map(str, self.channels)), default.name, default.provider)
             try:
                 self._supervise(worker, publisher, records, encoders, boot)
             finally:
@@ -167,8 +171,9 @@ class Gateway:
         """Keep the model with the baselines made with it, so that the next release can judge by it."""
         encoder, state_dir = planner.encoders.default, self.config.gateway.state_dir
         needed = planner.baselines.models()
-        if encoder.bundle.sha256 in needed:
-            bundles.keep(state_dir, encoder.bundle.path, encoder.bundle.sha256)
+        for form in forms_of(encoder.bundle).values():
+            if form.sha256 in needed:
+                bundles.keep(state_dir, encoder.bundle.path, form.sha256)
         bundles.forget_unused(state_dir, needed)
 
     def _supervise(
@@ -342,12 +347,12 @@ class Gateway:
 
     def _info(self, encoders: Encoders) -> Info:
         """What this gateway is and runs, for its retained message."""
-        bundle = encoders.default.bundle
+        encoder = encoders.default
         return Info(
             version=__version__,
-            model_name=bundle.name,
-            model_sha256=bundle.sha256,
-            provider=encoders.default.provider,
+            model_name=encoder.name,
+            model_sha256=encoder.sha256,
+            provider=encoder.provider,
             channels=tuple(
                 InfoChannel(key, channel.unit, self._window_s(key), channel.plan.baseline_version)
                 for key, channel in self.channels.items()
@@ -382,16 +387,16 @@ class Gateway:
 
     def _snapshot(self, publisher: Publisher, encoders: Encoders, boot: int, records: Records) -> GatewayStatus:
         """Collect the state of everything."""
-        bundle, path = encoders.default.bundle, records.database.path
+        encoder, path = encoders.default, records.database.path
         return GatewayStatus(
             name=self.config.gateway.name,
             version=__version__,
             boot=boot,
             started_s=self._started_s,
             time_s=self._clock(),
-            model_name=bundle.name,
-            model_sha256=bundle.sha256,
-            provider=encoders.default.provider,
+            model_name=encoder.name,
+            model_sha256=encoder.sha256,
+            provider=encoder.provider,
             queue_bytes=self.queue.waiting_bytes(),
             delivery=publisher.condition(),
             disk_free_bytes=free_bytes(path.parent),

@@ -6,10 +6,8 @@ from pathlib import Path
 
 from fisher_edge.decision.assess import Enrolled, EnrolledTake
 from fisher_edge.dsp.grid import grid_of
-from fisher_edge.encoder.bundle import load_bundle
-from fisher_edge.encoder.select import open_encoder
 from fisher_edge.errors import BadInputError
-from fisher_edge.gateway.recordings import enroll_recordings, review_recordings
+from fisher_edge.gateway.recordings import encoder_for, enroll_recordings, review_recordings
 from fisher_edge.gateway.windows import Recorded, digest_of, windows_of
 from fisher_edge.names import ChannelKey
 from fisher_edge.publish.message import rfc3339
@@ -39,7 +37,7 @@ def review(database: Database, key: ChannelKey, *, leave_out: Collection[int] = 
 
     Raises BadInputError when none waits, or when they cannot be enrolled.
     """
-    waiting = _Waiting(database.state_dir, key, leave_out)
+    waiting = _Waiting(database, key, leave_out, extend=extend)
     enrolled = review_recordings(
         database,
         waiting.encoder,
@@ -68,7 +66,7 @@ def accept(
     `leave_out` are numbers of takes that are deleted without being enrolled, and so are those that cannot be; what is
     recorded meanwhile stays. Raises BadInputError as `review` does.
     """
-    waiting = _Waiting(database.state_dir, key, leave_out)
+    waiting = _Waiting(database, key, leave_out, extend=extend)
     enrolled = enroll_recordings(
         database,
         waiting.encoder,
@@ -88,10 +86,10 @@ def accept(
 class _Waiting:
     """The takes that wait but those left out, and the recordings of those of them that can be enrolled."""
 
-    def __init__(self, state_dir: Path, key: ChannelKey, leave_out: Collection[int]) -> None:
-        self.takes = _takes(state_dir, key, leave_out)
+    def __init__(self, database: Database, key: ChannelKey, leave_out: Collection[int], *, extend: bool) -> None:
+        self.takes = _takes(database.state_dir, key, leave_out)
         self.facts = self.takes[0].facts
-        self.encoder = open_encoder(load_bundle(self.facts.bundle))
+        self.encoder = encoder_for(database, self.facts.bundle, key, self.facts.provider, continued=extend)
         self.usable: list[PendingTake] = []
         self.recordings: list[Recorded] = []
         self.unusable: dict[int, str] = {}

@@ -17,13 +17,16 @@ from fisher_edge.decision.reactions import Embed
 from fisher_edge.dsp.blocks import rate_text
 from fisher_edge.dsp.frontend import FrontEnd
 from fisher_edge.dsp.grid import Grid, at_rate, grid_of, over_bursts
+from fisher_edge.encoder.bundle import load_bundle
+from fisher_edge.encoder.forms import forms_of
 from fisher_edge.encoder.protocol import Encoder
+from fisher_edge.encoder.select import AUTO, open_encoder
 from fisher_edge.encoder.spots import embed_spots
 from fisher_edge.errors import BadInputError, UsageError
 from fisher_edge.gateway.other_rate import Heard, at_other_rate
 from fisher_edge.gateway.spots import spots_of
 from fisher_edge.gateway.windows import Recorded, burst_frames, digest_of, read_again, timed_as, windows_of
-from fisher_edge.gateway.wiring import Encoders, front_end_of
+from fisher_edge.gateway.wiring import Encoders, cache_of, front_end_of
 from fisher_edge.names import ChannelKey
 from fisher_edge.sources.bursts import BurstRecording
 from fisher_edge.store import bundles
@@ -33,6 +36,7 @@ from fisher_edge.store.database import Database
 
 __all__ = [
     "Recorded",
+    "encoder_for",
     "enroll_recordings",
     "enrolled_normal",
     "reembed",
@@ -42,6 +46,20 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
+
+
+def encoder_for(
+    database: Database, bundle: str, key: ChannelKey, provider: str = AUTO, *, continued: bool = False
+) -> Encoder:
+    """Return the encoder that recordings of a channel are enrolled with.
+
+    Where the enrollment is `continued`, by further takes or by examples of a fault, it is the form of the bundle that
+    the normal state was enrolled with, because the embeddings of others cannot be compared with it.
+    """
+    loaded, normal = load_bundle(bundle), Baselines(database).get(key, None)
+    hashes = {form.sha256 for form in forms_of(loaded).values()}
+    sha256 = normal.model_sha256 if continued and normal and normal.model_sha256 in hashes else None
+    return open_encoder(loaded, provider, cache_dir=cache_of(database.state_dir), sha256=sha256)
 
 
 def enroll_recordings(
@@ -70,10 +88,10 @@ def enroll_recordings(
     Raises BadInputError for recordings that differ in rate, are too short, constant, copies of each
     other or too few to say what is normal.
     """
-    baselines, bundle = Baselines(database), encoder.bundle
+    baselines = Baselines(database)
     takes = _takes(recordings, specimens, states) if takes is None else takes
     cuts, made, embed = _cut_all(baselines, encoder, recordings, takes, key, label, window_s, hop_s)
-    bundles.keep(database.state_dir, bundle.path, bundle.sha256)
+    bundles.keep(database.state_dir, encoder.bundle.path, encoder.sha256)
     before = baselines.get(key, label) if extend else None
     enrolled = enroll(baselines, key, cuts, made, label=label, extend=extend, reason=reason, embed=embed)
     aside = {each.number for each in enrolled.set_aside}
@@ -128,7 +146,7 @@ def _cut_all(
     _check_copies(recordings)
     bundle, rate_hz = encoder.bundle, recordings[0].rate_hz
     front_end, grid = _cut(bundle.front_end, grid_of(bundle.front_end, window_s, hop_s, rate_hz), recordings)
-    made = Made(ModelName(bundle.name, bundle.sha256), front_end, grid, rate_hz)
+    made = Made(ModelName(encoder.name, encoder.sha256), front_end, grid, rate_hz)
     if any(isinstance(recording, BurstRecording) and not recording.timed for recording in recordings):
         log.warning(
             "%s: the time from one burst to the next is not known: times and expected false alarms a day count as if "
@@ -169,7 +187,7 @@ def reembed(database: Database, encoder: Encoder, key: ChannelKey, label: str | 
         takes=takes_of(baseline),
         window_s=baseline.grid.signal_window_s,
         hop_s=baseline.grid.signal_hop_s,
-        reason=f"embedded again with {encoder.bundle.name}",
+        reason=f"embedded again with {encoder.name}",
     )
 
 
@@ -199,7 +217,7 @@ def score_recording(
     encoder = encoders.find(normal.model_sha256)
     front_end = front_end_of(normal, encoder.bundle.front_end) if encoder else None
     if encoder is None or front_end is None:
-        other = encoders.default.bundle
+        other = encoders.default
         raise BadInputError(
             f"the baseline of {key} was enrolled with model {normal.model_name} ({normal.model_sha256[:8]}), not "
             f"{other.name} ({other.sha256[:8]}): their embeddings cannot be compared; enroll again or give the same "

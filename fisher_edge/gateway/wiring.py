@@ -15,40 +15,60 @@ from fisher_edge.decision.naming import normal_of
 from fisher_edge.dsp.blocks import as_rate
 from fisher_edge.dsp.frontend import FrontEnd
 from fisher_edge.dsp.grid import Grid
-from fisher_edge.encoder.bundle import load_bundle
+from fisher_edge.encoder.bundle import Bundle, load_bundle
+from fisher_edge.encoder.forms import forms_of
 from fisher_edge.encoder.protocol import Encoder
-from fisher_edge.encoder.select import open_encoder
-from fisher_edge.errors import BadArtifactError, BadInputError, FisherEdgeError
+from fisher_edge.encoder.select import AUTO, open_encoder
+from fisher_edge.errors import BadArtifactError, BadInputError, FisherEdgeError, ProviderError
 from fisher_edge.gateway.monitored import Plan
 from fisher_edge.gateway.other_rate import Heard, at_other_rate
 from fisher_edge.gateway.reader import Cutting
 from fisher_edge.store import bundles
 from fisher_edge.store.baselines import Baseline, Baselines
 
-__all__ = ["Encoders", "Planner", "front_end_of", "rule_of"]
+__all__ = ["Encoders", "Planner", "cache_of", "front_end_of", "rule_of"]
+
+CACHE = "cache"
 
 log = logging.getLogger(__name__)
 
 
 class Encoders:
-    """The encoders a gateway needs: that of the configuration, and those of baselines made with another model."""
+    """The encoders a gateway needs: that of the configuration, and those of baselines made with another model or form.
 
-    def __init__(self, state_dir: Path, bundle: str = "default", provider: str = "auto") -> None:
-        self.default = open_encoder(load_bundle(bundle), provider)
+    Measurements and engines are kept in the state directory, where there is one.
+    """
+
+    def __init__(
+        self, state_dir: Path, bundle: str = "default", provider: str = AUTO, require: str | None = None
+    ) -> None:
         self._state_dir = state_dir
         self._provider = provider
+        self._cache_dir = cache_of(state_dir)
         self._others: dict[str, Encoder] = {}
+        self.default = open_encoder(load_bundle(bundle), provider, require, self._cache_dir)
 
     def find(self, sha256: str) -> Encoder | None:
-        """Return the encoder with this model; None when its bundle is not kept."""
-        if sha256 == self.default.bundle.sha256:
+        """Return the encoder with this model in this form; None when its bundle is not kept.
+
+        Raises ProviderError when the form needs a provider that is not here, BadArtifactError when the kept bundle is
+        damaged.
+        """
+        if sha256 == self.default.sha256:
             return self.default
         if sha256 not in self._others:
-            folder = bundles.find(self._state_dir, sha256)
-            if folder is None:
+            bundle = self._bundle_of(sha256)
+            if bundle is None:
                 return None
-            self._others[sha256] = open_encoder(load_bundle(folder), self._provider)
+            self._others[sha256] = open_encoder(bundle, self._provider, cache_dir=self._cache_dir, sha256=sha256)
         return self._others[sha256]
+
+    def _bundle_of(self, sha256: str) -> Bundle | None:
+        """Return the bundle that has a form with this hash: that of the configuration, or a kept one."""
+        if sha256 in {form.sha256 for form in forms_of(self.default.bundle).values()}:
+            return self.default.bundle
+        folder = bundles.find(self._state_dir, sha256)
+        return None if folder is None else load_bundle(folder)
 
 
 class Planner:
@@ -122,10 +142,16 @@ class Planner:
         return Heard(enrolled, normal.rate_hz, Fusion.from_dict(weights) if weights else None)
 
     def _encoder_of(self, normal: Baseline) -> tuple[Encoder, FrontEnd]:
-        """Return the encoder and the front-end a baseline was made with; BadArtifactError when one is gone."""
+        """Return the encoder and the front-end a baseline was made with.
+
+        Raises BadArtifactError when one is gone, ProviderError when what runs the encoder is not here.
+        """
         name = f"the model {normal.model_name} ({normal.model_sha256[:8]}) the channel was enrolled with"
         advice = f"run: fisher-edge baseline reembed {normal.key.asset} {normal.key.channel}, or enroll again"
-        encoder = self.encoders.find(normal.model_sha256)
+        try:
+            encoder = self.encoders.find(normal.model_sha256)
+        except ProviderError as error:
+            raise ProviderError(f"{name} cannot be used ({error}); or {advice}") from error
         if encoder is None:
             raise BadArtifactError(f"{name} is not there any more; {advice}")
         front_end = front_end_of(normal, encoder.bundle.front_end)
@@ -167,6 +193,11 @@ class Planner:
         return Plan(encoder, cutting, Unenrolled(_model(encoder), reason), reason)
 
 
+def cache_of(state_dir: Path) -> Path | None:
+    """Return the folder for what can be made again; None (the user's own) where there is no state directory yet."""
+    return state_dir / CACHE if state_dir.is_dir() else None
+
+
 def front_end_of(baseline: Baseline, of_bundle: FrontEnd) -> FrontEnd | None:
     """Return the front-end a baseline was made with, its views included; None when it cannot be had any more."""
     if baseline.front_end is None:
@@ -182,7 +213,7 @@ def rule_of(config: Config, channel: ChannelConfig) -> AlarmRule:
 
 def _model(encoder: Encoder) -> ModelName:
     """Name of an encoder."""
-    return ModelName(encoder.bundle.name, encoder.bundle.sha256)
+    return ModelName(encoder.name, encoder.sha256)
 
 
 def _check_bursts(normal: Baseline, channel: ChannelConfig) -> None:

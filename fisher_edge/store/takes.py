@@ -31,8 +31,8 @@ log = logging.getLogger(__name__)
 class TakeFacts:
     """What is known about a take: how it is to be cut (seconds), when it began (s UTC), its operating state.
 
-    `bundle` is the folder of the model, or "default". `interval_s` is the time from one burst to the next; None: no
-    bursts.
+    `bundle` is the folder of the model, or "default", and `provider` what runs it. `interval_s` is the time from one
+    burst to the next; None: no bursts.
     """
 
     window_s: float
@@ -44,6 +44,7 @@ class TakeFacts:
     bursts: bool = False
     interval_s: float | None = None
     samples: int = 0
+    provider: str = "auto"
 
     @property
     def rate_hz(self) -> Rate:

@@ -102,8 +102,8 @@ def noise_judge(encoder: Encoder, grid: Grid, rate_hz: Rate) -> Judge:
     normal = Baseline(
         key=ChannelKey("bench", "noise"),
         label=None,
-        model_name=encoder.bundle.name,
-        model_sha256=encoder.bundle.sha256,
+        model_name=encoder.name,
+        model_sha256=encoder.sha256,
         front_end=replace(front_end, views=()),
         rate_hz=rate_hz,
         grid=grid,

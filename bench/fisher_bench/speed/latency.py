@@ -100,7 +100,7 @@ def measure(
             "official_difference": float(np.abs(official() - ours()).max()) if checkpoint else None,
         }
     return Latency(
-        bundle=encoder.bundle.name,
+        bundle=encoder.name,
         provider=encoder.provider,
         rate_hz=float(rate_hz) if rate_hz != int(rate_hz) else int(rate_hz),
         seconds=seconds,

@@ -68,8 +68,8 @@ def _bundle(path: str, variant: str) -> Adapter:
     graph = onnx.load_from_string(bundle.model).graph
     stored = [tensor for tensor in graph.initializer if not tensor.name.endswith(NOT_WEIGHTS)]
     return Adapter(
-        name=bundle.name + _suffix(variant),
-        digest=_digest(bundle.sha256, front_end),
+        name=encoder.name + _suffix(variant),
+        digest=_digest(encoder.sha256, front_end),
         parameters=sum(int(np.prod(tensor.dims)) for tensor in stored),
         compute=_concatenated(lambda pieces: embed_window(encoder, front_end, pieces), front_end),
     )

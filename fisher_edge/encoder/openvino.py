@@ -1,0 +1,118 @@
+"""The encoder in OpenVINO, on one thread of the CPU (x86 or ARM)."""
+
+import io
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fisher_edge.dsp.blocks import FloatArray
+from fisher_edge.encoder.base import CALL_TOKENS, BaseEncoder
+from fisher_edge.encoder.bundle import Bundle, first_line
+from fisher_edge.encoder.engines import open_engine
+from fisher_edge.encoder.forms import PLAIN
+from fisher_edge.errors import BadArtifactError, FisherEdgeError, MissingExtraError
+
+__all__ = ["OpenVinoEncoder"]
+
+# A model compiled for one shape is a tenth faster, and costs a compilation and memory: it is worth it for the few
+# shapes that come all the time. The rest runs in the model for any shape.
+OWN_AFTER_CALLS = 8
+MOST_OWN = 3
+# One thread and one stream, as everywhere in the runtime; float32 wherever the model itself says nothing else.
+PROPERTIES = {
+    "INFERENCE_NUM_THREADS": 1,
+    "NUM_STREAMS": 1,
+    "PERFORMANCE_HINT": "LATENCY",
+    "INFERENCE_PRECISION_HINT": "f32",
+}
+
+
+class OpenVinoEncoder(BaseEncoder):
+    """A loaded encoder: see `fisher_edge.encoder.protocol.Encoder`.
+
+    It runs float32 bundles and the variant `openvino-int8`. `cache_dir` keeps compiled models for the next start.
+    Raises MissingExtraError when OpenVINO is not installed, BadArtifactError when the model does not run.
+    """
+
+    kind = "openvino"
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        form: str = PLAIN,
+        *,
+        cache_dir: Path | None = None,
+        call_tokens: int = CALL_TOKENS,
+    ) -> None:
+        super().__init__(bundle, form, call_tokens=call_tokens)
+        library = _library()
+        self.provider = f"openvino {library.__version__.partition('-')[0]} CPU"
+        files = [bundle.model] if form == PLAIN else bundle.variants[form].read()
+        self._core = library.Core()
+        self._engines = None if cache_dir is None else cache_dir / "engines"
+        self._key = {
+            "runtime": "openvino",
+            "version": library.__version__,
+            "device": self._core.get_property("CPU", "FULL_DEVICE_NAME"),
+            "model": self.sha256,
+        }
+        try:
+            self._model = self._core.read_model(*files)
+            self._any = self._compile(self._model)
+        except FisherEdgeError:
+            raise
+        except Exception as error:  # OpenVINO's errors share no base but this
+            raise BadArtifactError(
+                f"{bundle.path}: {self.provider} cannot load {self.name}: {first_line(error)}; export it again"
+            ) from error
+        self._own: dict[tuple[int, ...], Any] = {}
+        self._calls: Counter[tuple[int, ...]] = Counter()
+        self.check_self_test()
+
+    def _run(self, bands: FloatArray) -> FloatArray:
+        return np.array(self._request(bands.shape).infer([bands], share_inputs=True)[0], np.float32)
+
+    def _request(self, shape: tuple[int, ...]) -> Any:
+        """Return what runs a shape: a model of its own for one that comes often."""
+        own = self._own.get(shape)
+        if own is not None or len(self._own) >= MOST_OWN:
+            return own or self._any
+        self._calls[shape] += 1
+        if self._calls[shape] < OWN_AFTER_CALLS:
+            return self._any
+        model = self._model.clone()
+        model.reshape(list(shape))
+        self._own[shape] = self._compile(model)
+        return self._own[shape]
+
+    def _compile(self, model: Any) -> Any:
+        """Compile a model, or take the compiled one that an earlier start has kept."""
+        if self._engines is None:
+            return self._core.compile_model(model, "CPU", PROPERTIES).create_infer_request()
+        shape = str(model.input(0).get_partial_shape())
+        return open_engine(self._engines, self._key | {"shape": shape}, partial(self._build, model), self._load)
+
+    def _build(self, model: Any) -> bytes:
+        """Compile a model to bytes."""
+        stream = io.BytesIO()
+        self._core.compile_model(model, "CPU", PROPERTIES).export_model(stream)
+        return stream.getvalue()
+
+    def _load(self, data: bytes) -> Any:
+        """Return what runs a compiled model; None where OpenVINO refuses it."""
+        try:
+            return self._core.import_model(data, "CPU", PROPERTIES).create_infer_request()
+        except RuntimeError:
+            return None
+
+
+def _library() -> Any:
+    """Import OpenVINO; MissingExtraError where it is not installed."""
+    try:
+        import openvino  # noqa: PLC0415 -- an extra, and slow to import
+    except ImportError as error:
+        raise MissingExtraError("openvino", "openvino") from error
+    return openvino
