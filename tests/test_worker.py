@@ -76,7 +76,7 @@ def test_every_window_is_a_result_with_plain_measures(bench: Bench) -> None:
     """A channel without a baseline gives measures and says why it is not judged."""
     work = bench.pieces()
     for piece in work:
-        bench.worker.handle(piece, bench.stop)
+        bench.worker.handle([piece], bench.stop)
     results = bench.results()
     assert len(results) == len(work)
     assert {result.state for result in results} == {State.NO_BASELINE}
@@ -89,18 +89,18 @@ def test_every_window_is_a_result_with_plain_measures(bench: Bench) -> None:
 def test_dropped_windows_are_counted_in_the_next_result(bench: Bench) -> None:
     """A hole of dropped pieces is said as windows skipped since the last result; a gap in the signal is not."""
     work = bench.pieces()
-    bench.worker.handle(work[0], bench.stop)
+    bench.worker.handle([work[0]], bench.stop)
     bench.queue._lines[KEY].dropped = 3
-    bench.worker.handle(work[4], bench.stop)
-    bench.worker.handle(work[5], bench.stop)
-    bench.worker.handle(work[8], bench.stop)
+    bench.worker.handle([work[4]], bench.stop)
+    bench.worker.handle([work[5]], bench.stop)
+    bench.worker.handle([work[8]], bench.stop)
     assert [result.skipped for result in bench.results()] == [0, 3, 0, 0]
 
 
 def test_distrusted_piece_is_check_function_whatever_it_holds(bench: Bench) -> None:
     """What the reader knows about the sensor wins over the samples."""
     first = bench.pieces()[0]
-    bench.worker.handle(JudgePiece(KEY, first.piece, first.grid, "samples come at 990 Hz"), bench.stop)
+    bench.worker.handle([JudgePiece(KEY, first.piece, first.grid, "samples come at 990 Hz")], bench.stop)
     (result,) = bench.results()
     assert (result.state, result.judgement.distrust) == (State.CHECK_FUNCTION, "samples come at 990 Hz")
 
@@ -108,8 +108,8 @@ def test_distrusted_piece_is_check_function_whatever_it_holds(bench: Bench) -> N
 def test_interruption_is_an_event_and_no_result(bench: Bench) -> None:
     """Why a channel has no data is written once, with the time of the clock."""
     bench.clock.advance(5)
-    bench.worker.handle(Interrupt(KEY, State.NO_DATA, "unplugged"), bench.stop)
-    bench.worker.handle(Interrupt(KEY, State.NO_DATA, "unplugged"), bench.stop)
+    bench.worker.handle([Interrupt(KEY, State.NO_DATA, "unplugged")], bench.stop)
+    bench.worker.handle([Interrupt(KEY, State.NO_DATA, "unplugged")], bench.stop)
     (event,) = [kept.value for kept in bench.records.history(KEY, "event")]
     assert (event.before, event.after, event.reason) == (State.NO_BASELINE, State.NO_DATA, "unplugged")
     assert event.time_s == bench.clock()
@@ -118,7 +118,7 @@ def test_interruption_is_an_event_and_no_result(bench: Bench) -> None:
 
 def test_reload_is_handed_on(bench: Bench) -> None:
     """The command reaches whoever plans channels, in the thread of the worker."""
-    bench.worker.handle(Reload(KEY), bench.stop)
+    bench.worker.handle([Reload(KEY)], bench.stop)
     assert bench.reloaded == [KEY]
 
 
@@ -130,8 +130,8 @@ def test_piece_that_cannot_be_read_interrupts_its_channel(
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("no such kernel")
 
-    monkeypatch.setattr("fisher_edge.gateway.monitored.read", fail)
-    bench.worker.handle(bench.pieces()[0], bench.stop)
+    monkeypatch.setattr("fisher_edge.gateway.batch.read", fail)
+    bench.worker.handle([bench.pieces()[0]], bench.stop)
     assert bench.channel.machine.state is State.CHECK_FUNCTION
     (event,) = [kept.value for kept in bench.records.history(KEY, "event")]
     assert event.reason == "internal error, RuntimeError: no such kernel"
@@ -152,7 +152,7 @@ def test_locked_database_is_waited_for(
         return real(*arguments, **keys)  # type: ignore[arg-type]
 
     monkeypatch.setattr(bench.records, "put", put)
-    bench.worker.handle(bench.pieces()[0], bench.stop)
+    bench.worker.handle([bench.pieces()[0]], bench.stop)
     assert len(bench.results()) == 1
     texts = [record.getMessage() for record in caplog.records]
     assert sum("locked" in text for text in texts) == 1
@@ -168,4 +168,4 @@ def test_locked_database_ends_the_worker_when_it_is_to_stop(bench: Bench, monkey
     monkeypatch.setattr(bench.records, "put", put)
     bench.stop.set()
     with pytest.raises(StateError):
-        bench.worker.handle(bench.pieces()[0], bench.stop)
+        bench.worker.handle([bench.pieces()[0]], bench.stop)

@@ -64,14 +64,28 @@ class BaseEncoder(ABC):
         """Run the model on contiguous sub-bands (bands, frames, band_width): (bands, dim)."""
 
     def embed(self, pieces: Sequence[FloatArray]) -> list[FloatArray]:
-        """Embed the sub-bands (bands, frames, band_width) of every piece: (bands, dim) each, a call for each at least.
+        """Embed the sub-bands (bands, frames, band_width) of every piece: (bands, dim) each, in order.
 
-        Raises BadInputError for a piece that does not fit the model.
+        Where pieces may share calls, those of the same frames do, `call_tokens` in each. Raises BadInputError for a
+        piece that does not fit the model.
         """
-        return [self._embed(bands) for bands in pieces]
+        for bands in pieces:
+            self._check(bands)
+        if not self.shares_calls:
+            return [self._embed(bands) for bands in pieces]
+        places: dict[int, list[int]] = {}
+        for place, bands in enumerate(pieces):
+            places.setdefault(bands.shape[1], []).append(place)
+        found: dict[int, FloatArray] = {}
+        for alike in places.values():
+            group = [pieces[place] for place in alike]
+            rows = self._embed(group[0] if len(group) == 1 else np.concatenate(group))
+            ends = np.cumsum([len(bands) for bands in group])[:-1]
+            found |= zip(alike, np.split(rows, ends), strict=True)
+        return [found[place] for place in range(len(pieces))]
 
-    def _embed(self, bands: FloatArray) -> FloatArray:
-        """Embed one piece, as many of its bands in a call as `call_tokens` allows."""
+    def _check(self, bands: FloatArray) -> None:
+        """Refuse a piece that does not fit the model."""
         if bands.ndim != 3 or bands.shape[2] != self.bundle.front_end.band_width:
             raise BadInputError(
                 f"sub-bands of shape {bands.shape} do not fit an encoder of {self.bundle.front_end.band_width} bins a "
@@ -87,6 +101,9 @@ class BaseEncoder(ABC):
                 f"sub-bands of shape {bands.shape} hold more than the {self.max_frames} frames this encoder was built "
                 "for; use a shorter window"
             )
+
+    def _embed(self, bands: FloatArray) -> FloatArray:
+        """Embed sub-bands, as many of them in a call as `call_tokens` allows."""
         step = self._rows_of_a_call(bands)
         parts = [np.ascontiguousarray(bands[start : start + step]) for start in range(0, len(bands), step)]
         return np.concatenate([self._run(part) for part in parts])

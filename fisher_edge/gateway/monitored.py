@@ -13,7 +13,7 @@ from fisher_edge.decision.judgement import Change, Judgement, Realised, Standing
 from fisher_edge.dsp.blocks import FloatArray
 from fisher_edge.dsp.grid import Grid
 from fisher_edge.encoder.protocol import Encoder
-from fisher_edge.encoder.windows import EmbeddedWindow, Reading, WindowJoiner, read
+from fisher_edge.encoder.windows import EmbeddedWindow, Reading, WindowJoiner
 from fisher_edge.gateway.context import Situation
 from fisher_edge.gateway.reader import Cutting
 from fisher_edge.gateway.status import Counters
@@ -122,11 +122,6 @@ class Monitored:
         if kept.judged_by == self.plan.judged_by and kept.alarm is not None:
             self.realised = kept.realised
             self.machine.resume(kept.alarm, kept.since_s)
-
-    def read(self, work: JudgePiece) -> Reading:
-        """Embed a piece."""
-        (reading,) = read(self.plan.encoder, self.plan.cutting.front_end, [work.piece], views=self.plan.judge.views)
-        return reading if work.distrust is None else replace(reading, fault=work.distrust)
 
     def join(self, work: JudgePiece, reading: Reading) -> EmbeddedWindow | None:
         """Put a reading into the window under way; return the window when it is complete."""

@@ -38,6 +38,11 @@ class JudgePiece:
     situation: Situation = NOT_KNOWN
 
     @property
+    def fits(self) -> bool:
+        """Whether it was cut for its grid: not so when it comes from before a new plan."""
+        return bool(self.piece.bands.shape[1] == self.grid.piece_frames)
+
+    @property
     def bytes(self) -> int:
         """Memory that it holds while it waits."""
         piece = self.piece
@@ -126,10 +131,10 @@ class WorkQueue:
             self._changed.notify_all()
         self._tell(work.key, line)
 
-    def get(self) -> Work | None:
-        """Take the oldest work of the channel whose turn it is; None when there is none for a moment."""
+    def get(self, *, wait: bool = True) -> Work | None:
+        """Take the oldest work of the channel whose turn it is; None when there is none for a moment, or now."""
         with self._changed:
-            if not self._changed.wait_for(lambda: any(line.items for line in self._lines.values()), TICK_S):
+            if not self._has_work() and not (wait and self._changed.wait_for(self._has_work, TICK_S)):
                 return None
             while not self._lines[self._turn[0]].items:
                 self._turn.rotate(-1)
@@ -147,7 +152,7 @@ class WorkQueue:
     def idle(self) -> bool:
         """Tell whether nothing waits and nothing is being worked on."""
         with self._changed:
-            return not self._under_way and not any(line.items for line in self._lines.values())
+            return not self._under_way and not self._has_work()
 
     def dropped(self, key: ChannelKey) -> int:
         """Return how many pieces of a channel were dropped so far."""
@@ -156,6 +161,10 @@ class WorkQueue:
     def waiting_bytes(self) -> int:
         """Return how much memory the waiting pieces hold."""
         return sum(line.bytes for line in self._lines.values())
+
+    def _has_work(self) -> bool:
+        """Whether anything waits."""
+        return any(line.items for line in self._lines.values())
 
     def _is_full(self, line: _Line, work: JudgePiece) -> bool:
         """Whether a channel has its share already, and more than a window."""

@@ -4,11 +4,13 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from fisher_edge.decision.judge import distrusted
 from fisher_edge.decision.judgement import Change, Result, State
+from fisher_edge.encoder.windows import Reading
 from fisher_edge.errors import BadInputError, DamagedStateError, StateError
+from fisher_edge.gateway.batch import read_together, tokens_in
 from fisher_edge.gateway.desk import Desk
 from fisher_edge.gateway.monitored import Monitored
 from fisher_edge.gateway.work import Interrupt, JudgePiece, Reload, Work, WorkQueue
@@ -52,11 +54,11 @@ class Worker:
         try:
             while not stop.is_set():
                 self.obey(stop)
-                work = self._queue.get()
-                if work is not None:
-                    try:
-                        self.handle(work, stop)
-                    finally:
+                works = self._gather()
+                try:
+                    self.handle(works, stop)
+                finally:
+                    for _ in works:
                         self._queue.done()
         finally:
             self._desk.close()
@@ -81,18 +83,37 @@ class Worker:
         except StateError as error:
             log.warning("%s; commands wait", error)
 
-    def handle(self, work: Work, stop: threading.Event) -> None:
-        """Do one piece of work; a fault of one channel never reaches another."""
-        channel = self._channels[work.key]
-        match work:
-            case JudgePiece():
-                self._judge(channel, work, stop)
-            case Interrupt():
-                channel.last = None
-                change = channel.machine.interrupt(work.state, work.reason)
-                self._put(channel, None, change, self._clock(), stop)
-            case Reload():
-                self._try_reload(work, stop)
+    def _gather(self) -> list[Work]:
+        """Take what waits, up to the tokens of one call of the encoder; nothing is waited for to fill it."""
+        works: list[Work] = []
+        tokens, work = 0, self._queue.get()
+        while work is not None:
+            works.append(work)
+            if not isinstance(work, JudgePiece):
+                break
+            encoder = self._channels[work.key].plan.encoder
+            tokens += tokens_in(work)
+            if not encoder.shares_calls or tokens >= encoder.call_tokens:
+                break
+            work = self._queue.get(wait=False)
+        return works
+
+    def handle(self, works: Sequence[Work], stop: threading.Event) -> None:
+        """Do some work in order, its pieces read together; a fault of one channel never reaches another."""
+        pieces = [work for work in works if isinstance(work, JudgePiece) and work.fits]
+        plans = [self._channels[work.key].plan for work in pieces]
+        readings = iter(read_together(list(zip(plans, pieces, strict=True))))
+        for work in works:
+            channel = self._channels[work.key]
+            match work:
+                case JudgePiece() if work.fits:
+                    self._judge(channel, work, next(readings), stop)
+                case Interrupt():
+                    channel.last = None
+                    change = channel.machine.interrupt(work.state, work.reason)
+                    self._put(channel, None, change, self._clock(), stop)
+                case Reload():
+                    self._try_reload(work, stop)
 
     def _try_reload(self, work: Reload, stop: threading.Event) -> None:
         """Judge a channel by its new baselines; while the database is locked, a little later."""
@@ -105,19 +126,15 @@ class Worker:
             stop.wait(RETRY_S)
             self._queue.put(work, stop)
 
-    def _judge(self, channel: Monitored, work: JudgePiece, stop: threading.Event) -> None:
-        """Take the next piece of a channel; when a window is complete, judge it."""
-        if work.piece.bands.shape[1] != work.grid.piece_frames:
-            return  # cut for the plan before the last reload
-        try:
-            reading = channel.read(work)
-            window = channel.join(work, reading)
-        except Exception as error:
-            log.exception("channel %s: a piece of the signal could not be read", channel.key)
-            reason = f"internal error, {type(error).__name__}: {error}"
+    def _judge(self, channel: Monitored, work: JudgePiece, reading: Reading | Exception, stop: threading.Event) -> None:
+        """Take the next piece of a channel as it was read; when a window is complete, judge it."""
+        if isinstance(reading, Exception):
+            log.error("channel %s: a piece of the signal could not be read", channel.key, exc_info=reading)
+            reason = f"internal error, {type(reading).__name__}: {reading}"
             change = channel.machine.interrupt(State.CHECK_FUNCTION, reason)
             self._put(channel, None, change, self._clock(), stop)
             return
+        window = channel.join(work, reading)
         if window is None:
             return
         judgement = channel.judge(window)

@@ -13,13 +13,13 @@ from fisher_bench.speed.machine import describe, watched
 from fisher_bench.speed.start import FirstScore, first_score
 from fisher_edge.dsp.blocks import Rate
 from fisher_edge.dsp.grid import grid_of
+from fisher_edge.encoder.base import PATCH, BaseEncoder, tokens_of
 from fisher_edge.encoder.bundle import Bundle, load_bundle
 from fisher_edge.encoder.select import PROVIDERS, open_encoder
 from fisher_edge.errors import FisherEdgeError
 
 __all__ = ["Asked", "acceptance", "lines", "operations", "report"]
 
-PATCH = 16
 MLP_RATIO = 4
 PEAK_SHAPE = (1024, 1024, 1024)
 RANDOM_SEED = 0
@@ -102,6 +102,7 @@ def acceptance(asked: Asked, tell: Callable[[str], None] = lambda _: None) -> di
             providers[provider] = {"there": False, "why": str(error)}
             continue
         grid = grid_of(encoder.bundle.front_end, asked.seconds, asked.hop_s, asked.rate_hz)
+        assert isinstance(encoder, BaseEncoder)
         embedding = stages.encoder_stage(encoder, grid, asked.rate_hz)
         providers[provider] = {
             "there": True,
@@ -116,7 +117,7 @@ def acceptance(asked: Asked, tell: Callable[[str], None] = lambda _: None) -> di
 def operations(bundle: Bundle, frames: int) -> float:
     """Multiplications and additions of one sub-band of so many frames: the last block serves [CLS] alone."""
     dim, depth = int(bundle.manifest["dim"]), int(bundle.manifest["depth"])
-    patches = (frames // PATCH) * (bundle.front_end.band_width // PATCH)
+    patches = tokens_of(frames, bundle.front_end.band_width)
     tokens = patches + 1
     linear = 2 * dim**2 * (4 + 2 * MLP_RATIO)
     block = tokens * linear + 4 * tokens**2 * dim
