@@ -206,7 +206,7 @@ def test_two_processes_build_one_engine(tmp_path: Path) -> None:
     pipes, processes = [], []
     for _ in range(2):
         ours, theirs = spawn.Pipe()
-        processes.append(spawn.Process(target=_start, args=(tmp_path, theirs)))
+        processes.append(spawn.Process(target=_start, args=(tmp_path, theirs), daemon=True))
         pipes.append(ours)
     first, second = pipes
     processes[0].start()
