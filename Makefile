@@ -72,7 +72,7 @@ $(RUNTIME): $(VENV)/bin/python pyproject.toml constraints.txt
 $(DEV): $(RUNTIME)
 	@echo "installing training, export, benchmark and development packages into $(VENV) ..."
 	@$(INSTALL) --upgrade pip  # older ones know no --group
-	@$(INSTALL) --editable ".[bridge,export,rmis,train]" --group dev
+	@$(INSTALL) --editable ".[bridge,export,openvino,rmis,train]" --group dev
 	@touch $@
 
 $(EXTRAS): $(DEV)

@@ -1,3 +1,4 @@
+# ruff: noqa: ARG002, ARG005, N802 -- names and signatures are those of the libraries
 """A stand-in for a GPU: the calls of TensorRT and of the CUDA driver that the runtime makes, computed by ONNX Runtime.
 
 TensorRT, as its Python reference has it from 10.3 (JetPack 6) to 11.4: Logger, Builder (create_network,
@@ -96,56 +97,60 @@ class _Function:
         code: int | None = getattr(self, f"_{self.name.removesuffix('_v2')}")(*arguments)
         return code or 0
 
-    def _cuInit(self, flags: int) -> None:  # noqa: N802 -- the driver's names
+    def _cuInit(self, flags: int) -> None:
         assert flags == 0
 
-    def _cuDeviceGet(self, device: Any, ordinal: int) -> None:  # noqa: N802
+    def _cuDeviceGet(self, device: Any, ordinal: int) -> None:
         device._obj.value = ordinal
 
-    def _cuDeviceGetName(self, text: Any, size: int, device: Any) -> None:  # noqa: N802
+    def _cuDeviceGetName(self, text: Any, size: int, device: Any) -> None:
         assert device.value == 0
         text.value = self.record.gpu.encode()[: size - 1]
 
-    def _cuDeviceGetAttribute(self, value: Any, attribute: int, device: Any) -> None:  # noqa: N802
+    def _cuDeviceGetAttribute(self, value: Any, attribute: int, device: Any) -> None:
         value._obj.value = self.record.sm[(75, 76).index(attribute)]
 
-    def _cuDevicePrimaryCtxRetain(self, context: Any, device: Any) -> None:  # noqa: N802
+    def _cuDevicePrimaryCtxRetain(self, context: Any, device: Any) -> None:
         context._obj.value = CONTEXT
 
-    def _cuCtxSetCurrent(self, context: Any) -> None:  # noqa: N802
+    def _cuCtxSetCurrent(self, context: Any) -> None:
         assert context.value == CONTEXT
         self.record.threads.add(threading.get_ident())
 
-    def _cuStreamCreate(self, stream: Any, flags: int) -> None:  # noqa: N802
+    def _cuStreamCreate(self, stream: Any, flags: int) -> None:
         stream._obj.value = STREAM
 
-    def _cuStreamSynchronize(self, stream: int) -> None:  # noqa: N802
+    def _cuStreamSynchronize(self, stream: int) -> None:
         assert stream == STREAM
         while self.record.queue:
             self.record.queue.pop(0)()
 
-    def _cuMemAlloc(self, address: Any, size: int) -> None:  # noqa: N802
+    def _cuMemAlloc(self, address: Any, size: int) -> None:
         block = ctypes.create_string_buffer(size)
         address._obj.value = ctypes.addressof(block)
         self.record.memory[address._obj.value] = block
 
-    def _cuMemFree(self, address: int) -> int | None:  # noqa: N802
+    def _cuMemFree(self, address: int) -> int | None:
         return None if self.record.memory.pop(address, None) is not None else INVALID_VALUE
 
-    def _cuMemcpyHtoDAsync(self, target: int, source: int, size: int, stream: int) -> int | None:  # noqa: N802
+    def _cuMemcpyHtoDAsync(self, target: int, source: int, size: int, stream: int) -> int | None:
         return self._copy(target, target, source, size)
 
-    def _cuMemcpyDtoHAsync(self, target: int, source: int, size: int, stream: int) -> int | None:  # noqa: N802
+    def _cuMemcpyDtoHAsync(self, target: int, source: int, size: int, stream: int) -> int | None:
         return self._copy(source, target, source, size)
 
     def _copy(self, on_device: int, target: int, source: int, size: int) -> int | None:
         """Enqueue a copy within the memory of the device."""
         if on_device not in self.record.memory or size > len(self.record.memory[on_device]):
             return INVALID_VALUE
-        self.record.queue.append(lambda: ctypes.memmove(target, source, size) and None)
+
+        def move() -> None:
+            ctypes.memmove(target, source, size)
+
+        self.record.queue.append(move)
         return None
 
-    def _cuGetErrorString(self, code: int, text: Any) -> None:  # noqa: N802
+    def _cuGetErrorString(self, code: int, text: Any) -> None:
         text._obj.value = f"error {code}".encode()
 
 
@@ -293,7 +298,7 @@ def _builder(record: StandIn) -> types.SimpleNamespace:
             descriptor = os.open(record.builds_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
             os.write(descriptor, b".")
             os.close(descriptor)
-        return MAGIC + json.dumps(facts).encode() + b"\n" + network.model
+        return MAGIC + json.dumps(facts).encode() + b"\n" + bytes(network.model)
 
     return types.SimpleNamespace(
         create_network=lambda flags: types.SimpleNamespace(flags=flags, model=None),

@@ -24,10 +24,12 @@ class Builder:
         self.built = 0
 
     def build(self) -> bytes:
+        """Build the next engine."""
         self.built += 1
         return f"engine {self.built}".encode()
 
     def load(self, data: bytes) -> str | None:
+        """Return what was built; None for anything else."""
         return data.decode() if data.startswith(b"engine ") else None
 
 
@@ -131,7 +133,7 @@ def test_engine_that_the_library_refuses_is_built_again(
 
 def test_new_engine_that_cannot_be_loaded_is_an_error(tmp_path: Path) -> None:
     """It is not kept, and the error names the key."""
-    with pytest.raises(StateError, match="just built for .*Orin SM 8.7"):
+    with pytest.raises(StateError, match=r"just built for .*Orin SM 8\.7"):
         open_engine(tmp_path, KEY, lambda: b"nothing", lambda _: None)
     assert not files(tmp_path)
 
@@ -161,7 +163,7 @@ def test_folder_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     """A file in its place is named."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(StateError, match="cannot use the folder .*file/engines"):
+    with pytest.raises(StateError, match=r"cannot use the folder .*file/engines"):
         private_folder(tmp_path / "file" / "engines")
 
 
@@ -204,7 +206,7 @@ def test_two_processes_build_one_engine(tmp_path: Path) -> None:
     pipes, processes = [], []
     for _ in range(2):
         ours, theirs = spawn.Pipe()
-        processes.append(spawn.Process(target=_start, args=(tmp_path, theirs)))
+        processes.append(spawn.Process(target=_start, args=(tmp_path, theirs), daemon=True))
         pipes.append(ours)
     first, second = pipes
     processes[0].start()

@@ -75,7 +75,7 @@ def test_enrollment_keeps_what_it_needs_later(tmp_path: Path, database: Database
         ("take-1.wav", "6205-a", None),
         ("take-2.wav", "6205-a", None),
     ]
-    assert bundles.find(database.state_dir, encoder.bundle.sha256) is not None
+    assert bundles.find(database.state_dir, encoder.sha256) is not None
     files = AudioArchive(database.state_dir).files(KEY, None, 1)
     for seed, file in enumerate(files):
         samples = np.concatenate(list(read_recording(file).blocks()))

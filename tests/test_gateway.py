@@ -266,7 +266,7 @@ def test_baseline_is_judged_by_the_kept_bundle_of_its_model(
     enrolled: Path, mosquitto: Mosquitto, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When the default model changes, a channel continues with the one kept with its baseline."""
-    sha256 = encoder.bundle.sha256
+    sha256 = encoder.sha256
     assert bundles.find(enrolled / "state", sha256) is not None
     other = replace(encoder.bundle, sha256="f" * 64)
     monkeypatch.setattr("fisher_edge.gateway.wiring.load_bundle", _loading(other))

@@ -119,8 +119,19 @@ def test_command_line_loads_no_heavy_package() -> None:
     assert run(sys.executable, "-c", code).stdout == "[]\n"
 
 
-@pytest.mark.parametrize("module", ["gateway", "demo.play", "decision.judge", "publish", "encoder.ort"])
+@pytest.mark.parametrize("module", ["gateway", "demo.play", "decision.judge", "publish", "encoder.select"])
 def test_runtime_loads_no_training_package(module: str) -> None:
-    """No part of the runtime loads torch or onnx, not even by way of another package."""
-    code = f"import sys, fisher_edge.{module}; print([m for m in ('torch', 'onnx') if m in sys.modules])"
+    """No part of the runtime loads torch, onnx or a library of one provider, not even by way of another package."""
+    heavy = ("torch", "onnx", "openvino", "tensorrt")
+    code = f"import sys, fisher_edge.{module}; print([m for m in {heavy} if m in sys.modules])"
+    assert run(sys.executable, "-c", code).stdout == "[]\n"
+
+
+def test_shipped_bundle_on_the_cpu_loads_no_other_library() -> None:
+    """What is neither chosen nor tried is not imported, though it is installed."""
+    code = (
+        "import sys; from fisher_edge.encoder.bundle import load_bundle; "
+        "from fisher_edge.encoder.select import open_encoder; open_encoder(load_bundle(), 'cpu'); "
+        "print([m for m in ('openvino', 'tensorrt') if m in sys.modules])"
+    )
     assert run(sys.executable, "-c", code).stdout == "[]\n"

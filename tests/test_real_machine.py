@@ -47,7 +47,7 @@ def states_of(
     cuts = {name: cut(encoder, EXAMPLES / f"{name}.flac") for name in (*enrolled, *judged)}
     rate_hz, grid = cuts[enrolled[0]][0][0].rate_hz, cuts[enrolled[0]][1]
     front_end = encoder.bundle.front_end
-    made = Made(ModelName(encoder.bundle.name, encoder.bundle.sha256), front_end, grid, rate_hz)
+    made = Made(ModelName(encoder.name, encoder.sha256), front_end, grid, rate_hz)
     with Database(folder) as database:
         baselines = Baselines(database)
         enroll(baselines, KEY, [EnrolledTake(name, cuts[name][0]) for name in enrolled], made)

@@ -228,7 +228,7 @@ def test_without_tensorrt_the_extra_is_named(bundle: Bundle, monkeypatch: pytest
 
 def test_failing_driver_says_what_failed(bundle: Bundle, gpu: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     """A call that returns an error is one line with its name, number and text."""
-    monkeypatch.setattr("stand_in_gpu._Function._cuInit", lambda self, flags: 100)
+    monkeypatch.setattr("stand_in_gpu._Function._cuInit", lambda *_: 100)
     with pytest.raises(ProviderError, match=r"CUDA: cuInit failed with 100 \(error 100\)"):
         TensorRtEncoder(bundle)
 
@@ -236,7 +236,7 @@ def test_failing_driver_says_what_failed(bundle: Bundle, gpu: StandIn, monkeypat
 def test_refused_call_is_an_error(bundle: Bundle, gpu: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     """An execution that TensorRT refuses never gives an embedding."""
     encoder = TensorRtEncoder(bundle)
-    monkeypatch.setattr("stand_in_gpu._Context.execute_async_v3", lambda self, stream: False)
+    monkeypatch.setattr("stand_in_gpu._Context.execute_async_v3", lambda *_: False)
     with pytest.raises(ProviderError, match=r"refuses sub-bands of shape \(2, 64, 50\)"):
         encoder.embed([bands_of(2, 64)])
 

@@ -172,7 +172,7 @@ def _variants(folder: Path, entries: Any) -> dict[str, Variant]:
     for name, names in VARIANT_FILES.items():
         if name not in entries:
             continue
-        files = {str(file): str(digest) for file, digest in entries[name]["files"].items()}
+        files = {str(file): str(digest) for file, digest in dict(entries[name]["files"]).items()}
         if set(files) != set(names):
             raise BadArtifactError(
                 f"{folder / MANIFEST_NAME}: variant {name} names the files {', '.join(sorted(files)) or 'none'}, not "

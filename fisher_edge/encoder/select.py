@@ -70,9 +70,11 @@ def open_encoder(
     """
     _check_names(provider, require)
     folder = _usable(cache_dir or _user_cache())
-    candidates = _candidates(bundle, provider, sha256, folder)
-    if sha256 is not None and not candidates:
-        candidates = _candidates(bundle, AUTO, sha256, folder)
+    candidates = _candidates(bundle, provider, folder)
+    if sha256 is not None:
+        candidates = _with_hash(candidates, sha256) or _with_hash(_candidates(bundle, AUTO, folder), sha256)
+        # A form that is worth no trial here may still be that of a baseline, which comes from another machine.
+        candidates = candidates or _with_hash(_candidates(bundle, AUTO, folder, everything=True), sha256)
     if not candidates:
         raise _nothing_runs(bundle, provider, sha256)
     encoder = chosen(bundle, candidates, folder)
@@ -91,19 +93,22 @@ def _check_names(provider: str, require: str | None) -> None:
         raise UsageError(f"require = {require!r} contradicts provider = {provider!r}; leave one of them out")
 
 
-def _candidates(bundle: Bundle, provider: str, sha256: str | None, folder: Path | None) -> list[Candidate]:
-    """Return what can run a bundle, or the form of it with this hash; raises what keeps a provider from being used."""
+def _candidates(bundle: Bundle, provider: str, folder: Path | None, *, everything: bool = False) -> list[Candidate]:
+    """Return what is worth a trial, or `everything` that can run; raises what keeps a provider from being used."""
     if provider == AUTO:
         usable = [name for name in PROVIDERS[1:] if _obstacle(name) is None]
-        return [each for name in usable for each in _candidates(bundle, name, sha256, folder)]
+        return [each for name in usable for each in _candidates(bundle, name, folder, everything=everything)]
     obstacle = _obstacle(provider)
     if obstacle is not None:
         raise obstacle
     forms = _forms(bundle, provider)
-    wanted = (
-        _preferred(bundle, provider, forms) if sha256 is None else [each for each in forms if each.sha256 == sha256]
-    )
+    wanted = forms if everything else _preferred(bundle, provider, forms)
     return [Candidate(provider, form, _opener(bundle, provider, form.key, folder)) for form in wanted]
+
+
+def _with_hash(candidates: list[Candidate], sha256: str) -> list[Candidate]:
+    """Return the candidates that run the form with this hash."""
+    return [candidate for candidate in candidates if candidate.form.sha256 == sha256]
 
 
 def _forms(bundle: Bundle, provider: str) -> list[Form]:
