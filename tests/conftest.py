@@ -13,7 +13,7 @@ from fisher_edge.encoder.select import open_encoder
 
 # Files that start processes or brokers, compile, export or train: `make test-fast` leaves them out.
 HEAVY = {
-    "test_bad_input", "test_bridge_c", "test_bridge_commands", "test_bridge_device", "test_bridge_path",
+    "test_bad_input", "test_bench_command", "test_bridge_c", "test_bridge_commands", "test_bridge_device", "test_bridge_path",
     "test_broker", "test_bundle", "test_checkpoint", "test_cli", "test_contrastive", "test_cost", "test_database",
     "test_ddp", "test_decision_benches", "test_decoder", "test_demo", "test_distillation", "test_embed_files",
     "test_encoder", "test_engines", "test_example_files", "test_export", "test_gateway", "test_gateway_process",

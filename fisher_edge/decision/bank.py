@@ -58,16 +58,14 @@ class MemoryBank:
         return np.ascontiguousarray(self.vectors.transpose(1, 0, 2))
 
     @cached_property
-    def _lengths(self) -> FloatArray:
+    def lengths(self) -> FloatArray:
         """Squared length (bands, n) of every band."""
         return np.asarray((self._by_band**2).sum(axis=2))
 
     def compare(self, embedding: FloatArray) -> "Comparison":
         """Compare one embedding (bands, dim) with all windows, band by band: the one pass over the bank."""
         query = unit(embedding)
-        products = np.matmul(self._by_band, query[:, :, None])[:, :, 0]
-        squared = self._lengths + (query**2).sum(axis=1)[:, None] - 2 * products
-        return Comparison(self, query, 1 - products.sum(axis=0), squared)
+        return Comparison(self, query, np.matmul(self._by_band, query[:, :, None])[:, :, 0])
 
     def distances(self, embedding: FloatArray) -> FloatArray:
         """Cosine distance (n,) of one embedding (bands, dim) to every enrolled window."""
@@ -84,7 +82,7 @@ class MemoryBank:
         """
         squared = np.matmul(queries.transpose(1, 0, 2), self._by_band.transpose(0, 2, 1))
         squared *= -2
-        squared += self._lengths[:, None, :]
+        squared += self.lengths[:, None, :]
         squared[:, ~among] = np.inf
         own = squared.argmin(axis=2)
         nearest = self.vectors[own.T, np.arange(queries.shape[1])]
@@ -94,15 +92,21 @@ class MemoryBank:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """One embedding `query` (bands, dim) of unit length against a bank.
-
-    `distances` (n,) are cosine distances, `squared` (bands, n) the squared distances of each band to that of a window.
-    """
+    """One embedding `query` (bands, dim) of unit length against a bank: its inner `products` (bands, n) with windows."""
 
     bank: MemoryBank
     query: FloatArray
-    distances: FloatArray
-    squared: FloatArray
+    products: FloatArray
+
+    @cached_property
+    def distances(self) -> FloatArray:
+        """Cosine distances (n,)."""
+        return np.asarray(1 - self.products.sum(axis=0))
+
+    @cached_property
+    def squared(self) -> FloatArray:
+        """Squared distances (bands, n) of each band to that of a window."""
+        return np.asarray(self.bank.lengths + (self.query**2).sum(axis=1)[:, None] - 2 * self.products)
 
     def nearest(self) -> Match:
         """Find the nearest window; for unit vectors e and n, 1 - e.n is the sum over bands of |e_b - n_b|^2 / 2.
