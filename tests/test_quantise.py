@@ -11,11 +11,13 @@ from onnx import numpy_helper
 
 from fisher_bench import roofline
 from fisher_edge.dsp.frontend import FrontEnd
+from fisher_export.gate import Group
 from fisher_export.graph import build_graph
 from fisher_export.half import in_half
 from fisher_export.ort_runs import ort_embedder
 from fisher_export.products import weight_products
 from fisher_export.quantise import quantise_dynamic_int8
+from fisher_export.slow import bins_of_slow, float_for_slow
 from fisher_export.static import quantise_static_int8
 from fisher_train.checkpoint import Checkpoint
 from fisher_train.encoder import PRESETS, Encoder
@@ -101,6 +103,7 @@ def test_int8_files_are_less_than_a_third(preset: str) -> None:
     found = {
         "dynamic": quantise_dynamic_int8(before),
         "all in float": quantise_dynamic_int8(before, kept),
+        "slow in float": float_for_slow(quantise_dynamic_int8(before), quantise_dynamic_int8(before, kept), 16),
         "S8S8": quantise_static_int8(before, steps),
         "for TensorRT": in_half(quantise_static_int8(before, steps, tensorrt=True)),
     }
@@ -114,3 +117,27 @@ def test_positions_that_no_window_has_are_cut() -> None:
     model = build_graph(Checkpoint(config, FrontEnd(), Encoder(config).state_dict(), "tiny"))
     (table,) = [tensor for tensor in model.graph.initializer if tensor.name == "positions"]
     assert tuple(table.dims) == (1, 1024 // 16 * 6, config.embed_dim)
+
+
+def test_slow_sensors_are_computed_in_float() -> None:
+    """A call of bands that are padding from a bin on gives what all in float gives, any other what int8 gives."""
+    graph = build_graph(micro.micro_checkpoint())
+    int8 = quantise_dynamic_int8(graph)
+    in_float = quantise_dynamic_int8(graph, {product.weight for product in weight_products(graph)})
+    bands = np.random.default_rng(0).standard_normal((3, 64, 50)).astype(np.float32)
+    slow = bands[:1].copy()
+    slow[:, :, 16:] = 0
+    mixed = np.concatenate([slow, bands])
+    found = ort_embedder(float_for_slow(int8, in_float, 16))([bands, slow, mixed])
+    for one, model, expected in ((bands, int8, found[0]), (slow, in_float, found[1]), (mixed, int8, found[2])):
+        np.testing.assert_array_equal(ort_embedder(model)([one])[0], expected)
+    assert np.abs(ort_embedder(int8)([slow])[0] - found[1]).max() > 0
+
+
+@pytest.mark.parametrize(
+    ("rate_hz", "noise", "bins"), [(1000, 9.0, 16), (1000, 0.01, 0), (1500, 9.0, 32), (3000, 9.0, 0), (8000, 9.0, 0)]
+)
+def test_what_is_slow_follows_from_what_is_not_faithful(rate_hz: int, noise: float, bins: int) -> None:
+    """Whole patches of the bins an unfaithful rate fills; nothing where it fills its band or has several."""
+    group = Group(rate_hz, 0, rate_hz / 2, 9, 1.0, 1.0, noise)
+    assert bins_of_slow([group], FrontEnd(band_width=50)) == bins

@@ -84,6 +84,8 @@ class Parity:
     """Groups in which the change matters for distances: the gateway warns of such channels."""
     float_products: tuple[str, ...] = ()
     """Weights of the products whose activations stay in float."""
+    float_bins: int = 0
+    """Where a sub-band is padding from this bin on, all activations stay in float; 0: nowhere."""
     latency_ratio: float | None = None
     """CPU time of the checkpoint in PyTorch, divided by that of the bundle: 10 s at 16 kHz, signal to embedding."""
 

@@ -80,6 +80,7 @@ def export(
     excerpts = cut(signals, checkpoint.front_end)
     subject = Subject(
         build_graph(checkpoint),
+        checkpoint.front_end,
         excerpts,
         [embed_with_torch(encoder, bands) for bands in excerpts.bands],
         _tokens(checkpoint, excerpts),
@@ -92,7 +93,7 @@ def export(
         kind = _write(folder, checkpoint, encoder, converted.model, precision, signals, excerpts)
         exported = OrtEncoder(load_bundle(folder))
         parity = replace(
-            subject.parity(exported.embed, converted.float_products),
+            subject.parity(exported.embed, converted),
             latency_ratio=latency_ratio(encoder, exported),
         )
         reproduced = exported.self_test_cosine()

@@ -5,7 +5,7 @@ would have to make, is left out, with a line that says so.
 """
 
 import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,12 +15,15 @@ import numpy as np
 import onnx
 
 from fisher_edge.dsp.blocks import FloatArray
+from fisher_edge.dsp.frontend import FrontEnd
 from fisher_export import openvino_ir
 from fisher_export.gate import Parity
 from fisher_export.half import FLOAT32_PARTS, in_half
 from fisher_export.ort_runs import ort_embedder
+from fisher_export.products import weight_products
 from fisher_export.quantise import quantise_dynamic_int8
 from fisher_export.search import search
+from fisher_export.slow import bins_of_slow, float_for_slow
 from fisher_export.static import calibrate, quantise_static_int8
 from fisher_export.verify import Embed, Excerpts, measure
 
@@ -42,6 +45,7 @@ class Subject:
     """
 
     graph: onnx.ModelProto
+    front_end: FrontEnd
     excerpts: Excerpts
     before: list[FloatArray]
     tokens: int
@@ -50,18 +54,24 @@ class Subject:
         """Pieces of every rate that static quantisation is calibrated on."""
         return [self.excerpts.bands[part[0]] for part in self.excerpts.thinned(CALIBRATION_PIECES).pieces]
 
-    def parity(self, embed: Embed, float_products: Sequence[str] = ()) -> Parity:
-        """Measure a model."""
+    def parity(self, embed: Embed, converted: "Converted | None" = None) -> Parity:
+        """Measure a model; `converted` says what of it is in float."""
         found = measure(self.excerpts, self.before, embed(self.excerpts.bands))
-        return replace(found, float_products=tuple(float_products))
+        if converted is None:
+            return found
+        return replace(found, float_products=converted.float_products, float_bins=converted.float_bins)
 
 
 @dataclass(frozen=True, eq=False)
 class Converted:
-    """The graph in a precision, and the products whose activations it leaves in float."""
+    """The graph in a precision, and the products whose activations it leaves in float.
+
+    Where a sub-band is padding from `float_bins` on, all are in float; 0: there is no such rule.
+    """
 
     model: onnx.ModelProto
     float_products: tuple[str, ...] = ()
+    float_bins: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +89,8 @@ def convert(subject: Subject, precision: Precision) -> Converted:
     if precision == "fp32":
         return Converted(subject.graph)
     if precision == "int8":
-        return _searched(subject, partial(quantise_dynamic_int8, subject.graph), ort_embedder)
+        quantise = partial(quantise_dynamic_int8, subject.graph)
+        return _for_slow_too(subject, _searched(subject, quantise, ort_embedder), quantise)
     candidates = [in_half(subject.graph, part) for part in FLOAT32_PARTS]
     loads = [subject.parity(ort_embedder(model, as_written=True)).worst.load for model in candidates]
     passed = next((index for index, load in enumerate(loads) if load <= 1), int(np.argmin(loads)))
@@ -102,16 +113,29 @@ def _searched(
     return Converted(quantise(kept), kept)
 
 
+def _for_slow_too(
+    subject: Subject, found: Converted, quantise: Callable[[Collection[str]], onnx.ModelProto]
+) -> Converted:
+    """Keep slow sensors in float where int8 is not faithful to them: see slow.py."""
+    left = subject.parity(ort_embedder(found.model)).unfaithful
+    bins = bins_of_slow(left, subject.front_end)
+    if not bins:
+        return found
+    in_float = quantise([product.weight for product in weight_products(subject.graph)])
+    return replace(found, model=float_for_slow(found.model, in_float, bins), float_bins=bins)
+
+
 def _static(subject: Subject) -> Converted:
     steps = calibrate(subject.graph, subject.calibration())
-    return _searched(subject, partial(quantise_static_int8, subject.graph, steps), ort_embedder)
+    quantise = partial(quantise_static_int8, subject.graph, steps)
+    return _for_slow_too(subject, _searched(subject, quantise, ort_embedder), quantise)
 
 
 def _s8s8(subject: Subject, found: Converted, reproduces: Callable[[Embed], str]) -> Variant:
     """Static int8 for ONNX Runtime on ARM."""
     embed = ort_embedder(found.model)
     files = {"s8s8.onnx": found.model.SerializeToString()}
-    return _gated("s8s8", files, subject.parity(embed, found.float_products), reproduces(embed))
+    return _gated("s8s8", files, subject.parity(embed, found), reproduces(embed))
 
 
 def _tensorrt(subject: Subject, reproduces: Callable[[Embed], str]) -> Variant:
@@ -124,7 +148,7 @@ def _tensorrt(subject: Subject, reproduces: Callable[[Embed], str]) -> Variant:
     found = _searched(subject, quantise, partial(ort_embedder, as_written=True))
     embed = ort_embedder(found.model, as_written=True)
     files = {"tensorrt-int8.onnx": found.model.SerializeToString()}
-    return _gated("tensorrt-int8", files, subject.parity(embed, found.float_products), reproduces(embed))
+    return _gated("tensorrt-int8", files, subject.parity(embed, found), reproduces(embed))
 
 
 def _openvino(subject: Subject, reproduces: Callable[[Embed], str]) -> Variant:

@@ -82,6 +82,8 @@ def _print_exported(exported: Any) -> None:
     print(f"  speed against PyTorch     {parity.latency_ratio:.2f} times (10 s at 16 kHz, one thread)")
     if parity.float_products:
         print(f"  activations in float      {', '.join(parity.float_products)}")
+    if parity.float_bins:
+        print(f"                            and all where a band ends below bin {parity.float_bins + 1}")
     print(f"  changed most              {_group(parity.worst)}")
     for group in parity.unfaithful:
         print(f"  not faithful              {_group(group)}")
