@@ -313,11 +313,17 @@ def test_export_on_the_grid_is_verified_on_its_pieces(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not NANO.is_dir(), reason="the trained checkpoint is not in this checkout")
 def test_shipped_bundle_is_the_checkpoints_export() -> None:
-    """The default bundle runs on the grid, and its model is the one that earlier baselines were enrolled with."""
+    """The default bundle runs on the grid, its model is the one that baselines name, and it is faithful everywhere."""
     bundle = load_bundle()
     assert bundle.front_end.on_grid
-    assert bundle.sha256 == "8dcf681b75374187cbe15523f4b773bd7f1404b1824da471f6d4d390d9c45c6a"
+    assert bundle.sha256 == "deb0c927603aca3bf7f901f7cf47ea231c2f2ebacca6d955c5decf92b74b4c52"
     assert bundle.front_end == bundle_front_end(load_checkpoint(NANO))
+    assert bundle.manifest["parity"]["unfaithful"] == []
+    variants = bundle.manifest["variants"]
+    assert variants.keys() == {"openvino-int8", "s8s8"}
+    for variant in variants.values():
+        for name, digest in variant["files"].items():
+            assert sha256((bundle.path / name).read_bytes()) == digest
 
 
 def command(*arguments: str, before: str = "", cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -70,7 +70,7 @@ def rewritten(model: onnx.ModelProto, nodes: list[onnx.NodeProto], constants: Ma
     """Return a model with other nodes and constants, but the same input and output; unused constants are left out."""
     read = {name for node in nodes for name in node.input}
     tensors = [
-        numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in constants.items() if name in read
+        numpy_helper.from_array(np.array(value, order="C"), name) for name, value in constants.items() if name in read
     ]
     graph = model.graph
     found = helper.make_model(

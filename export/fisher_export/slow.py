@@ -53,7 +53,7 @@ def float_for_slow(int8: onnx.ModelProto, in_float: onnx.ModelProto, bins: int) 
             else_branch=_branch(in_float, "slow"),
         ),
     ]
-    tensors = [numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in constants.items()]
+    tensors = [numpy_helper.from_array(np.array(value, order="C"), name) for name, value in constants.items()]
     model = helper.make_model(
         helper.make_graph(nodes, int8.graph.name, int8.graph.input, int8.graph.output, tensors),
         opset_imports=int8.opset_import,
