@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from command import run_here
 from machine import RATE_HZ, machine_signal, sound_file
-from other_bundle import other_model
+from other_bundle import other_model, write_bundle
 
 CHANNEL = '[[channel]]\nasset = "pump-1"\nname = "vib-de"\nsource = { type = "recording", files = ["normal-0.wav"] }\n'
 FITS = "[model]\nwindow_s = 0.64\n" + CHANNEL
@@ -148,6 +148,20 @@ def test_other_model_is_a_note(folder: Path) -> None:
         (folder / "away").rename(kept)
     assert "is not there any more; run: fisher-edge baseline reembed" in note
     assert other.is_dir()
+
+
+@pytest.mark.parametrize(("rate_hz", "noted"), [(RATE_HZ, True), (1.05 * RATE_HZ, True), (1000, False)])
+def test_rate_at_which_the_model_rounds_too_much_is_a_note(folder: Path, rate_hz: float, noted: bool) -> None:
+    """What the export measured is said of channels of about this rate, and of no other."""
+    name = f"rounded-{rate_hz:g}"
+    group = {"rate_hz": rate_hz, "low_hz": 6000.0, "high_hz": 8000.0, "centred_cosine": 0.6, "noise": 10.4}
+    write_bundle(folder / name, parity={"unfaithful": [group]})
+    found = notes(folder, FITS.replace("[model]\n", f'[model]\nbundle = "{name}"\n'))
+    said = (
+        "pump-1/vib-de: nano-int8 rounds too much at 16000 Hz (6000 to 8000 Hz): recordings that are nearly alike "
+        "cannot be told apart; export the model with --fp32 for this channel"
+    )
+    assert found == ([said] if noted else [])
 
 
 def test_hop_above_the_window_is_refused(folder: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from gateways import HOP_S, WINDOW_S, config_of, endless, enroll_machine, running
 from machine import RATE_HZ, machine_signal
 from mosquitto import Mosquitto, Subscriber, wait_until
+from other_bundle import write_bundle
 from plain_source import FakeClock, PlainSource, blocks_of
 
 from fisher_edge.config import Config
@@ -67,6 +68,21 @@ def state_of(gateway: Gateway, key: ChannelKey) -> State:
 def results_of(gateway: Gateway, key: ChannelKey) -> int:
     """Results of a channel so far."""
     return gateway.channels[key].counters.results
+
+
+def test_start_warns_of_a_rate_at_which_the_model_rounds_too_much(
+    enrolled: Path, mosquitto: Mosquitto, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log of the start names the channel, the rate and the band that the export found unfaithful."""
+    group = {"rate_hz": RATE_HZ, "low_hz": 0.0, "high_hz": 2000.0, "centred_cosine": 0.6, "noise": 10.4}
+    bundle = write_bundle(enrolled / "rounded", parity={"unfaithful": [group]})
+    config = config_of(enrolled, mosquitto.url, [A])
+    config = config.model_copy(update={"model": config.model.model_copy(update={"bundle": str(bundle)})})
+    with running(config, {A: PlainSource(endless(HEALTHY))}) as gateway:
+        wait_until(lambda: results_of(gateway, A) > 0, "results", 30)
+    said = [record.getMessage() for record in caplog.records if "rounds too much" in record.getMessage()]
+    assert len(said) == 1
+    assert said[0].startswith("channel pump/a: nano-int8 rounds too much at 16000 Hz (0 to 2000 Hz)")
 
 
 def test_fault_is_an_alarm_and_the_other_channel_stays_normal(enrolled: Path, mosquitto: Mosquitto) -> None:

@@ -2,8 +2,8 @@
 
 Written rather than traced, because every choice counts for the runtimes that read it: opset 17 (the newest
 that ONNX Runtime 1.23 and TensorRT 10 share with LayerNormalization as one node), weights as right-hand
-constants so that they quantise, any number of bands and frames, and a last block that computes the [CLS]
-token alone, which is all that is read. Start at `build_graph`.
+constants so that they quantise, any number of bands, any number of frames up to the front-end's longest window,
+and a last block that computes the [CLS] token alone, which is all that is read. Start at `build_graph`.
 """
 
 import math
@@ -31,7 +31,7 @@ def build_graph(checkpoint: Checkpoint) -> onnx.ModelProto:
     config = checkpoint.config
     weights = {name: tensor.detach().float().numpy() for name, tensor in checkpoint.state.items()}
     graph = _Graph()
-    tokens = _embed_patches(graph, config, weights)
+    tokens = _embed_patches(graph, config, weights, math.prod(config.patch_grid(checkpoint.front_end.max_frames)))
     for index in range(config.depth):
         tokens = _block(graph, config, weights, f"blocks.{index}", tokens, cls_only=index == config.depth - 1)
     graph.node("Squeeze", [tokens, graph.constant(np.array([1]))], output="embedding")
@@ -92,8 +92,11 @@ class _Graph:
         return self.node("Mul", [self.node("Mul", [data, self.node("Add", [erf, one])]), half])
 
 
-def _embed_patches(graph: _Graph, config: EncoderConfig, weights: dict[str, Array]) -> str:
-    """Add patches, their positions in token order, [CLS] in front, and the first LayerNorm."""
+def _embed_patches(graph: _Graph, config: EncoderConfig, weights: dict[str, Array], longest: int) -> str:
+    """Add patches, their positions in token order, [CLS] in front, and the first LayerNorm.
+
+    Positions past the `longest` row of patches are left out: no window has them.
+    """
     prefix = "modality_encoders.IMAGE"
     size = config.patch_size
     image = graph.node("Unsqueeze", ["bands", graph.constant(np.array([1]))])
@@ -104,7 +107,7 @@ def _embed_patches(graph: _Graph, config: EncoderConfig, weights: dict[str, Arra
     tokens = graph.node("Reshape", [grid, graph.constant(np.array([0, -1, config.embed_dim]))])
 
     shape = graph.node("Shape", [tokens])
-    table = graph.constant(weights[f"{prefix}.fixed_positional_encoder.positions"], "positions")
+    table = graph.constant(weights[f"{prefix}.fixed_positional_encoder.positions"][:, :longest], "positions")
     bounds = [graph.constant(np.array([0])), graph.slice(shape, 1, 2, 0), graph.constant(np.array([1]))]
     placed = graph.node("Add", [tokens, graph.node("Slice", [table, *bounds])])
 

@@ -1,16 +1,16 @@
 """How close an exported bundle is to its checkpoint, measured with the runtime's own loader.
 
-Start at `measure`: parity on held-out windows of real recordings, and the time of both side by side.
+Start at `measure`: parity on real recordings, in pieces and in windows of the gateway's own length, and the time of
+both side by side.
 """
 
 import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from fisher_edge.dsp.blocks import FloatArray, Rate
@@ -19,25 +19,19 @@ from fisher_edge.dsp.grid import pieces_of
 from fisher_edge.encoder.protocol import Encoder
 from fisher_edge.encoder.windows import embed_window
 from fisher_edge.errors import BadInputError
+from fisher_export.gate import FEWEST_WINDOWS, Group, Parity, cosines, groups_of, neighbour_agreement
 from fisher_train.encoder import Encoder as TorchEncoder
 
-__all__ = ["GATES", "Parity", "Signal", "cut_windows", "embed_with_torch", "measure", "neighbour_agreement"]
+__all__ = ["Embed", "Excerpts", "Signal", "cut", "embed_with_torch", "latency_ratio", "measure", "worst_of"]
 
-WINDOW_S = 1.28
+Embed = Callable[[Sequence[FloatArray]], list[FloatArray]]
+"""Sub-bands (bands, frames, band_width) of pieces to their embeddings (bands, dim)."""
+PIECE_S = 1.28
+WINDOW_S = 10.24
 MIN_WINDOWS = 8
-MIN_OF_ONE_RATE = 3
-"""Windows of the same rate from which a nearest other one can change."""
-FLOAT32_RESOLUTION = 1e-6
-"""Differences of cosine distance that are lost when unit vectors of some hundred float32 numbers are multiplied."""
 LATENCY_RATE_HZ = 16_000
 LATENCY_SECONDS = 10
 REPEATS = 5
-
-GATES = {
-    "fp32": {"cosine": 0.99999},
-    "int8": {"centred_cosine": 0.995, "neighbour_agreement": 0.9},
-}
-"""The figures below which an export is refused, by precision."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,58 +43,121 @@ class Signal:
     rate_hz: Rate
 
 
-@dataclass(frozen=True)
-class Parity:
-    """An export compared with its checkpoint; cosines are those of single sub-bands."""
+@dataclass(frozen=True, eq=False)
+class Excerpts:
+    """Recordings as the encoder sees them.
 
-    windows: int
-    cosine: float
-    """Smallest cosine between a sub-band's embedding before and after."""
-    centred_cosine: float
-    """Mean cosine after removing the mean embedding, which makes small differences count."""
-    neighbour_agreement: float
-    """Share of windows whose nearest other window of the same rate is still the same."""
-    latency_ratio: float
-    """CPU time of the checkpoint in PyTorch, divided by that of the bundle: 10 s at 16 kHz, signal to embedding."""
-
-    def failures(self, precision: str) -> list[str]:
-        """Name every figure below the gate of this precision."""
-        return [
-            f"{name} {getattr(self, name):.6f} < {least}"
-            for name, least in GATES[precision].items()
-            if not getattr(self, name) >= least
-        ]
-
-
-def cut_windows(signals: Sequence[Signal], front_end: FrontEnd) -> list[tuple[Rate, FloatArray]]:
-    """Cut recordings into what the encoder sees at a time: (rate_hz, sub-bands) of each.
-
-    Pieces on the grid, or windows of 1.28 s where windows are seen whole; a shorter recording is one.
+    `bands` (bands, frames, band_width) is what goes in at a time. `pieces` and `windows` list which of them make one
+    embedding together: pieces one each, windows of 10.24 s (or a whole shorter recording) all of theirs. Of every
+    entry of `bands`: its recording `take` and `rate_hz`. `edges` (Hz) are those of the bands of each rate.
     """
-    windows = []
-    for signal in signals:
+
+    bands: list[FloatArray]
+    take: list[int]
+    rate_hz: list[Rate]
+    pieces: list[list[int]]
+    windows: list[list[int]]
+    edges: dict[Rate, list[tuple[float, float]]]
+
+    def groups(self, before: Sequence[FloatArray], after: Sequence[FloatArray]) -> list[Group]:
+        """Compare embeddings of `bands` by rate and band: of pieces and of windows, whichever is changed more."""
+        levels = [self._groups(parts, before, after) for parts in (self.pieces, self.windows)]
+        return worst_of([group for level in levels for group in level])
+
+    def agreement(self, before: Sequence[FloatArray], after: Sequence[FloatArray], groups: Sequence[Group]) -> float:
+        """Share of pieces that keep their nearest neighbour, over the bands of faithful `groups`."""
+        kept = {(group.rate_hz, group.low_hz) for group in groups if group.faithful}
+        faithful = {
+            rate: [band for band, (low, _) in enumerate(edges) if (float(rate), low) in kept]
+            for rate, edges in self.edges.items()
+        }
+        parts = [index for (index,) in self.pieces if faithful[self.rate_hz[index]]]
+        rows = [[each[index][faithful[self.rate_hz[index]]] for index in parts] for each in (before, after)]
+        return neighbour_agreement([self.rate_hz[index] for index in parts], *rows)
+
+    def thinned(self, count: int) -> "Excerpts":
+        """Return about so many pieces of each rate, evenly chosen over its recordings, and no windows."""
+        kept: list[list[int]] = []
+        for rate in self.edges:
+            of_rate = [part for part in self.pieces if self.rate_hz[part[0]] == rate]
+            kept += [of_rate[index] for index in sorted(set(np.linspace(0, len(of_rate) - 1, count).astype(int)))]
+        return replace(self, pieces=kept, windows=[])
+
+    def _groups(self, parts: list[list[int]], before: Sequence[FloatArray], after: Sequence[FloatArray]) -> list[Group]:
+        """Compare the means over parts."""
+        left, right = (
+            [np.asarray(np.mean([rows[index] for index in part], axis=0, dtype=np.float64)) for part in parts]
+            for rows in (before, after)
+        )
+        return groups_of(
+            [self.rate_hz[part[0]] for part in parts], [self.take[part[0]] for part in parts], left, right, self.edges
+        )
+
+
+def worst_of(groups: Sequence[Group]) -> list[Group]:
+    """Return one group for each rate and band, that which is changed most."""
+    found: dict[tuple[float, float], Group] = {}
+    for group in groups:
+        key = group.rate_hz, group.low_hz
+        if key not in found or group.load > found[key].load:
+            found[key] = group
+    return list(found.values())
+
+
+def cut(signals: Sequence[Signal], front_end: FrontEnd) -> Excerpts:
+    """Cut recordings into pieces on the grid and windows of 10.24 s; a shorter recording is one window.
+
+    Where the encoder sees windows whole, pieces are windows of 1.28 s.
+    """
+    found = Excerpts([], [], [], [], [], {})
+    for take, signal in enumerate(signals):
         front_end.check_rate(signal.rate_hz)
-        length = front_end.n_samples(_frames(front_end, signal.rate_hz), signal.rate_hz)
-        starts = range(0, max(1, len(signal.wave) - length + 1), length)
-        windows += [
-            (signal.rate_hz, front_end.sub_bands(signal.wave[start : start + length], signal.rate_hz))
-            for start in starts
-        ]
-    if len(windows) < MIN_WINDOWS:
+        found.edges[signal.rate_hz] = front_end.band_edges_hz(signal.rate_hz)
+        pieces = _parts(front_end, signal, _piece_frames(front_end, signal.rate_hz))
+        found.pieces.extend([len(found.bands) + index] for index in range(len(pieces)))
+        joined = (
+            max(1, round(front_end.frames_of(WINDOW_S, signal.rate_hz) / front_end.piece_frames))
+            if front_end.on_grid
+            else 1
+        )
+        windows = [] if front_end.on_grid else _parts(front_end, signal, front_end.max_frames)
+        first = len(found.bands) if front_end.on_grid else len(found.bands) + len(pieces)
+        count = len(windows) or len(pieces)
+        found.windows.extend(
+            list(range(first + start, first + min(start + joined, count)))
+            for start in range(0, max(1, count - joined + 1), joined)
+        )
+        found.bands.extend([*pieces, *windows])
+        found.take.extend([take] * (len(pieces) + len(windows)))
+        found.rate_hz.extend([signal.rate_hz] * (len(pieces) + len(windows)))
+    _check(found)
+    return found
+
+
+def _check(excerpts: Excerpts) -> None:
+    """Refuse recordings that verify nothing."""
+    rates = [excerpts.rate_hz[index] for (index,) in excerpts.pieces]
+    if len(rates) < MIN_WINDOWS:
         raise BadInputError(
-            f"{len(windows)} windows are too few to verify an export ({MIN_WINDOWS} needed); "
+            f"{len(rates)} windows are too few to verify an export ({MIN_WINDOWS} needed); "
             f"give more or longer recordings with --calibration"
         )
-    if max(Counter(rate for rate, _ in windows).values()) < MIN_OF_ONE_RATE:
+    if max(Counter(rates).values()) < FEWEST_WINDOWS:
         raise BadInputError(
-            f"no rate has {MIN_OF_ONE_RATE} windows, so nearest neighbours cannot be compared; give more recordings "
+            f"no rate has {FEWEST_WINDOWS} windows, so nearest neighbours cannot be compared; give more recordings "
             "of one rate with --calibration"
         )
-    return windows
 
 
-def _frames(front_end: FrontEnd, rate_hz: Rate) -> int:
-    return front_end.piece_frames if front_end.on_grid else front_end.frames_of(WINDOW_S, rate_hz)
+def _parts(front_end: FrontEnd, signal: Signal, frames: int) -> list[FloatArray]:
+    """Sub-bands of as many stretches of so many frames as fit on a grid; of the whole of a shorter recording."""
+    length = front_end.n_samples(frames, signal.rate_hz)
+    starts = range(0, max(1, len(signal.wave) - length + 1), frames * front_end.hop(signal.rate_hz))
+    return [front_end.sub_bands(signal.wave[start : start + length], signal.rate_hz) for start in starts]
+
+
+def _piece_frames(front_end: FrontEnd, rate_hz: Rate) -> int:
+    return front_end.piece_frames if front_end.on_grid else front_end.frames_of(PIECE_S, rate_hz)
 
 
 def embed_with_torch(encoder: TorchEncoder, bands: FloatArray) -> FloatArray:
@@ -110,55 +167,22 @@ def embed_with_torch(encoder: TorchEncoder, bands: FloatArray) -> FloatArray:
     return embedding
 
 
-def measure(encoder: TorchEncoder, exported: Encoder, signals: Sequence[Signal]) -> Parity:
-    """Compare a bundle with the encoder it was exported from, on windows of real recordings."""
-    windows = cut_windows(signals, exported.bundle.front_end)
-    before = [embed_with_torch(encoder, bands) for _, bands in windows]
-    after = exported.embed([bands for _, bands in windows])
+def measure(excerpts: Excerpts, before: Sequence[FloatArray], after: Sequence[FloatArray]) -> Parity:
+    """Compare the embeddings of `excerpts.bands` before and after an export."""
+    groups = excerpts.groups(before, after)
     rows_before, rows_after = np.concatenate(before), np.concatenate(after)
-    centre = rows_before.mean(axis=0)
     return Parity(
-        windows=len(windows),
-        cosine=float(_cosine(rows_before, rows_after).min()),
-        centred_cosine=float(_cosine(rows_before - centre, rows_after - centre).mean()),
-        neighbour_agreement=neighbour_agreement([rate for rate, _ in windows], before, after),
-        latency_ratio=_latency_ratio(encoder, exported),
+        windows=len(excerpts.pieces),
+        cosine=float(cosines(rows_before.astype(np.float64), rows_after.astype(np.float64)).min()),
+        centred_cosine=float(np.median([group.centred_cosine for group in groups])),
+        neighbour_agreement=excerpts.agreement(before, after, groups),
+        faithful_share=float(np.mean([group.faithful for group in groups])),
+        worst=max(groups, key=lambda group: group.load),
+        unfaithful=tuple(group for group in groups if not group.faithful),
     )
 
 
-def _cosine(left: FloatArray, right: FloatArray) -> FloatArray:
-    """Cosine of each row pair, in float64; 0 where a row is zero, as centred rows of equal windows are."""
-    a, b = left.astype(np.float64), right.astype(np.float64)
-    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    return np.asarray((a * b).sum(axis=1) / np.maximum(norms, 1e-12))
-
-
-def neighbour_agreement(rates: Sequence[Rate], before: list[FloatArray], after: list[FloatArray]) -> float:
-    """Share of windows whose nearest other window of the same rate is the same before and after.
-
-    Two candidates whose distances differ by less than the runtime's float32 search resolves are the same.
-    """
-    kept: list[bool] = []
-    for rate in set(rates):
-        chosen = [index for index, other in enumerate(rates) if other == rate]
-        if len(chosen) >= MIN_OF_ONE_RATE:
-            distance = _distances([before[index] for index in chosen])
-            nearest_after = _distances([after[index] for index in chosen]).argmin(axis=1)
-            excess = distance[np.arange(len(chosen)), nearest_after] - distance.min(axis=1)
-            kept += (excess < FLOAT32_RESOLUTION).tolist()
-    return float(np.mean(kept))
-
-
-def _distances(embeddings: list[FloatArray]) -> npt.NDArray[np.float64]:
-    """Cosine distance of every pair of windows over all bands, infinite to itself."""
-    rows = np.stack([embedding.ravel() for embedding in embeddings]).astype(np.float64)
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    distances = 1 - rows @ rows.T
-    np.fill_diagonal(distances, np.inf)
-    return np.asarray(distances)
-
-
-def _latency_ratio(encoder: TorchEncoder, exported: Encoder) -> float:
+def latency_ratio(encoder: TorchEncoder, exported: Encoder) -> float:
     """Median CPU time of PyTorch over that of the bundle, run in turn on one thread, front-end included."""
     front_end = exported.bundle.front_end
     wave = np.random.default_rng(0).standard_normal(LATENCY_SECONDS * LATENCY_RATE_HZ).astype(np.float32)

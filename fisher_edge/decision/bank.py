@@ -92,7 +92,7 @@ class MemoryBank:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """One embedding `query` (bands, dim) of unit length against a bank: its inner `products` (bands, n) with windows."""
+    """One embedding `query` (bands, dim) of unit length against a bank: its `products` (bands, n) with the windows."""
 
     bank: MemoryBank
     query: FloatArray

@@ -8,7 +8,7 @@ from fisher_edge.config import ChannelConfig, Config
 from fisher_edge.dsp.blocks import Rate, as_rate, rate_text
 from fisher_edge.dsp.grid import grid_of
 from fisher_edge.errors import BadInputError, UsageError
-from fisher_edge.gateway.wiring import Encoders, Planner
+from fisher_edge.gateway.wiring import Encoders, Planner, doubt_of
 from fisher_edge.names import ChannelKey
 from fisher_edge.publish.address import BrokerAddress
 from fisher_edge.sources.open import open_source
@@ -76,6 +76,8 @@ def _unfit(planner: Planner) -> Iterator[str]:
         plan = planner.plan(channel)
         reason = plan.reason or getattr(plan.judge, "reason", None)
         encoder = plan.encoder
+        if (doubt := doubt_of(plan)) is not None:
+            yield f"{channel.key}: {doubt}"
         if reason:
             yield f"{channel.key}: {reason}"
         elif encoder.sha256 != default.sha256:

@@ -24,7 +24,7 @@ from fisher_edge.gateway.desk import Desk
 from fisher_edge.gateway.monitored import Monitored, Plan
 from fisher_edge.gateway.reader import Reader
 from fisher_edge.gateway.status import ChannelStatus, Counters, GatewayStatus, clock_is_synchronised
-from fisher_edge.gateway.wiring import Encoders, Planner, rule_of
+from fisher_edge.gateway.wiring import Encoders, Planner, doubt_of, rule_of
 from fisher_edge.gateway.work import Interrupt, Reload, WorkQueue
 from fisher_edge.gateway.worker import Worker
 from fisher_edge.names import ChannelKey
@@ -152,6 +152,8 @@ class Gateway:
             self.queue.put(Interrupt(config.key, state, plan.reason), self._stop)
         elif plan.baseline_version is None:
             log.warning("channel %s: nothing is enrolled; until then only plain measures", config.key)
+        if (doubt := doubt_of(plan)) is not None:
+            log.warning("channel %s: %s", config.key, doubt)
 
     def _resume(self, channel: Monitored, records: Records) -> None:
         """Carry an alarm on over a restart, unless it was raised against another baseline."""

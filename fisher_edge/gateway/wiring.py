@@ -12,11 +12,12 @@ from fisher_edge.decision.fusion import Fusion
 from fisher_edge.decision.judge import Judge, Unenrolled
 from fisher_edge.decision.judgement import ModelName
 from fisher_edge.decision.naming import normal_of
-from fisher_edge.dsp.blocks import as_rate
+from fisher_edge.dsp.blocks import as_rate, rate_text
 from fisher_edge.dsp.frontend import FrontEnd
 from fisher_edge.dsp.grid import Grid
 from fisher_edge.encoder.bundle import Bundle, load_bundle
-from fisher_edge.encoder.forms import forms_of
+from fisher_edge.encoder.faithful import unfaithful_bands
+from fisher_edge.encoder.forms import PLAIN, forms_of
 from fisher_edge.encoder.protocol import Encoder
 from fisher_edge.encoder.select import AUTO, open_encoder
 from fisher_edge.errors import BadArtifactError, BadInputError, FisherEdgeError, ProviderError
@@ -26,7 +27,7 @@ from fisher_edge.gateway.reader import Cutting
 from fisher_edge.store import bundles
 from fisher_edge.store.baselines import Baseline, Baselines
 
-__all__ = ["Encoders", "Planner", "cache_of", "front_end_of", "rule_of"]
+__all__ = ["Encoders", "Planner", "cache_of", "doubt_of", "front_end_of", "rule_of"]
 
 CACHE = "cache"
 
@@ -203,6 +204,20 @@ def front_end_of(baseline: Baseline, of_bundle: FrontEnd) -> FrontEnd | None:
     if baseline.front_end is None:
         return of_bundle if baseline.has_front_end(of_bundle) else None
     return replace(baseline.front_end, views=tuple(each.view for each in baseline.view_calibrations))
+
+
+def doubt_of(plan: Plan) -> str | None:
+    """Say in which bands the model of a channel rounds too much for what it is to tell apart; None where nowhere."""
+    encoder, rate_hz = plan.encoder, plan.cutting.rate_hz
+    form = next((form.key for form in forms_of(encoder.bundle).values() if form.sha256 == encoder.sha256), PLAIN)
+    bands = [] if rate_hz is None else unfaithful_bands(encoder.bundle.manifest, rate_hz, form)
+    if rate_hz is None or not bands:
+        return None
+    edges = ", ".join(f"{low:g} to {high:g} Hz" for low, high in bands)
+    return (
+        f"{encoder.name} rounds too much at {rate_text(rate_hz)} Hz ({edges}): recordings that are nearly alike cannot "
+        "be told apart; export the model with --fp32 for this channel"
+    )
 
 
 def rule_of(config: Config, channel: ChannelConfig) -> AlarmRule:
