@@ -73,7 +73,7 @@ class OpenVinoEncoder(BaseEncoder):
         self.check_self_test()
 
     def _run(self, bands: FloatArray) -> FloatArray:
-        return np.array(self._request(bands.shape).infer([bands], share_inputs=True)[0], np.float32)
+        return np.asarray(self._request(bands.shape).infer([bands], share_inputs=True)[0], np.float32)
 
     def _request(self, shape: tuple[int, ...]) -> Any:
         """Return what runs a shape: a model of its own for one that comes often."""
