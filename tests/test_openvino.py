@@ -87,9 +87,9 @@ def test_second_start_compiles_nothing(bundle: Bundle, tmp_path: Path, monkeypat
 
 def test_each_form_has_its_own_compiled_model(bundle: Bundle, tmp_path: Path) -> None:
     """Kept in one folder, they are not taken for each other."""
-    bands, found = bands_of(4, 64), []
-    for form in (PLAIN, "openvino-int8") * 2:
-        found.append(OpenVinoEncoder(bundle, form, cache_dir=tmp_path).embed([bands])[0])
+    bands = bands_of(4, 64)
+    forms = (PLAIN, "openvino-int8") * 2
+    found = [OpenVinoEncoder(bundle, form, cache_dir=tmp_path).embed([bands])[0] for form in forms]
     np.testing.assert_array_equal(found[0], found[2])
     np.testing.assert_array_equal(found[1], found[3])
     assert np.abs(found[0] - found[1]).max() > 0
