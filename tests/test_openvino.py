@@ -10,6 +10,7 @@ from variants import add_variant, micro_bundle, openvino_ir
 from fisher_edge.dsp.blocks import FloatArray
 from fisher_edge.encoder import openvino as module
 from fisher_edge.encoder.bundle import Bundle, load_bundle
+from fisher_edge.encoder.forms import PLAIN
 from fisher_edge.encoder.openvino import MOST_OWN, OWN_AFTER_CALLS, OpenVinoEncoder
 from fisher_edge.encoder.ort import OrtEncoder
 from fisher_edge.errors import BadArtifactError, MissingExtraError
@@ -84,6 +85,17 @@ def test_second_start_compiles_nothing(bundle: Bundle, tmp_path: Path, monkeypat
     np.testing.assert_array_equal(found[-1], found[OWN_AFTER_CALLS - 1])
 
 
+def test_each_form_has_its_own_compiled_model(bundle: Bundle, tmp_path: Path) -> None:
+    """Kept in one folder, they are not taken for each other."""
+    bands = bands_of(4, 64)
+    forms = (PLAIN, "openvino-int8") * 2
+    found = [OpenVinoEncoder(bundle, form, cache_dir=tmp_path).embed([bands])[0] for form in forms]
+    np.testing.assert_array_equal(found[0], found[2])
+    np.testing.assert_array_equal(found[1], found[3])
+    assert np.abs(found[0] - found[1]).max() > 0
+    assert len(list((tmp_path / "engines").glob("*.engine"))) == 2
+
+
 def test_damaged_compiled_model_is_made_again(bundle: Bundle, tmp_path: Path) -> None:
     """OpenVINO itself would load a model with changed weights: what is kept has a hash."""
     OpenVinoEncoder(bundle, cache_dir=tmp_path)
@@ -91,8 +103,8 @@ def test_damaged_compiled_model_is_made_again(bundle: Bundle, tmp_path: Path) ->
     data = path.read_bytes()
     path.write_bytes(data[:-2000] + bytes(1000) + data[-1000:])
     encoder = OpenVinoEncoder(bundle, cache_dir=tmp_path)
-    assert path.read_bytes() == data or encoder.self_test_cosine() > 0.9999
-    assert len(path.read_bytes()) == len(data)
+    assert encoder.self_test_cosine() > 0.9999
+    assert bytes(1000) not in path.read_bytes()[-2000:]
 
 
 def test_damaged_variant_is_refused(bundle: Bundle, tmp_path: Path) -> None:

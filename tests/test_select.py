@@ -1,5 +1,6 @@
 """Which encoder runs a bundle: trials and their memory, what is asked for by name, and what is refused."""
 
+import importlib.abc
 import importlib.util
 import json
 import logging
@@ -240,6 +241,60 @@ def test_tensorrt_without_a_driver_says_so(bundle: Bundle, gpu: StandIn, monkeyp
     with pytest.raises(ProviderError, match=r"the CUDA driver cannot be loaded \(libcuda\.so\.1"):
         open_encoder(bundle, "tensorrt")
     assert open_encoder(bundle).provider == "onnxruntime CPUExecutionProvider"
+
+
+def test_broken_tensorrt_is_no_candidate(
+    bundle: Bundle, gpu: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A package that is there and cannot be imported is said to be broken, not missing; "auto" goes on without it."""
+
+    class Broken(importlib.abc.MetaPathFinder):
+        """Finds TensorRT, which then lacks a library."""
+
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "tensorrt":
+                raise ImportError("libnvinfer.so.10: cannot open shared object file")
+
+    find = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if name == "tensorrt" else find(name))
+    monkeypatch.delitem(sys.modules, "tensorrt")
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    with pytest.raises(
+        ProviderError, match=r"tensorrt cannot be imported \(libnvinfer\.so\.10: .*\); install it again"
+    ):
+        open_encoder(bundle, "tensorrt", cache_dir=tmp_path)
+    assert open_encoder(bundle, cache_dir=tmp_path).provider == "onnxruntime CPUExecutionProvider"
+
+
+def test_any_error_of_a_library_leaves_a_candidate_out(
+    bundle: Bundle, gpu: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Libraries raise what they like: "auto" goes on with the rest, and a provider that was asked for fails."""
+    monkeypatch.setattr("stand_in_gpu._Engine.create_execution_context", lambda _: int("no number"))
+    assert open_encoder(bundle, cache_dir=tmp_path).provider == "onnxruntime CPUExecutionProvider"
+    assert "not tensorrt with micro-fp32 (fp16): provider 'tensorrt' fails with" in caplog.text
+    with pytest.raises(ProviderError, match="invalid literal for int"):
+        open_encoder(bundle, "tensorrt", cache_dir=tmp_path)
+
+
+def test_choice_that_does_not_start_any_more_is_measured_again(
+    bundle: Bundle, gpu: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With "auto" a GPU that fails does not end monitoring; the log says what happened."""
+    set_times(monkeypatch, cpu_plain=5.0, tensorrt_fp16=1.0)
+    open_encoder(bundle, cache_dir=tmp_path)
+    monkeypatch.setattr("stand_in_gpu._Function._cuStreamCreate", lambda *_: 2)
+    assert open_encoder(bundle, cache_dir=tmp_path).provider == "onnxruntime CPUExecutionProvider"
+    assert "was chosen at an earlier start and is not as it was: CUDA: cuStreamCreate failed with 2" in caplog.text
+
+
+def test_tensorrt_is_tried_once(bundle: Bundle, gpu: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where TensorRT can be used by itself, its engine is not built a second time by ONNX Runtime."""
+    available = ["TensorrtExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: available)
+    timed = set_times(monkeypatch, cpu_plain=5.0, tensorrt_fp16=1.0)
+    open_encoder(bundle, cache_dir=tmp_path)
+    assert set(timed) == {"cpu_plain", "tensorrt_fp16"}
 
 
 def test_bundle_without_a_form_for_a_provider_is_refused(gpu: StandIn) -> None:

@@ -165,7 +165,9 @@ def test_without_a_folder_every_start_builds(bundle: Bundle, gpu: StandIn) -> No
 
 
 @pytest.mark.parametrize("change", [{"version": "10.9.0"}, {"gpu": "Xavier"}, {"sm": (8, 9)}])
-def test_update_builds_again(bundle: Bundle, tmp_path: Path, change: dict[str, object]) -> None:
+def test_update_builds_again(
+    bundle: Bundle, tmp_path: Path, change: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
     """Another TensorRT or another GPU has an engine of its own, and the identity of the model stays."""
     hashes = []
     for facts in ({}, change):
@@ -175,6 +177,14 @@ def test_update_builds_again(bundle: Bundle, tmp_path: Path, change: dict[str, o
             assert len(record.builds) == 1
     assert hashes[0] == hashes[1]
     assert len(list((tmp_path / "engines").glob("*.engine"))) == 1
+    assert "refuses" not in caplog.text, "an engine of before the update was given to TensorRT"
+
+
+def test_each_precision_has_its_own_engine(bundle: Bundle, gpu: StandIn, tmp_path: Path) -> None:
+    """The same model in half precision and in float32 are two engines, which lie side by side."""
+    for form in (FP16, PLAIN, FP16, PLAIN):
+        TensorRtEncoder(bundle, form, cache_dir=tmp_path)
+    assert [build["half"] for build in gpu.builds] == [True, False]
 
 
 def test_damaged_engine_is_built_again(bundle: Bundle, gpu: StandIn, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from fisher_edge.encoder.base import CALL_TOKENS, BaseEncoder
 from fisher_edge.encoder.bundle import Bundle, first_line
 from fisher_edge.encoder.engines import open_engine
 from fisher_edge.encoder.forms import PLAIN
-from fisher_edge.errors import BadArtifactError, FisherEdgeError, MissingExtraError
+from fisher_edge.errors import BadArtifactError, FisherEdgeError, MissingExtraError, ProviderError
 
 __all__ = ["OpenVinoEncoder"]
 
@@ -73,7 +73,7 @@ class OpenVinoEncoder(BaseEncoder):
         self.check_self_test()
 
     def _run(self, bands: FloatArray) -> FloatArray:
-        return np.array(self._request(bands.shape).infer([bands], share_inputs=True)[0], np.float32)
+        return np.asarray(self._request(bands.shape).infer([bands], share_inputs=True)[0], np.float32)
 
     def _request(self, shape: tuple[int, ...]) -> Any:
         """Return what runs a shape: a model of its own for one that comes often."""
@@ -110,9 +110,11 @@ class OpenVinoEncoder(BaseEncoder):
 
 
 def _library() -> Any:
-    """Import OpenVINO; MissingExtraError where it is not installed."""
+    """Import OpenVINO; MissingExtraError where it is not installed, ProviderError where it is broken."""
     try:
         import openvino  # noqa: PLC0415 -- an extra, and slow to import
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise MissingExtraError("openvino", "openvino") from error
+    except (ImportError, OSError) as error:
+        raise ProviderError(f"openvino cannot be imported ({first_line(error)}); install it again") from error
     return openvino

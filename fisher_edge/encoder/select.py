@@ -13,14 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fisher_edge.encoder.base import CALL_TOKENS, BaseEncoder
-from fisher_edge.encoder.bundle import Bundle
+from fisher_edge.encoder.bundle import Bundle, first_line
 from fisher_edge.encoder.cuda import load_driver
 from fisher_edge.encoder.engines import private_folder
 from fisher_edge.encoder.forms import FP16, PLAIN, Form, forms_of
 from fisher_edge.encoder.openvino import OpenVinoEncoder
 from fisher_edge.encoder.ort import OrtEncoder, check_execution_provider
 from fisher_edge.encoder.protocol import Encoder
-from fisher_edge.encoder.tensorrt import TensorRtEncoder, default_form
+from fisher_edge.encoder.tensorrt import TensorRtEncoder, default_form, load_library
 from fisher_edge.encoder.trials import Candidate, chosen
 from fisher_edge.errors import (
     BadArtifactError,
@@ -97,6 +97,8 @@ def _candidates(bundle: Bundle, provider: str, folder: Path | None, *, everythin
     """Return what is worth a trial, or `everything` that can run; raises what keeps a provider from being used."""
     if provider == AUTO:
         usable = [name for name in PROVIDERS[1:] if _obstacle(name) is None]
+        if "tensorrt" in usable and not everything:
+            usable = [name for name in usable if name != "ort-tensorrt"]  # the same engine, built a second time
         return [each for name in usable for each in _candidates(bundle, name, folder, everything=everything)]
     obstacle = _obstacle(provider)
     if obstacle is not None:
@@ -136,17 +138,23 @@ def _opener(bundle: Bundle, provider: str, key: str, folder: Path | None) -> Cal
     """Return what opens an encoder for calls of so many tokens."""
 
     def opened(call_tokens: int = CALL_TOKENS) -> BaseEncoder:
-        if provider == "openvino":
-            return OpenVinoEncoder(bundle, key, cache_dir=folder, call_tokens=call_tokens)
-        if provider == "tensorrt":
-            return TensorRtEncoder(bundle, key, cache_dir=folder, call_tokens=call_tokens)
-        return OrtEncoder(bundle, key, kind=provider, cache_dir=folder, call_tokens=call_tokens)
+        try:
+            if provider == "openvino":
+                return OpenVinoEncoder(bundle, key, cache_dir=folder, call_tokens=call_tokens)
+            if provider == "tensorrt":
+                return TensorRtEncoder(bundle, key, cache_dir=folder, call_tokens=call_tokens)
+            return OrtEncoder(bundle, key, kind=provider, cache_dir=folder, call_tokens=call_tokens)
+        except FisherEdgeError:
+            raise
+        except Exception as error:  # the errors of the libraries share no base but this
+            text = f"provider {provider!r} fails with {bundle.path}: {first_line(error)}; choose another provider"
+            raise ProviderError(text) from error
 
     return opened
 
 
 def _obstacle(provider: str) -> FisherEdgeError | None:
-    """Return why a provider cannot be used here, as far as that shows without an import; None when nothing does."""
+    """Return why a provider cannot be used here, as far as that shows before a model is loaded; None if nothing."""
     try:
         if provider in {"cuda", "ort-tensorrt"}:
             check_execution_provider(provider)
@@ -154,6 +162,7 @@ def _obstacle(provider: str) -> FisherEdgeError | None:
             return MissingExtraError(provider, provider)
         elif provider == "tensorrt":
             load_driver()
+            load_library()
     except MissingPackageError as error:
         return error
     return None

@@ -15,14 +15,14 @@ import numpy as np
 
 from fisher_edge.dsp.blocks import FloatArray
 from fisher_edge.encoder.base import CALL_TOKENS, BaseEncoder
-from fisher_edge.encoder.bundle import Bundle, sha256
+from fisher_edge.encoder.bundle import Bundle, first_line, sha256
 from fisher_edge.encoder.cuda import Device
 from fisher_edge.encoder.engines import Key, open_engine
 from fisher_edge.encoder.forms import FP16, PLAIN
 from fisher_edge.encoder.profiles import Profile, profiles_of
 from fisher_edge.errors import BadArtifactError, MissingExtraError, ProviderError
 
-__all__ = ["TensorRtEncoder", "default_form"]
+__all__ = ["TensorRtEncoder", "build_engine", "default_form", "load_library"]
 
 INPUT = "bands"
 OUTPUT = "embedding"
@@ -51,7 +51,7 @@ class TensorRtEncoder(BaseEncoder):
         call_tokens: int = CALL_TOKENS,
     ) -> None:
         super().__init__(bundle, form, call_tokens=call_tokens)
-        library = _library()
+        library = load_library()
         self._device = Device()
         self._profiles = profiles_of(bundle.front_end)
         self.max_frames = max(profile.frames[-1] for profile in self._profiles)
@@ -155,7 +155,18 @@ def default_form(bundle: Bundle) -> str | None:
         return "tensorrt-fp16"
     if bundle.precision == "int8":
         return None
-    return FP16 if bundle.precision == "fp32" and hasattr(_library().BuilderFlag, "FP16") else PLAIN
+    return FP16 if bundle.precision == "fp32" and hasattr(load_library().BuilderFlag, "FP16") else PLAIN
+
+
+def load_library() -> Any:
+    """Import TensorRT; MissingExtraError where it is not installed, ProviderError where it is broken."""
+    try:
+        import tensorrt  # noqa: PLC0415 -- an extra, and slow to import
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("tensorrt", "tensorrt") from error
+    except (ImportError, OSError) as error:
+        raise ProviderError(f"tensorrt cannot be imported ({first_line(error)}); install it again") from error
+    return tensorrt
 
 
 def build_engine(
@@ -203,12 +214,3 @@ def build_engine(
 def _model(bundle: Bundle, form: str) -> bytes:
     """Return the ONNX model of a form."""
     return bundle.model if form in {PLAIN, FP16} else bundle.variants[form].read()[0]
-
-
-def _library() -> Any:
-    """Import TensorRT; MissingExtraError where it is not installed."""
-    try:
-        import tensorrt  # noqa: PLC0415 -- an extra, and slow to import
-    except ImportError as error:
-        raise MissingExtraError("tensorrt", "tensorrt") from error
-    return tensorrt

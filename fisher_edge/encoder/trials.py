@@ -18,7 +18,7 @@ from fisher_edge.dsp.blocks import FloatArray
 from fisher_edge.encoder.base import CALL_TOKENS, BaseEncoder, tokens_of
 from fisher_edge.encoder.bundle import Bundle
 from fisher_edge.encoder.forms import Form
-from fisher_edge.errors import BadArtifactError, FisherEdgeError
+from fisher_edge.errors import FisherEdgeError
 
 __all__ = ["Candidate", "chosen"]
 
@@ -145,7 +145,7 @@ def _again(candidates: list[Candidate], known: dict[str, Any]) -> BaseEncoder | 
         return None
     try:
         return found[0].open(tokens)
-    except BadArtifactError as error:
+    except FisherEdgeError as error:
         log.warning("%s was chosen at an earlier start and is not as it was: %s", found[0], error)
         return None
 
