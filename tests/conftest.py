@@ -9,7 +9,7 @@ from mosquitto import EXECUTABLE, Mosquitto
 
 from fisher_edge.encoder.bundle import load_bundle
 from fisher_edge.encoder.protocol import Encoder
-from fisher_edge.encoder.select import open_encoder
+from fisher_edge.encoder.select import VARIABLE, open_encoder
 
 # Files that start processes or brokers, compile, export or train: `make test-fast` leaves them out.
 HEAVY = {
@@ -39,9 +39,13 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Keep what is measured and built in a folder of this run, for the processes that tests start too."""
+    """Keep what is measured and built in a folder of this run, for the processes that tests start too.
+
+    "auto" is the CPU: which provider is quickest depends on what else the machine does. A test of the choice unsets it.
+    """
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(VARIABLE, "cpu")
         patch.setenv("XDG_CACHE_HOME", str(folder))
         yield folder
 
@@ -49,7 +53,7 @@ def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def encoder(cache_home: Path) -> Encoder:
     """Return the encoder that ships with the package, loaded once."""
-    return open_encoder(load_bundle(), "cpu")
+    return open_encoder(load_bundle())
 
 
 @pytest.fixture

@@ -28,7 +28,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
 
@@ -267,8 +266,7 @@ def _parser(network: types.SimpleNamespace) -> types.SimpleNamespace:
     parser = types.SimpleNamespace(num_errors=0)
 
     def parse(model: bytes) -> bool:
-        kinds = {node.op_type for node in onnx.load_from_string(model).graph.node}
-        parser.num_errors = int("DynamicQuantizeLinear" in kinds)
+        parser.num_errors = int(b"DynamicQuantizeLinear" in model)  # in a branch of an If, too
         network.model = model
         return not parser.num_errors
 

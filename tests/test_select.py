@@ -22,13 +22,19 @@ from fisher_edge.encoder.base import BaseEncoder
 from fisher_edge.encoder.bundle import Bundle, load_bundle
 from fisher_edge.encoder.forms import FP16, PLAIN, forms_of
 from fisher_edge.encoder.ort import OrtEncoder
-from fisher_edge.encoder.select import open_encoder
+from fisher_edge.encoder.select import VARIABLE, open_encoder
 from fisher_edge.errors import BadArtifactError, MissingExtraError, ProviderError, UsageError
 
 OPENVINO_IS_HERE = importlib.util.find_spec("openvino") is not None
 NEEDS_OPENVINO = pytest.mark.skipif(
     not OPENVINO_IS_HERE, reason="OpenVINO is not installed: pip install 'fisher-edge[openvino]'"
 )
+
+
+@pytest.fixture(autouse=True)
+def free_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let "auto" choose."""
+    monkeypatch.delenv(VARIABLE)
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +108,21 @@ def test_quickest_faithful_provider_is_chosen(
     assert "not onnxruntime CPUExecutionProvider (micro-fp32): 5.00 ms for what takes tensorrt" in caplog.text
     set_times(monkeypatch, cpu_plain=1.0, tensorrt_fp16=5.0)
     assert open_encoder(bundle, cache_dir=tmp_path / "other").provider == "onnxruntime CPUExecutionProvider"
+
+
+def test_environment_says_what_auto_is(
+    bundle: Bundle, gpu: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One variable for every command on a machine; a provider that is named wins, a name that is none is refused."""
+    set_times(monkeypatch, cpu_plain=5.0, tensorrt_fp16=1.0)
+    monkeypatch.setenv(VARIABLE, "cpu")
+    assert open_encoder(bundle, cache_dir=tmp_path).provider == "onnxruntime CPUExecutionProvider"
+    assert open_encoder(bundle, "tensorrt", cache_dir=tmp_path).provider.startswith("tensorrt")
+    with pytest.raises(UsageError, match="contradicts provider = 'cpu'"):
+        open_encoder(bundle, require="tensorrt", cache_dir=tmp_path)
+    monkeypatch.setenv(VARIABLE, "gpu")
+    with pytest.raises(UsageError, match="provider 'gpu' is not in this build"):
+        open_encoder(bundle, cache_dir=tmp_path)
 
 
 def test_difference_within_noise_changes_nothing(

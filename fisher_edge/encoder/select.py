@@ -32,9 +32,11 @@ from fisher_edge.errors import (
     UsageError,
 )
 
-__all__ = ["AUTO", "PROVIDERS", "open_encoder"]
+__all__ = ["AUTO", "PROVIDERS", "VARIABLE", "open_encoder"]
 
 AUTO = "auto"
+# What "auto" means where this variable of the environment is set: one provider for every command on a machine.
+VARIABLE = "FISHER_EDGE_PROVIDER"
 # After "auto" in the order of preference among equals.
 PROVIDERS = (AUTO, "cpu", "openvino", "cuda", "ort-tensorrt", "tensorrt")
 ARM = ("aarch64", "arm64")
@@ -68,6 +70,8 @@ def open_encoder(
     ProviderError for one that cannot be used here or is not the required one, BadArtifactError for a model that does
     not run or does not pass its self-test. No other provider takes the place of one that was asked for.
     """
+    if provider == AUTO:
+        provider = os.environ.get(VARIABLE) or AUTO
     _check_names(provider, require)
     folder = _usable(cache_dir or _user_cache())
     candidates = _candidates(bundle, provider, folder)
