@@ -403,6 +403,35 @@ def test_form_is_found_by_its_hash(
     assert open_encoder(bundle, "cpu", cache_dir=tmp_path, sha256=bundle.sha256).sha256 == bundle.sha256
 
 
+def test_form_of_a_baseline_costs_no_engine_that_is_not_needed(
+    bundle: Bundle, gpu: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plain model runs on the CPU, although TensorRT could build it in float32 too."""
+    set_times(monkeypatch, cpu_plain=5.0)
+    found = open_encoder(bundle, "tensorrt", cache_dir=tmp_path, sha256=bundle.sha256)
+    assert (found.provider, gpu.builds) == ("onnxruntime CPUExecutionProvider", [])
+
+
+def test_form_of_a_baseline_prefers_the_configured_provider(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the provider that is asked for runs the form, no other is tried."""
+    hide(monkeypatch, "openvino")
+    install(monkeypatch, version="11.4.0")
+    timed = set_times(monkeypatch, cpu_plain=1.0, tensorrt_plain=5.0)
+    found = open_encoder(bundle, "tensorrt", cache_dir=tmp_path, sha256=bundle.sha256)
+    assert found.provider == "tensorrt 11.4.0 Orin fp32"
+    assert "cpu_plain" not in timed
+
+
+def test_form_of_another_machine_can_be_run(tmp_path: Path, only_ort: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A baseline that was enrolled on ARM with static int8 goes on with it on x86, where it is worth no trial."""
+    bundle = with_variant(tmp_path, "s8s8")
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    found = open_encoder(bundle, cache_dir=tmp_path, sha256=forms_of(bundle)["s8s8"].sha256)
+    assert found.name == "micro-fp32 (s8s8)"
+
+
 def test_form_that_nothing_here_runs_names_the_extra(bundle: Bundle, only_ort: None, tmp_path: Path) -> None:
     """It says what to install for it, or that the bundle has no such form."""
     with pytest.raises(ProviderError, match=r"micro-fp32 \(fp16\) cannot be run: .*'fisher-edge\[tensorrt\]'"):
