@@ -5,8 +5,10 @@ import importlib.util
 import json
 import logging
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -68,7 +70,7 @@ def set_times(patch: pytest.MonkeyPatch, **ms: float) -> list[str]:
     """Let trials take these times by provider and form, such as tensorrt_fp16; return the list of what was timed."""
     timed: list[str] = []
 
-    def seconds(encoder: BaseEncoder, batch: FloatArray) -> float:
+    def seconds(encoder: BaseEncoder, *_: object) -> float:
         name = f"{encoder.kind}_{encoder.form.key}".replace("-", "_")
         timed.append(name)
         return ms[name] / 1000
@@ -194,7 +196,7 @@ def test_calls_are_as_large_as_is_quickest(
     """The number of tokens of a call is measured for the provider that was chosen."""
     set_times(monkeypatch, tensorrt_fp16=1.0)
 
-    def seconds(encoder: BaseEncoder, batch: FloatArray) -> float:
+    def seconds(encoder: BaseEncoder, *_: object) -> float:
         return 1 + abs(encoder.call_tokens - 2 * 288) / 100
 
     monkeypatch.setattr(trials, "_seconds", seconds)
@@ -479,6 +481,13 @@ def test_cache_of_the_user_is_the_last_resort(
     open_encoder(bundle, "tensorrt")
     (folder,) = (tmp_path / "tmp").iterdir()
     assert folder.name.startswith("fisher-edge-")
+
+
+@pytest.mark.parametrize(("kinds", "clock"), [("cpu openvino", "process_time"), ("cpu tensorrt", "perf_counter")])
+def test_trial_counts_cpu_time_unless_a_gpu_computes(kinds: str, clock: str) -> None:
+    """Other programs take wall time from a trial, and a GPU takes no CPU time."""
+    encoders: Any = [SimpleNamespace(kind=kind) for kind in kinds.split()]
+    assert trials._clock(encoders) is getattr(time, clock)
 
 
 @NEEDS_OPENVINO
