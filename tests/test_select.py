@@ -5,8 +5,10 @@ import importlib.util
 import json
 import logging
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -74,7 +76,7 @@ def set_times(patch: pytest.MonkeyPatch, **ms: float) -> list[str]:
     """Let trials take these times by provider and form, such as tensorrt_fp16; return the list of what was timed."""
     timed: list[str] = []
 
-    def seconds(encoder: BaseEncoder, batch: FloatArray) -> float:
+    def seconds(encoder: BaseEncoder, *_: object) -> float:
         name = f"{encoder.kind}_{encoder.form.key}".replace("-", "_")
         timed.append(name)
         return ms[name] / 1000
@@ -215,7 +217,7 @@ def test_calls_are_as_large_as_is_quickest(
     """The number of tokens of a call is measured for the provider that was chosen."""
     set_times(monkeypatch, tensorrt_fp16=1.0)
 
-    def seconds(encoder: BaseEncoder, batch: FloatArray) -> float:
+    def seconds(encoder: BaseEncoder, *_: object) -> float:
         return 1 + abs(encoder.call_tokens - 2 * 288) / 100
 
     monkeypatch.setattr(trials, "_seconds", seconds)
@@ -424,6 +426,35 @@ def test_form_is_found_by_its_hash(
     assert open_encoder(bundle, "cpu", cache_dir=tmp_path, sha256=bundle.sha256).sha256 == bundle.sha256
 
 
+def test_form_of_a_baseline_costs_no_engine_that_is_not_needed(
+    bundle: Bundle, gpu: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plain model runs on the CPU, although TensorRT could build it in float32 too."""
+    set_times(monkeypatch, cpu_plain=5.0)
+    found = open_encoder(bundle, "tensorrt", cache_dir=tmp_path, sha256=bundle.sha256)
+    assert (found.provider, gpu.builds) == ("onnxruntime CPUExecutionProvider", [])
+
+
+def test_form_of_a_baseline_prefers_the_configured_provider(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the provider that is asked for runs the form, no other is tried."""
+    hide(monkeypatch, "openvino")
+    install(monkeypatch, version="11.4.0")
+    timed = set_times(monkeypatch, cpu_plain=1.0, tensorrt_plain=5.0)
+    found = open_encoder(bundle, "tensorrt", cache_dir=tmp_path, sha256=bundle.sha256)
+    assert found.provider == "tensorrt 11.4.0 Orin fp32"
+    assert "cpu_plain" not in timed
+
+
+def test_form_of_another_machine_can_be_run(tmp_path: Path, only_ort: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A baseline that was enrolled on ARM with static int8 goes on with it on x86, where it is worth no trial."""
+    bundle = with_variant(tmp_path, "s8s8")
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    found = open_encoder(bundle, cache_dir=tmp_path, sha256=forms_of(bundle)["s8s8"].sha256)
+    assert found.name == "micro-fp32 (s8s8)"
+
+
 def test_form_that_nothing_here_runs_names_the_extra(bundle: Bundle, only_ort: None, tmp_path: Path) -> None:
     """It says what to install for it, or that the bundle has no such form."""
     with pytest.raises(ProviderError, match=r"micro-fp32 \(fp16\) cannot be run: .*'fisher-edge\[tensorrt\]'"):
@@ -471,6 +502,13 @@ def test_cache_of_the_user_is_the_last_resort(
     open_encoder(bundle, "tensorrt")
     (folder,) = (tmp_path / "tmp").iterdir()
     assert folder.name.startswith("fisher-edge-")
+
+
+@pytest.mark.parametrize(("kinds", "clock"), [("cpu openvino", "process_time"), ("cpu tensorrt", "perf_counter")])
+def test_trial_counts_cpu_time_unless_a_gpu_computes(kinds: str, clock: str) -> None:
+    """Other programs take wall time from a trial, and a GPU takes no CPU time."""
+    encoders: Any = [SimpleNamespace(kind=kind) for kind in kinds.split()]
+    assert trials._clock(encoders) is getattr(time, clock)
 
 
 @NEEDS_OPENVINO

@@ -26,6 +26,8 @@ FILE_NAME = "providers.json"
 # Choices kept in the file: those made last.
 KEPT = 32
 LIBRARIES = ("onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt")
+# Providers that compute on the CPU, on one thread.
+ON_CPU = ("cpu", "openvino")
 # The shapes of a trial: the bands of a 48 kHz sensor where pieces are short, few of whole windows.
 ROWS, LONG_ROWS, LONG_FRAMES = 12, 2, 256
 ROUNDS = 7
@@ -36,6 +38,8 @@ WARM_UP = 10
 QUICKER = 0.95
 # Numbers of tokens of a call that are tried, as multiples of the usual one.
 MULTIPLES = (1, 2, 4, 8)
+
+Clock = Callable[[], float]
 
 log = logging.getLogger(__name__)
 
@@ -68,14 +72,15 @@ def chosen(bundle: Bundle, candidates: list[Candidate], folder: Path | None) -> 
         return encoder
     encoders = _faithful(candidates)
     batch = _noise(bundle)
-    times_s = _times(encoders, batch)
+    clock = _clock(encoders)
+    times_s = _times(encoders, batch, clock)
     encoder = min(encoders, key=lambda each: times_s[each] * (1 if each is encoders[0] else 1 / QUICKER))
     for other in encoders:
         if other is not encoder:
             log.info("not %s (%s): %.2f ms for what takes %s %.2f ms", other.provider, other.name,
                      1000 * times_s[other], encoder.provider, 1000 * times_s[encoder])  # fmt: skip
     if encoder.shares_calls:
-        encoder.call_tokens = _best_call_tokens(encoder, batch)
+        encoder.call_tokens = _best_call_tokens(encoder, batch, clock)
     log.info("%s runs %s, %d tokens a call", encoder.provider, encoder.name, encoder.call_tokens)
     facts = {"provider": encoder.kind, "form": encoder.form.key, "call_tokens": encoder.call_tokens}
     measured = {f"{each.kind} {each.form.key}": round(1000 * times_s[each], 3) for each in encoders}
@@ -98,16 +103,21 @@ def _faithful(candidates: list[Candidate]) -> list[BaseEncoder]:
     return encoders
 
 
-def _times(encoders: list[BaseEncoder], batch: FloatArray) -> dict[BaseEncoder, float]:
-    """Return the shortest wall time of each for a batch, tried in turn so that a busy moment meets all of them."""
+def _clock(encoders: list[BaseEncoder]) -> Clock:
+    """Return the clock of a trial: CPU time, which other programs do not change, unless a GPU computes."""
+    return time.process_time if all(encoder.kind in ON_CPU for encoder in encoders) else time.perf_counter
+
+
+def _times(encoders: list[BaseEncoder], batch: FloatArray, clock: Clock) -> dict[BaseEncoder, float]:
+    """Return the shortest time of each for a batch, tried in turn so that a busy moment meets all of them."""
     for encoder in encoders:
         for _ in range(WARM_UP):
             encoder.embed([batch])
-    rounds = [[_seconds(encoder, batch) for encoder in encoders] for _ in range(ROUNDS)]
+    rounds = [[_seconds(encoder, batch, clock) for encoder in encoders] for _ in range(ROUNDS)]
     return {encoder: min(times) for encoder, times in zip(encoders, zip(*rounds, strict=True), strict=True)}
 
 
-def _best_call_tokens(encoder: BaseEncoder, batch: FloatArray) -> int:
+def _best_call_tokens(encoder: BaseEncoder, batch: FloatArray, clock: Clock) -> int:
     """Return the number of tokens of a call that costs least for each sub-band."""
     usual = max(CALL_TOKENS, tokens_of(*batch.shape[1:]))
     rows = max(1, MULTIPLES[-1] * usual // max(1, tokens_of(*batch.shape[1:])))
@@ -116,17 +126,17 @@ def _best_call_tokens(encoder: BaseEncoder, batch: FloatArray) -> int:
     for multiple in MULTIPLES:
         encoder.call_tokens = multiple * usual
         encoder.embed([many])
-        taken_s = min(_seconds(encoder, many) for _ in range(3))
+        taken_s = min(_seconds(encoder, many, clock) for _ in range(3))
         if taken_s < QUICKER * least_s:
             best, least_s = encoder.call_tokens, taken_s
     return best
 
 
-def _seconds(encoder: BaseEncoder, batch: FloatArray) -> float:
-    """Wall time of one batch: a GPU takes no CPU time."""
-    started_s = time.perf_counter()
+def _seconds(encoder: BaseEncoder, batch: FloatArray, clock: Clock) -> float:
+    """Return the time of one batch."""
+    started_s = clock()
     encoder.embed([batch])
-    return time.perf_counter() - started_s
+    return clock() - started_s
 
 
 def _noise(bundle: Bundle) -> FloatArray:
