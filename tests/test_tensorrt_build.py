@@ -33,7 +33,7 @@ FRAMES = (16, 96, 1024)
 BANDS = (1, 4, 16)
 
 
-class Log(trt.ILogger):  # type: ignore[misc]  # the bindings have no types
+class Log(trt.ILogger):  # type: ignore[misc,name-defined]  # the bindings have no types
     """Keeps what is wrong."""
 
     def __init__(self) -> None:
