@@ -24,7 +24,7 @@ HEAVY = {
     "test_rmis_embed", "test_rmis_prepare", "test_rmis_report", "test_rmis_scoring", "test_roofline", "test_run",
     "test_search",
     "test_simulate_command", "test_simulator_gateway", "test_simulator_source", "test_teacher", "test_train_cli",
-    "test_train_data",
+    "test_train_data", "test_variants",
 }  # fmt: skip
 
 

@@ -146,6 +146,15 @@ def test_other_band_width_is_refused(encoder: OrtEncoder, shape: tuple[int, ...]
         encoder.embed([np.zeros(shape, np.float32)])
 
 
+def test_piece_longer_than_the_positions_is_refused(encoder: OrtEncoder) -> None:
+    """The longest window of the front-end goes in; a longer one is refused in words, not by the runtime."""
+    longest = encoder.bundle.front_end.max_frames
+    (found,) = encoder.embed([np.zeros((1, longest, 50), np.float32)])
+    assert found.shape == (1, encoder.bundle.dim)
+    with pytest.raises(BadInputError, match=f"hold more than the {longest} frames this model has positions for"):
+        encoder.embed([np.zeros((1, longest + 1, 50), np.float32)])
+
+
 @pytest.mark.parametrize("shape", [(2, 15, 50), (2, 0, 50), (0, 64, 50)])
 def test_window_without_a_patch_is_refused(encoder: OrtEncoder, shape: tuple[int, ...]) -> None:
     """No band, or fewer frames than one patch, is an error of ours that names the shape."""

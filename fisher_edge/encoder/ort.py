@@ -52,6 +52,12 @@ class OrtEncoder:
                 f"sub-bands of shape {bands.shape} hold no band or fewer than the {self.min_frames} frames of a patch; "
                 "use a longer window"
             )
+        longest = self.bundle.front_end.max_frames
+        if bands.shape[1] > longest:
+            raise BadInputError(
+                f"sub-bands of shape {bands.shape} hold more than the {longest} frames this model has positions for; "
+                "use a shorter window"
+            )
         step = max(1, CALL_FRAMES // bands.shape[1])
         parts = [np.ascontiguousarray(bands[start : start + step]) for start in range(0, len(bands), step)]
         return np.concatenate([self._session.run(None, {"bands": part})[0] for part in parts])
