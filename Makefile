@@ -21,7 +21,7 @@ help:
 	@echo "make demo       install the runtime and replay three real sensors"
 	@echo "make test       install the development packages and run the tests"
 	@echo "make test-fast  the tests that take no processes, no compiler and no training: for every save"
-	@echo "make nightly    install other people's encoders and Ray, and run all tests, the slow ones too"
+	@echo "make nightly    install other people's encoders, Ray and TensorRT-RTX, and run all tests, the slow ones too"
 	@echo "make check      style, types, import rules, documentation"
 	@echo "make bench      ratios of speed against reference implementations"
 	@echo "make docs       write the references of commands and configuration, and the map of the runtime, again"
@@ -76,6 +76,7 @@ $(DEV): $(RUNTIME)
 	@touch $@
 
 $(EXTRAS): $(DEV)
-	@echo "installing other people's encoders and Ray into $(VENV) ..."
+	@echo "installing other people's encoders, Ray and TensorRT-RTX into $(VENV) ..."
 	@$(INSTALL) --editable ".[encoders,ray]"
+	@$(INSTALL) --no-deps tensorrt-rtx-cu12-libs tensorrt-rtx-cu12-bindings || echo "TensorRT-RTX cannot be installed here: its tests are skipped"
 	@touch $@

@@ -17,13 +17,13 @@ HEAVY = {
     "test_bridge_path", "test_broker", "test_bundle", "test_checkpoint", "test_cli", "test_contrastive", "test_cost",
     "test_database", "test_ddp", "test_decision_benches", "test_decoder", "test_demo", "test_distillation",
     "test_embed_files", "test_encoder", "test_encoders", "test_engines", "test_example_files", "test_export",
-    "test_gate", "test_gateway", "test_gateway_process", "test_graph", "test_half", "test_judge", "test_loop",
-    "test_measure", "test_migration", "test_mqtt", "test_official", "test_openvino", "test_optimizer", "test_ort",
-    "test_pack", "test_packaging", "test_plugins", "test_quantise", "test_rate_groups", "test_readme",
-    "test_real_machine", "test_reference", "test_resume", "test_rmis_adapters", "test_rmis_adapters_published",
-    "test_rmis_embed", "test_rmis_prepare", "test_rmis_report", "test_rmis_scoring", "test_roofline", "test_run",
-    "test_search", "test_select", "test_simulate_command", "test_simulator_gateway", "test_simulator_source",
-    "test_teacher", "test_tensorrt", "test_train_cli", "test_train_data", "test_variants",
+    "test_export_variants", "test_gate", "test_gateway", "test_gateway_process", "test_graph", "test_half",
+    "test_judge", "test_loop", "test_measure", "test_migration", "test_mqtt", "test_official", "test_openvino",
+    "test_optimizer", "test_ort", "test_pack", "test_packaging", "test_plugins", "test_quantise", "test_rate_groups",
+    "test_readme", "test_real_machine", "test_reference", "test_resume", "test_rmis_adapters",
+    "test_rmis_adapters_published", "test_rmis_embed", "test_rmis_prepare", "test_rmis_report", "test_rmis_scoring",
+    "test_roofline", "test_run", "test_search", "test_select", "test_simulate_command", "test_simulator_gateway",
+    "test_simulator_source", "test_teacher", "test_tensorrt", "test_train_cli", "test_train_data", "test_variants",
 }  # fmt: skip
 
 

@@ -106,7 +106,6 @@ def test_int8_embedding_of_a_piece_does_not_depend_on_its_neighbours(bundle: Bun
         ((12, 96, 50), [12]),
         ((24, 96, 50), [16, 8]),
         ((3, 1024, 50), [1, 1, 1]),
-        ((2, 4000, 50), [1, 1]),
         ((11, 128, 50), [11]),
         ((13, 128, 50), [12, 1]),
     ],
@@ -144,6 +143,15 @@ def test_other_band_width_is_refused(encoder: OrtEncoder, shape: tuple[int, ...]
     """Bands that were cut by another front-end are refused with both widths."""
     with pytest.raises(BadInputError, match="do not fit an encoder of 50 bins a band"):
         encoder.embed([np.zeros(shape, np.float32)])
+
+
+def test_piece_longer_than_the_positions_is_refused(encoder: OrtEncoder) -> None:
+    """The longest window of the front-end goes in; a longer one is refused in words, not by the runtime."""
+    longest = encoder.bundle.front_end.max_frames
+    (found,) = encoder.embed([np.zeros((1, longest, 50), np.float32)])
+    assert found.shape == (1, encoder.bundle.dim)
+    with pytest.raises(BadInputError, match=f"hold more than the {longest} frames this model has positions for"):
+        encoder.embed([np.zeros((1, longest + 1, 50), np.float32)])
 
 
 @pytest.mark.parametrize("shape", [(2, 15, 50), (2, 0, 50), (0, 64, 50)])

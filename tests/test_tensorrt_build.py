@@ -33,19 +33,16 @@ FRAMES = (16, 96, 1024)
 BANDS = (1, 4, 16)
 
 
-ILogger: Any = trt.ILogger
-
-
-class Log(ILogger):  # type: ignore[misc]  # the bindings have no types
+class Log(trt.ILogger):  # type: ignore[misc,name-defined]  # the bindings have no types
     """Keeps what is wrong."""
 
     def __init__(self) -> None:
-        ILogger.__init__(self)
+        trt.ILogger.__init__(self)
         self.errors: list[str] = []
 
     def log(self, severity: Any, message: str) -> None:
         """Take one message."""
-        if severity <= ILogger.Severity.ERROR:
+        if severity <= trt.ILogger.Severity.ERROR:
             self.errors.append(message)
 
 

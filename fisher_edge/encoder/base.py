@@ -31,7 +31,7 @@ class BaseEncoder(ABC):
     provider = ""
     min_frames = MIN_FRAMES
     max_frames: int | None = None
-    """Frames of the longest piece that can be embedded; None: any."""
+    """Frames of the longest piece that can be embedded; None: as many as the model has positions for."""
     max_rows: int | None = None
     """Most sub-bands of one call; None: any number."""
 
@@ -96,10 +96,12 @@ class BaseEncoder(ABC):
                 f"sub-bands of shape {bands.shape} hold no band or fewer than the {self.min_frames} frames of a patch; "
                 "use a longer window"
             )
-        if self.max_frames is not None and bands.shape[1] > self.max_frames:
+        positions = self.bundle.front_end.max_frames
+        longest = positions if self.max_frames is None else min(positions, self.max_frames)
+        if bands.shape[1] > longest:
             raise BadInputError(
-                f"sub-bands of shape {bands.shape} hold more than the {self.max_frames} frames this encoder was built "
-                "for; use a shorter window"
+                f"sub-bands of shape {bands.shape} hold more than the {longest} frames this encoder was built for; use "
+                "a shorter window"
             )
 
     def _embed(self, bands: FloatArray) -> FloatArray:
