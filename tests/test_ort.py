@@ -150,7 +150,7 @@ def test_piece_longer_than_the_positions_is_refused(encoder: OrtEncoder) -> None
     longest = encoder.bundle.front_end.max_frames
     (found,) = encoder.embed([np.zeros((1, longest, 50), np.float32)])
     assert found.shape == (1, encoder.bundle.dim)
-    with pytest.raises(BadInputError, match=f"hold more than the {longest} frames this model has positions for"):
+    with pytest.raises(BadInputError, match=f"hold more than the {longest} frames this encoder was built for"):
         encoder.embed([np.zeros((1, longest + 1, 50), np.float32)])
 
 
