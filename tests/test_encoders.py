@@ -203,6 +203,15 @@ def test_provider_in_use_is_announced(
     assert info.model_sha256 == encoders.default.sha256 != encoders.default.bundle.sha256
 
 
+def test_channel_without_a_baseline_names_the_form(
+    tmp_path: Path, model: Path, gpu: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Plain measures too say which model would embed them."""
+    set_times(monkeypatch, **HALF_QUICKER)
+    judge = planned(tmp_path, configured(tmp_path, model)).judge
+    assert (judge.model.name, judge.model.sha256) == ("micro-fp32 (fp16)", forms_of(load_bundle(model))[FP16].sha256)
+
+
 def test_gateway_does_not_start_with_another_provider(
     tmp_path: Path, model: Path, gpu: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
