@@ -7,24 +7,28 @@ from pathlib import Path
 import pytest
 from command import run_here
 from gateways import WINDOW_S, config_of
-from machine import machine_signal, sound_file
+from machine import RATE_HZ, machine_signal, sound_file
 from stand_in_gpu import StandIn, install
 from test_select import hide, set_times
 from variants import micro_bundle
 
 from fisher_edge.config import Config
+from fisher_edge.dsp.blocks import Block
 from fisher_edge.encoder.bundle import Bundle, load_bundle
-from fisher_edge.encoder.forms import FP16, forms_of
+from fisher_edge.encoder.forms import FP16, PLAIN, forms_of
 from fisher_edge.errors import MissingExtraError, ProviderError
 from fisher_edge.gateway import Gateway
 from fisher_edge.gateway.check import findings
+from fisher_edge.gateway.live import accept
 from fisher_edge.gateway.monitored import Plan
+from fisher_edge.gateway.recorder import Recorder
 from fisher_edge.gateway.recordings import encoder_for
 from fisher_edge.gateway.wiring import Encoders, Planner
 from fisher_edge.names import ChannelKey
 from fisher_edge.store import bundles
 from fisher_edge.store.baselines import Baselines
 from fisher_edge.store.database import Database
+from fisher_edge.store.takes import PendingTakes, TakeFacts
 
 A = ChannelKey("pump-1", "vib-de")
 PLACE = ("--asset", A.asset, "--channel", A.channel)
@@ -148,6 +152,35 @@ def test_enrollment_goes_on_in_the_form_it_began_with(
         names = {baseline.model_name for baseline in Baselines(database).active(A)}
         assert names == {"micro-fp32"}
         assert encoder_for(database, str(model), A).name == "micro-fp32 (fp16)"
+
+
+@pytest.mark.parametrize(
+    ("provider", "extend", "form"), [("auto", False, FP16), ("cpu", False, PLAIN), ("auto", True, PLAIN)]
+)
+def test_takes_are_enrolled_as_the_gateway_would_judge_them(
+    tmp_path: Path,
+    model: Path,
+    bundle: Bundle,
+    gpu: StandIn,
+    monkeypatch: pytest.MonkeyPatch,
+    provider: str,
+    extend: bool,
+    form: str,
+) -> None:
+    """The provider of the configuration counts, and the form of the baseline that takes are added to."""
+    set_times(monkeypatch, **PLAIN_QUICKER)
+    enroll(tmp_path, model)
+    forget_choices(tmp_path)
+    set_times(monkeypatch, **HALF_QUICKER)
+    facts = TakeFacts(WINDOW_S, None, str(model), "1", 0.0, provider=provider)
+    recorder = Recorder(PendingTakes(tmp_path / "state", A), facts, 60.0)
+    recorder.push(Block(machine_signal(99, 2.0), RATE_HZ, 0, 1e9))
+    recorder.stop()
+    with Database(tmp_path / "state") as database:
+        accept(database, A, extend=extend, audio_bytes=0)
+        normal = Baselines(database).get(A, None)
+    assert normal is not None
+    assert normal.model_sha256 == forms_of(bundle)[form].sha256
 
 
 def test_bundle_is_kept_for_the_form_of_the_baseline(
