@@ -82,7 +82,7 @@ def started(folder: Path, mosquitto: Mosquitto, machine: Machine, **channel: Any
     """Run a gateway that listens to a machine; `channel` are further keys of its channel."""
     own = {"asset": A.asset, "name": A.channel, "window_s": WINDOW_S, "hop_s": HOP_S, **channel}
     source = {"type": "recording", "files": ["unused.wav"]}
-    config = config_of(folder, mosquitto.url, [A], channel=[{**own, "source": source}])
+    config = config_of(folder, mosquitto.url, [A], channel=[{**own, "source": source}], model={"provider": "cpu"})
     return running(config, {A: PlainSource(machine)})
 
 
@@ -181,7 +181,8 @@ def test_recording_ends_early_and_with_the_gateway(enrolled: Path, mosquitto: Mo
     with Database(enrolled / "state") as database:
         ended = Commands(database).get(second)
     assert (ended.status, ended.answer["error"]) == ("failed", "the gateway was stopped; 1 takes are kept")
-    assert len(PendingTakes(enrolled / "state", A).all()) == 2
+    takes = PendingTakes(enrolled / "state", A).all()
+    assert [take.facts.provider for take in takes] == ["cpu", "cpu"], "what the configuration says"
     discarded = run_here("baseline", "discard", A.asset, A.channel, "--state-dir", enrolled / "state")
     assert discarded.stdout == "pump/a: 2 take(s) deleted\n"
 

@@ -7,24 +7,28 @@ from pathlib import Path
 import pytest
 from command import run_here
 from gateways import WINDOW_S, config_of
-from machine import machine_signal, sound_file
+from machine import RATE_HZ, machine_signal, sound_file
 from stand_in_gpu import StandIn, install
 from test_select import hide, set_times
 from variants import micro_bundle
 
 from fisher_edge.config import Config
+from fisher_edge.dsp.blocks import Block
 from fisher_edge.encoder.bundle import Bundle, load_bundle
-from fisher_edge.encoder.forms import FP16, forms_of
+from fisher_edge.encoder.forms import FP16, PLAIN, forms_of
 from fisher_edge.errors import MissingExtraError, ProviderError
 from fisher_edge.gateway import Gateway
 from fisher_edge.gateway.check import findings
+from fisher_edge.gateway.live import accept
 from fisher_edge.gateway.monitored import Plan
+from fisher_edge.gateway.recorder import Recorder
 from fisher_edge.gateway.recordings import encoder_for
 from fisher_edge.gateway.wiring import Encoders, Planner
 from fisher_edge.names import ChannelKey
 from fisher_edge.store import bundles
 from fisher_edge.store.baselines import Baselines
 from fisher_edge.store.database import Database
+from fisher_edge.store.takes import PendingTakes, TakeFacts
 
 A = ChannelKey("pump-1", "vib-de")
 PLACE = ("--asset", A.asset, "--channel", A.channel)
@@ -150,6 +154,35 @@ def test_enrollment_goes_on_in_the_form_it_began_with(
         assert encoder_for(database, str(model), A).name == "micro-fp32 (fp16)"
 
 
+@pytest.mark.parametrize(
+    ("provider", "extend", "form"), [("auto", False, FP16), ("cpu", False, PLAIN), ("auto", True, PLAIN)]
+)
+def test_takes_are_enrolled_as_the_gateway_would_judge_them(
+    tmp_path: Path,
+    model: Path,
+    bundle: Bundle,
+    gpu: StandIn,
+    monkeypatch: pytest.MonkeyPatch,
+    provider: str,
+    extend: bool,
+    form: str,
+) -> None:
+    """The provider of the configuration counts, and the form of the baseline that takes are added to."""
+    set_times(monkeypatch, **PLAIN_QUICKER)
+    enroll(tmp_path, model)
+    forget_choices(tmp_path)
+    set_times(monkeypatch, **HALF_QUICKER)
+    facts = TakeFacts(WINDOW_S, None, str(model), "1", 0.0, provider=provider)
+    recorder = Recorder(PendingTakes(tmp_path / "state", A), facts, 60.0)
+    recorder.push(Block(machine_signal(99, 2.0), RATE_HZ, 0, 1e9))
+    recorder.stop()
+    with Database(tmp_path / "state") as database:
+        accept(database, A, extend=extend, audio_bytes=0)
+        normal = Baselines(database).get(A, None)
+    assert normal is not None
+    assert normal.model_sha256 == forms_of(bundle)[form].sha256
+
+
 def test_bundle_is_kept_for_the_form_of_the_baseline(
     tmp_path: Path, model: Path, bundle: Bundle, gpu: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,6 +234,15 @@ def test_provider_in_use_is_announced(
     info = Gateway(configured(tmp_path, model))._info(encoders)
     assert (info.model_name, info.provider) == ("micro-fp32 (fp16)", "tensorrt 10.3.0 Orin fp16")
     assert info.model_sha256 == encoders.default.sha256 != encoders.default.bundle.sha256
+
+
+def test_channel_without_a_baseline_names_the_form(
+    tmp_path: Path, model: Path, gpu: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Plain measures too say which model would embed them."""
+    set_times(monkeypatch, **HALF_QUICKER)
+    judge = planned(tmp_path, configured(tmp_path, model)).judge
+    assert (judge.model.name, judge.model.sha256) == ("micro-fp32 (fp16)", forms_of(load_bundle(model))[FP16].sha256)
 
 
 def test_gateway_does_not_start_with_another_provider(
