@@ -38,7 +38,7 @@ def test_int8_bundle_holds_int8_for_openvino_and_arm(checkpoint_path: Path, tmp_
     pytest.importorskip("nncf")
     found = export(checkpoint_path, tmp_path / "out", "int8", micro.signals())
     assert found.notes == ()
-    assert_written(found, {"openvino-int8", "s8s8"})
+    assert_written(found, {"openvino-int8", "s8s8", "tensorrt-fp16"})
     bundle = load_bundle(found.path)
     bands = bundle.selftest.bands
     (expected,) = OrtEncoder(bundle).embed([bands])
@@ -58,6 +58,8 @@ def test_half_precision_bundle_for_tensorrt_holds_int8(checkpoint_path: Path, tm
     assert load_bundle(found.path).precision == "fp16"
     assert_written(found, {"tensorrt-int8"})
     plain = export(checkpoint_path, tmp_path / "plain", "fp16", micro.signals())
+    int8 = export(checkpoint_path, tmp_path / "int8", "int8", micro.signals())
+    assert (int8.path / "tensorrt-fp16.onnx").read_bytes() == (plain.path / "encoder.onnx").read_bytes()
     assert (plain.path / "encoder.onnx").read_bytes() == (found.path / "encoder.onnx").read_bytes()
     assert "variants" not in load_bundle(plain.path).manifest
 
@@ -68,7 +70,7 @@ def test_missing_package_leaves_its_variant_out(
     """Without OpenVINO and NNCF the export says in one line what is left out and how to get it."""
     monkeypatch.setattr(openvino_ir, "available", lambda: False)
     found = export(checkpoint_path, tmp_path / "out", "int8", micro.signals())
-    assert_written(found, {"s8s8"})
+    assert_written(found, {"s8s8", "tensorrt-fp16"})
     assert found.notes == (
         "openvino-int8: left out: OpenVINO and NNCF are not installed; run: pip install openvino nncf",
     )
@@ -79,9 +81,8 @@ def test_unfaithful_variant_is_left_out(checkpoint_path: Path, tmp_path: Path, m
     monkeypatch.setattr(openvino_ir, "available", lambda: False)
     monkeypatch.setattr(precision, "calibrate", lambda graph, _: dict.fromkeys(sources(graph), 1.0))
     found = export(checkpoint_path, tmp_path / "out", "int8", micro.signals())
-    assert found.variants == {}
+    assert_written(found, {"tensorrt-fp16"})
     assert found.notes[0].startswith("s8s8: left out, not faithful enough: faithful_share 0.")
-    assert "variants" not in load_bundle(found.path).manifest
 
 
 def sources(graph: object) -> list[str]:

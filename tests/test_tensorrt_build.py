@@ -14,6 +14,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from fisher_edge.dsp.frontend import FrontEnd
+from fisher_edge.encoder.bundle import DEFAULT_BUNDLE
 from fisher_export.graph import build_graph
 from fisher_export.half import FLOAT32_PARTS, in_half
 from fisher_export.pipeline import export
@@ -103,6 +104,11 @@ def test_published_shapes_build(preset: str, part: int) -> None:
     assert build(in_half(graph, FLOAT32_PARTS[part]).SerializeToString()) == ""
     int8 = quantise_static_int8(graph, steps, kept, tensorrt=True)
     assert build(in_half(int8, FLOAT32_PARTS[part]).SerializeToString()) == ""
+
+
+def test_installed_bundle_builds() -> None:
+    """The form for GPUs of the bundle that is installed with the package."""
+    assert build((DEFAULT_BUNDLE / "tensorrt-fp16.onnx").read_bytes()) == ""
 
 
 def test_float32_builds(exported: Path) -> None:

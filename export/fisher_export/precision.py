@@ -32,7 +32,7 @@ __all__ = ["VARIANT_FILES", "Converted", "Precision", "Subject", "Variant", "con
 Precision = Literal["fp32", "fp16", "int8", "tensorrt"]
 
 # Files of every variant, of which an older bundle may be made.
-VARIANT_FILES = {*openvino_ir.FILES, "s8s8.onnx", "tensorrt-int8.onnx"}
+VARIANT_FILES = {*openvino_ir.FILES, "s8s8.onnx", "tensorrt-fp16.onnx", "tensorrt-int8.onnx"}
 CALIBRATION_PIECES = 24
 """Of each rate: what static quantisation takes its ranges from."""
 
@@ -91,18 +91,23 @@ def convert(subject: Subject, precision: Precision) -> Converted:
     if precision == "int8":
         quantise = partial(quantise_dynamic_int8, subject.graph)
         return _for_slow_too(subject, _searched(subject, quantise, ort_embedder), quantise)
-    candidates = [in_half(subject.graph, part) for part in FLOAT32_PARTS]
-    loads = [subject.parity(ort_embedder(model, as_written=True)).worst.load for model in candidates]
-    passed = next((index for index, load in enumerate(loads) if load <= 1), int(np.argmin(loads)))
-    return Converted(candidates[passed])
+    return Converted(_in_half(subject))
 
 
 def variants_of(subject: Subject, precision: Precision, reproduces: Callable[[Embed], str]) -> list[Variant]:
     """Return the variants of a bundle; `reproduces` says by how much a model misses the self-test, "" if it passes."""
     if precision == "int8":
         s8s8 = _static(subject)
-        return [_s8s8(subject, s8s8, reproduces), _openvino(subject, reproduces)]
+        return [_s8s8(subject, s8s8, reproduces), _openvino(subject, reproduces), _half(subject, reproduces)]
     return [_tensorrt(subject, reproduces)] if precision == "tensorrt" else []
+
+
+def _in_half(subject: Subject) -> onnx.ModelProto:
+    """Return the graph in half precision, with as little in float32 as is faithful."""
+    candidates = [in_half(subject.graph, part) for part in FLOAT32_PARTS]
+    loads = [subject.parity(ort_embedder(model, as_written=True)).worst.load for model in candidates]
+    passed = next((index for index, load in enumerate(loads) if load <= 1), int(np.argmin(loads)))
+    return candidates[passed]
 
 
 def _searched(
@@ -149,6 +154,14 @@ def _tensorrt(subject: Subject, reproduces: Callable[[Embed], str]) -> Variant:
     embed = ort_embedder(found.model, as_written=True)
     files = {"tensorrt-int8.onnx": found.model.SerializeToString()}
     return _gated("tensorrt-int8", files, subject.parity(embed, found), reproduces(embed))
+
+
+def _half(subject: Subject, reproduces: Callable[[Embed], str]) -> Variant:
+    """Half precision, for GPUs, which refuse dynamic int8."""
+    model = _in_half(subject)
+    embed = ort_embedder(model, as_written=True)
+    files = {"tensorrt-fp16.onnx": model.SerializeToString()}
+    return _gated("tensorrt-fp16", files, subject.parity(embed), reproduces(embed))
 
 
 def _openvino(subject: Subject, reproduces: Callable[[Embed], str]) -> Variant:
