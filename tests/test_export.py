@@ -320,7 +320,7 @@ def test_shipped_bundle_is_the_checkpoints_export() -> None:
     assert bundle.front_end == bundle_front_end(load_checkpoint(NANO))
     assert bundle.manifest["parity"]["unfaithful"] == []
     variants = bundle.manifest["variants"]
-    assert variants.keys() == {"openvino-int8", "s8s8"}
+    assert variants.keys() == {"openvino-int8", "s8s8", "tensorrt-fp16"}
     for variant in variants.values():
         for name, digest in variant["files"].items():
             assert sha256((bundle.path / name).read_bytes()) == digest
