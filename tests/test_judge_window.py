@@ -427,3 +427,12 @@ def test_baseline_without_levels_of_its_windows_is_judged_by_what_it_kept(normal
     old = replace(normal, level=np.full(len(normal), np.nan), states=(state,))
     assert level_of(judge_of(old), 0, 0.0)[2] < 1
     assert level_of(judge_of(old), 0, math.log(3.0))[2] > 1
+
+
+def test_judge_keeps_one_copy_of_what_was_enrolled(normal: Baseline) -> None:
+    """The vectors lie in the bank, band by band as they are compared; the baseline that came in is not held on to."""
+    judge = judge_of(normal)
+    assert judge.normal.vectors.size == 0
+    assert judge.normal.views is None
+    assert judge._bank._by_band.base is not None
+    assert np.shares_memory(judge._bank._by_band, judge._bank.vectors)

@@ -76,7 +76,8 @@ class Judge:
         normal = normal_of(enrolled)
         if normal is None:
             raise BadInputError("no normal state is enrolled; enroll recordings of it")
-        self.normal = normal
+        # What it was enrolled from lies in the bank from here on.
+        self.normal = replace(normal, vectors=np.empty((0, 0, 0), np.float32), views=None)
         name = common.name if common else BaselineName
         self._name = name(normal.version, len(normal))
         self.model = ModelName(normal.model_name, normal.model_sha256)
