@@ -150,10 +150,11 @@ def test_what_waits_is_taken_up_to_the_tokens_of_a_call(shared: Noting) -> None:
     """Channels in turn, as many pieces as reach the tokens of one call; the rest does not wait for more."""
     plans = dict.fromkeys((A, B, C), plan_of(shared))
     each = tokens_in(pieces_of(plans[A], A, 1)[0])
-    most = -(-shared.call_tokens // each)
+    most = shared.call_tokens // each
+    assert 1 < most < 6
     batches = filled(plans, (4, 1, 1)).take_all(plans)
     assert batches[0][:3] == ["a", "b", "c"]
-    assert [len(batch) for batch in batches] == [min(most, 6), max(0, 6 - most)][: 1 + (most < 6)]
+    assert [len(batch) for batch in batches] == [most] * (6 // most) + ([6 % most] if 6 % most else [])
 
 
 def test_encoder_that_shares_no_calls_takes_piece_by_piece(encoder: Encoder) -> None:

@@ -336,7 +336,7 @@ def test_source_keeps_its_speed(tmp_path: Path) -> None:
     """A block comes when its last sample has been taken, at speed 4 in a quarter of the time, at speed 0 at once."""
     path = wav(tmp_path / "a.wav", noise(2 * RATE_HZ))
     for speed, expected in ((4.0, np.arange(1, 21) * 0.025), (0.0, np.zeros(20))):
-        source = source_of(path, speed=speed)
+        source = source_of(path, speed=speed, block_s=0.1)
         assert source.patient == (speed == 0)
         stop = Waited()
         began = time.monotonic()
@@ -413,7 +413,7 @@ def test_source_leaves_a_damaged_file_behind(tmp_path: Path, bad: float) -> None
     damaged = noise(1600)
     damaged[1000] = bad
     soundfile.write(tmp_path / "a.wav", damaged, RATE_HZ, subtype="FLOAT")
-    source = source_of(tmp_path / "a.wav", wav(tmp_path / "b.wav", noise(800)))
+    source = source_of(tmp_path / "a.wav", wav(tmp_path / "b.wav", noise(800)), block_s=0.1)
     played: list[Block] = []
     with (
         source,

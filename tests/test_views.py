@@ -31,7 +31,7 @@ def by_the_book(wave: FloatArray, rate_hz: int) -> npt.NDArray[np.float64]:
     """Return the envelope's view with SciPy's band-pass, Hilbert transform and resampling, frame by frame."""
     spectrum = np.fft.rfft(wave - wave.mean(dtype=np.float64))
     spectrum[np.fft.rfftfreq(len(wave), 1 / rate_hz) < rate_hz / 8] = 0
-    envelope = np.abs(scipy.signal.hilbert(np.fft.irfft(spectrum, len(wave))))
+    envelope = np.abs(scipy.signal.hilbert(np.fft.irfft(spectrum, len(wave))))[::2]
     slow = scipy.signal.resample(envelope - envelope.mean(), round(len(wave) * 2000 / rate_hz))
     slow *= 0.05 / slow.std()
     frames = np.stack([slow[start : start + 1000] for start in range(0, len(slow) - 999, 80)])

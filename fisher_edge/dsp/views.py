@@ -145,27 +145,29 @@ def view_of(view: View, segment: Segment) -> FloatArray:
         return _unit(modulation_spectrum(segment.amplitude, view.top_hz, view.window_ms, view.hop_ms).ravel())
     source: FloatArray = segment.scaled
     spectrum: Spectrum = segment.spectrum
+    seconds = len(source) / float(rate_hz)
     if view.kind == "envelope":
-        source = _demodulated(spectrum, len(source))
+        source = _demodulated(spectrum, len(source), halved=float(rate_hz) >= 2 * view.frame_hz)
         spectrum = np.fft.rfft(source - np.float32(np.mean(source, dtype=np.float64)))
-    frame_hz = min(float(rate_hz), view.frame_hz)
-    slow = _decimated(spectrum, len(source), max(2, round(len(source) * frame_hz / float(rate_hz))))
+    slow = _decimated(spectrum, len(source), max(2, round(seconds * min(float(rate_hz), view.frame_hz))))
     deviation = float(np.std(slow, dtype=np.float64))
     if deviation <= FAINTEST * float(np.max(source)):
         return np.zeros(view.bins, np.float32)
-    return _log_spectrum(view, slow * np.float32(UNIT_DEVIATION / deviation), len(slow) * float(rate_hz) / len(source))
+    return _log_spectrum(view, slow * np.float32(UNIT_DEVIATION / deviation), len(slow) / seconds)
 
 
-def _demodulated(spectrum: Spectrum, samples: int) -> FloatArray:
-    """Magnitude (samples,) of the analytic signal of the upper three quarters of the band, from its spectrum.
+def _demodulated(spectrum: Spectrum, samples: int, *, halved: bool) -> FloatArray:
+    """Magnitude of the analytic signal of the upper three quarters of the band, from the spectrum of so many samples.
 
-    Memory is used again where it can be: fetching new pages costs as much as the transforms.
+    `halved` leaves out every second sample of an even number: moved down to begin at 0, which changes no magnitude, the
+    analytic signal fits half the rate. Memory is used again where it can be: fetching new pages costs as much as the
+    transforms.
     """
     bins, lowest = len(spectrum), math.ceil(LOWEST_CARRIER * samples)
-    analytic = np.zeros(samples, np.complex64)
-    np.multiply(spectrum[lowest:], 2, out=analytic[lowest:bins])
+    analytic = np.zeros(samples // 2 if halved and samples % 2 == 0 else samples, np.complex64)
+    np.multiply(spectrum[lowest:], 2 * len(analytic) / samples, out=analytic[: bins - lowest], casting="same_kind")
     if samples % 2 == 0:
-        analytic[bins - 1] /= 2  # half the rate has no negative twin
+        analytic[bins - lowest - 1] /= 2  # half the rate has no negative twin
     magnitude: FloatArray = np.abs(np.fft.ifft(analytic, out=analytic))  # type: ignore[arg-type]  # NumPy's annotation
     return magnitude
 

@@ -93,8 +93,8 @@ class Worker:
                 break
             encoder = self._channels[work.key].plan.encoder
             tokens += tokens_in(work)
-            if not encoder.shares_calls or tokens >= encoder.call_tokens:
-                break
+            if not encoder.shares_calls or tokens + tokens_in(work) > encoder.call_tokens:
+                break  # the next one, if it is like this one, would not fit
             work = self._queue.get(wait=False)
         return works
 

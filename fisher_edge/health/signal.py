@@ -69,7 +69,14 @@ def _few_values(samples: FloatArray) -> str | None:
 
 
 def _constant_stretch(samples: FloatArray, rate_hz: Rate) -> str | None:
-    """Find one value held over a large part of the piece, as a sensor does that has lost its supply for a while."""
+    """Find one value held over a large part of the piece, as a sensor does that has lost its supply for a while.
+
+    Such a stretch covers one of the parts, half as long, that are looked at first.
+    """
+    part = max(1, int(CONSTANT_SHARE * len(samples) / 2))
+    parts = samples[: len(samples) // part * part].reshape(-1, part)
+    if not (parts.min(axis=1) == parts.max(axis=1)).any():
+        return None
     changes = np.flatnonzero(samples[1:] != samples[:-1]) + 1
     edges = np.concatenate([[0], changes, [len(samples)]])
     lengths = np.diff(edges)
