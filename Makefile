@@ -22,7 +22,7 @@ help:
 	@echo "make test       install the development packages and run the tests"
 	@echo "make test-fast  the tests that take no processes, no compiler and no training: for every save"
 	@echo "make nightly    install other people's encoders, Ray and TensorRT-RTX, and run all tests, the slow ones too"
-	@echo "make check      style, types, import rules, documentation"
+	@echo "make check      style, types, import rules, documentation, ratios of speed"
 	@echo "make bench      ratios of speed against reference implementations"
 	@echo "make docs       write the references of commands and configuration, and the map of the runtime, again"
 
@@ -48,9 +48,11 @@ check: $(DEV)
 	$(BIN)/python scripts/command_reference.py --check
 	$(BIN)/python scripts/architecture_map.py --check
 	$(BIN)/python scripts/configuration_reference.py --check
+	$(MAKE) bench
 
 bench: $(DEV)
-	$(BIN)/python -m pytest bench/bench_*.py
+	@sh scripts/install-test-tools.sh
+	$(BIN)/python -m pytest --quiet bench/bench_*.py
 
 docs: $(DEV)
 	$(BIN)/python scripts/command_reference.py
