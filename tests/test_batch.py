@@ -90,6 +90,18 @@ def test_dynamic_int8_keeps_a_call_for_each_piece(encoder: Encoder) -> None:
         np.testing.assert_array_equal(reading.embedding, alone(plan, work).embedding)
 
 
+def test_slow_sensor_beside_a_fast_one_is_what_it_is_alone() -> None:
+    """A form that computes slow sensors in float decides that for a whole call: no call holds two pieces."""
+    arm = OrtEncoder(load_bundle(), "s8s8")
+    rng = np.random.default_rng(0)
+    slow, fast = np.zeros((1, 96, 50), np.float32), rng.standard_normal((8, 96, 50)).astype(np.float32)
+    slow[:, :, :13] = rng.standard_normal((1, 96, 13))
+    alone, beside = arm.embed([slow])[0], arm.embed([slow, fast])[0]
+    np.testing.assert_array_equal(alone, beside)
+    mixed = arm._session.run(None, {"bands": np.concatenate([slow, fast])})[0][:1]
+    assert np.abs(mixed - alone).max() > 1e-3
+
+
 def test_channels_of_different_plans_are_read_apart_and_in_order(shared: Noting, encoder: Encoder) -> None:
     """Another encoder or another front-end is another call; the readings come back in the order of the pieces."""
     moved = replace(shared.bundle.front_end, mean=-2.0)

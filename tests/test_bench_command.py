@@ -1,6 +1,7 @@
 """`fisher-edge bench`: what it measures, how two measurements are compared, and what it says of the machine."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,13 @@ def test_two_measurements_are_compared_as_ratios(measured: tuple[dict[str, Any],
 
 @pytest.mark.parametrize(
     ("content", "text"),
-    [(None, "cannot read"), ("{", "is no JSON"), ("[1]", "holds no stages"), ('{"stages": 3}', "holds no stages")],
+    [
+        (None, "cannot read"),
+        ("{", "is no JSON"),
+        ("[1]", "holds no stages"),
+        ('{"stages": 3}', "holds no stages"),
+        ('{"stages": {"encoder": 1}}', "holds no stages"),
+    ],
 )
 def test_what_cannot_be_compared_is_named(
     measured: tuple[dict[str, Any], Path, Path], tmp_path: Path, content: str | None, text: str
@@ -183,10 +190,15 @@ def test_channels_are_really_run() -> None:
     """Two channels of 1 kHz in a gateway on one core: every window arrives, none is lost."""
     told: list[str] = []
     found = run_channels("default", 2, 1000, window_s=1.0, hop_s=0.5, minutes=0.05, tell=told.append)
-    assert found.carried
     assert (found.channels, found.skipped_windows, found.rate_hz) == (2, 0, 1000.0)
     assert 0.5 * found.expected_results <= found.results <= 2 * found.expected_results
     assert 0 < found.cpu_ms_per_s < 1000
     assert found.memory_mb > 30
     assert told == ["the enrollment of 10 takes", "the first windows", "2 channels for 0.05 minutes"]
-    assert found.to_dict()["carried"] is True
+    late = replace(found, results=found.expected_results, late_s={"p99": 0.4})
+    assert [replace(late, **change).carried for change in ({}, {"skipped_windows": 1}, {"late_s": {"p99": 0.6}})] == [
+        True,
+        False,
+        False,
+    ]
+    assert not replace(late, results=0, late_s={"p99": None}).carried

@@ -139,7 +139,7 @@ def test_other_model_is_a_note(folder: Path) -> None:
     text = FITS.replace("[model]\n", '[model]\nbundle = "other"\n')
     (note,) = notes(folder, text)
     assert "judged by the model it was enrolled with, nano-int8 (" in note
-    assert note.endswith("run: fisher-edge baseline reembed pump-1 vib-de")
+    assert note.endswith("run: fisher-edge baseline reembed pump-1 vib-de --provider auto")
     kept = folder / "state" / "bundles"
     kept.rename(folder / "away")
     try:

@@ -16,6 +16,7 @@ from fisher_edge.config import Config
 from fisher_edge.dsp.blocks import Block
 from fisher_edge.encoder.bundle import Bundle, load_bundle
 from fisher_edge.encoder.forms import FP16, PLAIN, forms_of
+from fisher_edge.encoder.select import VARIABLE
 from fisher_edge.errors import MissingExtraError, ProviderError
 from fisher_edge.gateway import Gateway
 from fisher_edge.gateway.check import findings
@@ -34,6 +35,12 @@ A = ChannelKey("pump-1", "vib-de")
 PLACE = ("--asset", A.asset, "--channel", A.channel)
 PLAIN_QUICKER = {"cpu_plain": 1.0, "tensorrt_fp16": 5.0}
 HALF_QUICKER = {"cpu_plain": 5.0, "tensorrt_fp16": 1.0}
+
+
+@pytest.fixture(autouse=True)
+def free_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let "auto" choose."""
+    monkeypatch.delenv(VARIABLE)
 
 
 @pytest.fixture

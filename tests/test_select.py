@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +26,7 @@ from fisher_edge.encoder.bundle import Bundle, load_bundle
 from fisher_edge.encoder.forms import FP16, PLAIN, forms_of
 from fisher_edge.encoder.ort import OrtEncoder
 from fisher_edge.encoder.select import VARIABLE, open_encoder
+from fisher_edge.encoder.tensorrt import TensorRtEncoder
 from fisher_edge.errors import BadArtifactError, MissingExtraError, ProviderError, UsageError
 
 OPENVINO_IS_HERE = importlib.util.find_spec("openvino") is not None
@@ -120,11 +122,27 @@ def test_environment_says_what_auto_is(
     monkeypatch.setenv(VARIABLE, "cpu")
     assert open_encoder(bundle, cache_dir=tmp_path).provider == "onnxruntime CPUExecutionProvider"
     assert open_encoder(bundle, "tensorrt", cache_dir=tmp_path).provider.startswith("tensorrt")
-    with pytest.raises(UsageError, match="contradicts provider = 'cpu'"):
+    with pytest.raises(UsageError, match="contradicts FISHER_EDGE_PROVIDER=cpu"):
         open_encoder(bundle, require="tensorrt", cache_dir=tmp_path)
     monkeypatch.setenv(VARIABLE, "gpu")
-    with pytest.raises(UsageError, match="provider 'gpu' is not in this build"):
+    with pytest.raises(UsageError, match="FISHER_EDGE_PROVIDER=gpu is not in this build"):
         open_encoder(bundle, cache_dir=tmp_path)
+
+
+def test_candidate_that_fails_in_its_trial_is_left_out(
+    bundle: Bundle, gpu: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A GPU whose memory ends with a larger batch than the self-test's does not end the start."""
+    real, frames = TensorRtEncoder.embed, bundle.selftest.bands.shape[1]
+
+    def embed(encoder: TensorRtEncoder, pieces: Sequence[FloatArray]) -> list[FloatArray]:
+        if pieces[0].shape[1] > frames:
+            raise RuntimeError("out of memory")
+        return real(encoder, pieces)
+
+    monkeypatch.setattr(TensorRtEncoder, "embed", embed)
+    assert open_encoder(bundle, cache_dir=tmp_path).kind == "cpu"  # type: ignore[attr-defined]
+    assert "out of memory" in caplog.text
 
 
 def test_difference_within_noise_changes_nothing(

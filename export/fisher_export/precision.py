@@ -106,8 +106,8 @@ def _in_half(subject: Subject) -> onnx.ModelProto:
     """Return the graph in half precision, with as little in float32 as is faithful."""
     candidates = [in_half(subject.graph, part) for part in FLOAT32_PARTS]
     loads = [subject.parity(ort_embedder(model, as_written=True)).worst.load for model in candidates]
-    passed = next((index for index, load in enumerate(loads) if load <= 1), int(np.argmin(loads)))
-    return candidates[passed]
+    least = int(np.argmin(np.nan_to_num(loads, nan=np.inf)))
+    return candidates[next((index for index, load in enumerate(loads) if load <= 1), least)]
 
 
 def _searched(

@@ -13,6 +13,7 @@ from fisher_edge.cli.options import (
     Model,
     OldAsset,
     OldChannel,
+    Provider,
     SensorName,
     StateDir,
     channel_of,
@@ -276,6 +277,7 @@ def reembed(
     channel: EitherChannel = None,
     label: Label = None,
     model: Model = "default",
+    provider: Provider = "auto",
     state_dir: StateDir = Path("state"),
     as_json: AsJson = False,
     old_asset: OldAsset = None,
@@ -295,7 +297,7 @@ def reembed(
 
     key = channel_of(asset, channel, old_asset, old_channel)
     with open_database(state_dir) as database:
-        enrolled = embed_again(database, encoder_for(database, model, key), key, label)
+        enrolled = embed_again(database, encoder_for(database, model, key, provider), key, label)
     print_json(asdict(enrolled)) if as_json else print_enrolled(enrolled)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fisher_edge.cli.options import AsJson, HopS, print_json
+from fisher_edge.cli.options import AsJson, HopS, Provider, print_json
 from fisher_edge.errors import UsageError, require
 
 __all__ = ["register"]
@@ -24,9 +24,7 @@ def bench(
     ] = "16000",
     seconds: Annotated[float, typer.Option("--seconds", min=0.2, max=10.24, help="Length of the window.")] = 10.0,
     hop_s: HopS = None,
-    provider: Annotated[
-        str, typer.Option("--provider", help="auto, cpu, openvino, cuda, ort-tensorrt or tensorrt.")
-    ] = "auto",
+    provider: Provider = "auto",
     against_official: Annotated[
         bool, typer.Option("--against-official", help="Run the published PyTorch code path in turn with ours.")
     ] = False,
@@ -53,6 +51,8 @@ def bench(
     if compare is not None:
         _compare(compare, plot, as_json=as_json)
         return
+    if checkpoint is not None and not against_official:
+        raise UsageError("--checkpoint is for --against-official; give both")
     if channels:
         require("bench", "psutil")
     from fisher_bench.speed.compare import draw
@@ -72,8 +72,9 @@ def bench(
 
 
 def _tell(what: str) -> None:
-    """Say what is being measured, apart from the figures."""
-    print(f"measuring {what} ...", file=sys.stderr)
+    """Tell a person who waits what is being measured."""
+    if sys.stderr.isatty():
+        print(f"measuring {what} ...", file=sys.stderr)
 
 
 def _compare(files: tuple[Path, Path], plot: Path | None, *, as_json: bool) -> None:

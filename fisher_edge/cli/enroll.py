@@ -16,6 +16,7 @@ from fisher_edge.cli.options import (
     HopS,
     InputChannel,
     Model,
+    Provider,
     RateHz,
     StateDir,
     print_json,
@@ -71,6 +72,7 @@ def enroll(
         ),
     ] = 256,
     model: Model = "default",
+    provider: Provider = "auto",
     state_dir: StateDir = Path("state"),
     window_s: Annotated[
         float | None,
@@ -125,7 +127,7 @@ def enroll(
     with Database(state_dir, set_aside=False) as database:
         enrolled = enroll_recordings(
             database,
-            encoder_for(database, model, key, continued=add or label is not None),
+            encoder_for(database, model, key, provider, continued=add or label is not None),
             recordings,
             key,
             label=label,

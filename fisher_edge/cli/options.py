@@ -27,6 +27,7 @@ __all__ = [
     "Model",
     "OldAsset",
     "OldChannel",
+    "Provider",
     "RateHz",
     "SensorName",
     "StateDir",
@@ -45,6 +46,9 @@ EitherChannel = Annotated[str | None, typer.Argument(metavar="CHANNEL", help="Se
 OldAsset = Annotated[str | None, typer.Option("--asset", hidden=True)]
 OldChannel = Annotated[str | None, typer.Option("--channel", hidden=True)]
 Model = Annotated[str, typer.Option("--model", help='Bundle folder, or "default".')]
+Provider = Annotated[
+    str, typer.Option("--provider", help="What runs the model: auto, cpu, openvino, cuda, ort-tensorrt or tensorrt.")
+]
 StateDir = Annotated[Path, typer.Option("--state-dir", help="Folder of the gateway's database.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RateHz = Annotated[

@@ -40,7 +40,7 @@ class Segment:
     def scaled(self) -> FloatArray | None:
         """The samples without their mean and with a peak of 1; None when they are constant.
 
-        Up to 3 % are left out at the end, so that the length has small factors.
+        A few samples are left out at the end (3 % at most of a thousand or more), so that the length has small factors.
         """
         kept = self.samples[: fast_length(len(self.samples))]
         mean = np.mean(kept, dtype=np.float64)

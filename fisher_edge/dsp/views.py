@@ -23,6 +23,9 @@ __all__ = ["ENVELOPE", "MODULATION", "View", "view_of", "view_vector"]
 
 OVERSAMPLING = 10 / 3
 """Rate that a view is decimated to, over its top frequency, before a frame is brought to a fast length."""
+HALVED_FROM = 8
+"""Rate over the top frequency from which an envelope may be sampled at half the rate: beats within its band, up to 3/8
+of the rate, then fold to frequencies above the top."""
 LOWEST_CARRIER = 1 / 8
 """Lowest frequency of the envelope as a share of the rate: it covers the upper three quarters of the band."""
 UNIT_DEVIATION = 0.05
@@ -126,8 +129,8 @@ def view_vector(view: View, wave: FloatArray, rate_hz: Rate) -> FloatArray:
 def view_of(view: View, segment: Segment) -> FloatArray:
     """Return the view of a segment of signal (n,), at any level, as a vector (bins,) of unit length.
 
-    Its mean is 0, but for `modulation`, which has no negative numbers. Up to 3 % of the segment are left out at its
-    end, so that its length has small factors. At a rate below twice `top_hz` the bins above half the rate are 0. A
+    Its mean is 0, but for `modulation`, which has no negative numbers. A few samples are left out at its end, so that
+    its length has small factors. At a rate below twice `top_hz` the bins above half the rate are 0. A
     segment shorter than one frame makes one frame, padded with zeros: its resolution is that of its length. A segment
     without a view (constant, or a carrier without modulation) has a vector of zeros, which is similar to nothing.
     Raises BadInputError for other shapes, fewer than two samples, a rate below 2 Hz, NaN and Inf.
@@ -147,7 +150,7 @@ def view_of(view: View, segment: Segment) -> FloatArray:
     spectrum: Spectrum = segment.spectrum
     seconds = len(source) / float(rate_hz)
     if view.kind == "envelope":
-        source = _demodulated(spectrum, len(source), halved=float(rate_hz) >= 2 * view.frame_hz)
+        source = _demodulated(spectrum, len(source), halved=float(rate_hz) >= HALVED_FROM * view.top_hz)
         spectrum = np.fft.rfft(source - np.float32(np.mean(source, dtype=np.float64)))
     slow = _decimated(spectrum, len(source), max(2, round(seconds * min(float(rate_hz), view.frame_hz))))
     deviation = float(np.std(slow, dtype=np.float64))

@@ -55,9 +55,15 @@ class BaseEncoder(ABC):
         """Whether one call may hold several pieces.
 
         Dynamic int8 models scale their activations by the largest of a call: a piece would depend on its neighbours.
-        The parts in which such a piece is embedded matter too, so that they do not follow `call_tokens`.
+        The parts in which such a piece is embedded matter too, so that they do not follow `call_tokens`. A model that
+        computes slow sensors in float decides that for a whole call.
         """
-        return self.form.key != PLAIN or self.bundle.precision != "int8"
+        facts = self.bundle.manifest.get("variants", {}).get(self.form.key, self.bundle.manifest)
+        dynamic = self.form.key == PLAIN and self.bundle.precision == "int8"
+        return not dynamic and not facts.get("parity", {}).get("float_bins")
+
+    def forget_shapes(self) -> None:  # noqa: B027 -- most keep nothing
+        """Forget what was prepared for shapes that have come so far."""
 
     @abstractmethod
     def _run(self, bands: FloatArray) -> FloatArray:

@@ -1,6 +1,7 @@
 """The encoder in OpenVINO, on one thread of the CPU (x86 or ARM)."""
 
 import io
+import logging
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,9 @@ PROPERTIES = {
     "PERFORMANCE_HINT": "LATENCY",
     "INFERENCE_PRECISION_HINT": "f32",
 }
+
+
+log = logging.getLogger(__name__)
 
 
 class OpenVinoEncoder(BaseEncoder):
@@ -85,8 +89,17 @@ class OpenVinoEncoder(BaseEncoder):
             return self._any
         model = self._model.clone()
         model.reshape(list(shape))
-        self._own[shape] = self._compile(model)
+        try:
+            self._own[shape] = self._compile(model)
+        except Exception as error:  # noqa: BLE001 -- OpenVINO's errors share no base; the model for any shape goes on
+            log.warning("%s: no model of its own for sub-bands of shape %s: %s", self.name, shape, first_line(error))
+            self._own[shape] = self._any
         return self._own[shape]
+
+    def forget_shapes(self) -> None:
+        """Forget what was compiled for shapes that a trial used."""
+        self._own.clear()
+        self._calls.clear()
 
     def _compile(self, model: Any) -> Any:
         """Compile a model, or take the compiled one that an earlier start has kept."""

@@ -70,9 +70,10 @@ def open_encoder(
     ProviderError for one that cannot be used here or is not the required one, BadArtifactError for a model that does
     not run or does not pass its self-test. No other provider takes the place of one that was asked for.
     """
-    if provider == AUTO:
-        provider = os.environ.get(VARIABLE) or AUTO
-    _check_names(provider, require)
+    variable = ""
+    if provider == AUTO and os.environ.get(VARIABLE):
+        provider, variable = os.environ[VARIABLE], f"{VARIABLE}={os.environ[VARIABLE]}"
+    _check_names(provider, require, variable)
     folder = _usable(cache_dir or _user_cache())
     candidates = _candidates(bundle, provider, folder)
     if sha256 is not None:
@@ -87,14 +88,22 @@ def open_encoder(
     return encoder
 
 
-def _check_names(provider: str, require: str | None) -> None:
-    """Refuse what is not in this build, and two settings that contradict each other."""
-    for name, names in ((provider, PROVIDERS), (require, (None, *PROVIDERS[1:]))):
+def _check_names(provider: str, require: str | None, variable: str) -> None:
+    """Refuse what is not in this build, and two settings that contradict each other.
+
+    `variable` is what the environment says, where the provider comes from there.
+    """
+    for name, names, text in (
+        (provider, PROVIDERS, variable or f"provider {provider!r}"),
+        (require, (None, *PROVIDERS[1:]), f"provider {require!r}"),
+    ):
         if name not in names:
             known = ", ".join(filter(None, names))
-            raise UsageError(f"provider {name!r} is not in this build; choose one of: {known}")
+            raise UsageError(f"{text} is not in this build; choose one of: {known}")
     if require is not None and provider not in {AUTO, require}:
-        raise UsageError(f"require = {require!r} contradicts provider = {provider!r}; leave one of them out")
+        raise UsageError(
+            f"require = {require!r} contradicts {variable or f'provider = {provider!r}'}; leave one of them out"
+        )
 
 
 def _candidates(bundle: Bundle, provider: str, folder: Path | None, *, everything: bool = False) -> list[Candidate]:
@@ -208,9 +217,14 @@ def _user_cache() -> Path:
 
 
 def _usable(folder: Path) -> Path | None:
-    """Return a folder that can be used, else None: everything is then measured and built again at every start."""
+    """Return a folder that can be used, else None: everything is then measured and built again at every start.
+
+    What root makes in the folder of a service, the service could not use: nothing is made there.
+    """
     try:
+        if os.getuid() == 0 and folder.parent.exists() and folder.parent.stat().st_uid != 0:
+            return None
         return private_folder(folder)
-    except StateError as error:
+    except (OSError, StateError) as error:
         log.warning("%s: nothing is remembered for the next start", error)
         return None

@@ -16,9 +16,9 @@ import numpy as np
 
 from fisher_edge.dsp.blocks import FloatArray
 from fisher_edge.encoder.base import CALL_TOKENS, BaseEncoder, tokens_of
-from fisher_edge.encoder.bundle import Bundle
+from fisher_edge.encoder.bundle import Bundle, first_line
 from fisher_edge.encoder.forms import Form
-from fisher_edge.errors import FisherEdgeError
+from fisher_edge.errors import FisherEdgeError, ProviderError
 
 __all__ = ["Candidate", "chosen"]
 
@@ -74,6 +74,7 @@ def chosen(bundle: Bundle, candidates: list[Candidate], folder: Path | None) -> 
     batch = _noise(bundle)
     clock = _clock(encoders)
     times_s = _times(encoders, batch, clock)
+    encoders = list(times_s)
     encoder = min(encoders, key=lambda each: times_s[each] * (1 if each is encoders[0] else 1 / QUICKER))
     for other in encoders:
         if other is not encoder:
@@ -81,6 +82,7 @@ def chosen(bundle: Bundle, candidates: list[Candidate], folder: Path | None) -> 
                      1000 * times_s[other], encoder.provider, 1000 * times_s[encoder])  # fmt: skip
     if encoder.shares_calls:
         encoder.call_tokens = _best_call_tokens(encoder, batch, clock)
+    encoder.forget_shapes()
     log.info("%s runs %s, %d tokens a call", encoder.provider, encoder.name, encoder.call_tokens)
     facts = {"provider": encoder.kind, "form": encoder.form.key, "call_tokens": encoder.call_tokens}
     measured = {f"{each.kind} {each.form.key}": round(1000 * times_s[each], 3) for each in encoders}
@@ -110,11 +112,22 @@ def _clock(encoders: list[BaseEncoder]) -> Clock:
 
 def _times(encoders: list[BaseEncoder], batch: FloatArray, clock: Clock) -> dict[BaseEncoder, float]:
     """Return the shortest time of each for a batch, tried in turn so that a busy moment meets all of them."""
-    for encoder in encoders:
+    working = [encoder for encoder in encoders if _warmed_up(encoder, batch)]
+    if not working:
+        raise ProviderError("no provider runs a batch of the model; see the log, or choose provider = 'cpu'")
+    rounds = [[_seconds(encoder, batch, clock) for encoder in working] for _ in range(ROUNDS)]
+    return {encoder: min(times) for encoder, times in zip(working, zip(*rounds, strict=True), strict=True)}
+
+
+def _warmed_up(encoder: BaseEncoder, batch: FloatArray) -> bool:
+    """Run an encoder a few times; one that fails at that is no candidate."""
+    try:
         for _ in range(WARM_UP):
             encoder.embed([batch])
-    rounds = [[_seconds(encoder, batch, clock) for encoder in encoders] for _ in range(ROUNDS)]
-    return {encoder: min(times) for encoder, times in zip(encoders, zip(*rounds, strict=True), strict=True)}
+    except Exception as error:  # noqa: BLE001 -- the errors of the libraries share no base
+        log.warning("not %s (%s): %s", encoder.provider, encoder.name, first_line(error))
+        return False
+    return True
 
 
 def _best_call_tokens(encoder: BaseEncoder, batch: FloatArray, clock: Clock) -> int:
@@ -125,8 +138,12 @@ def _best_call_tokens(encoder: BaseEncoder, batch: FloatArray, clock: Clock) -> 
     best, least_s = CALL_TOKENS, np.inf
     for multiple in MULTIPLES:
         encoder.call_tokens = multiple * usual
-        encoder.embed([many])
-        taken_s = min(_seconds(encoder, many, clock) for _ in range(3))
+        try:
+            encoder.embed([many])
+            taken_s = min(_seconds(encoder, many, clock) for _ in range(3))
+        except Exception as error:  # noqa: BLE001 -- the errors of the libraries share no base
+            log.info("%s: no calls of %d tokens: %s", encoder.provider, encoder.call_tokens, first_line(error))
+            break
         if taken_s < QUICKER * least_s:
             best, least_s = encoder.call_tokens, taken_s
     return best

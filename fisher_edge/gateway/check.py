@@ -84,7 +84,7 @@ def _unfit(planner: Planner) -> Iterator[str]:
             yield (
                 f"{channel.key}: judged by the model it was enrolled with, {encoder.name} ({encoder.sha256[:8]}), not "
                 f"{default.name} ({default.sha256[:8]}); to change that run: fisher-edge baseline reembed "
-                f"{channel.asset} {channel.name}"
+                f"{channel.asset} {channel.name} --provider {planner.config.model.provider}"
             )
 
 

@@ -106,8 +106,8 @@ class Gateway:
         with ExitStack() as stack:
             make_private(state_dir)
             model = self.config.model
-            encoders = Encoders(state_dir, model.bundle, model.provider, model.require)
             unclean = stack.enter_context(only_daemon(state_dir))
+            encoders = Encoders(state_dir, model.bundle, model.provider, model.require)
             database = stack.enter_context(Database(state_dir, check=unclean))
             boot = database.new_boot()
             Commands(database).abandon("the gateway was started again before it was done; ask again")

@@ -32,12 +32,13 @@ from fisher_edge.encoder.bundle import load_bundle
 from fisher_edge.encoder.select import open_encoder
 from fisher_edge.errors import BrokerError
 from fisher_edge.gateway.recordings import enroll_recordings
+from fisher_edge.gateway.wiring import cache_of
 from fisher_edge.names import ChannelKey
 from fisher_edge.publish.broker import EmbeddedBroker
 from fisher_edge.publish.message import seconds as seconds_of
 from fisher_edge.sources.recording import read_recording
 from fisher_edge.store.baselines import Baselines
-from fisher_edge.store.database import Database
+from fisher_edge.store.database import Database, make_private
 
 __all__ = ["ChannelRun", "run_channels"]
 
@@ -45,6 +46,8 @@ TAKES = 10
 # Windows of the baseline: the figures of the log are for a thousand.
 WINDOWS = 1000
 START_S = 120.0
+# Share of the expected results that must arrive: the first and the last one may lie outside the time that is counted.
+ENOUGH = 0.95
 MOSQUITTO_PATHS = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/sbin"
 PERCENTILES = (50, 90, 99)
 
@@ -72,7 +75,7 @@ class ChannelRun:
     cpu_ms_per_s: float
     core_share: float
     memory_mb: float
-    late_s: dict[str, float]
+    late_s: dict[str, float | None]
     start_s: float
     """From the start of the process until every channel is read."""
     start_cpu_s: float
@@ -80,7 +83,8 @@ class ChannelRun:
     @property
     def carried(self) -> bool:
         """Whether the core carried them: no window lost, and results no later than a hop after their signal."""
-        return self.skipped_windows == 0 and self.late_s["p99"] <= self.hop_s
+        latest_s, enough = self.late_s["p99"], self.results >= ENOUGH * self.expected_results
+        return self.skipped_windows == 0 and enough and latest_s is not None and latest_s <= self.hop_s
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON values."""
@@ -111,7 +115,7 @@ def run_channels(
         _configure(folder, bundle, channels, window_s, hop_s, provider, url)
         with _Heard(url) as heard, _gateway(folder, _last_core() if core is None else core) as process:
             started_s = time.monotonic()
-            heard.wait_until_online(process)
+            heard.wait_until_online(process, folder / "log")
             start_s, start_cpu_s = time.monotonic() - started_s, _cpu_s(process)
             tell("the first windows")
             time.sleep(window_s + 2 * hop_s)
@@ -135,7 +139,10 @@ def run_channels(
                 cpu_ms_per_s=1000 * cpu_s / passed_s / channels,
                 core_share=cpu_s / passed_s,
                 memory_mb=process.memory_info().rss / 1e6,
-                late_s={f"p{share}": float(np.percentile(heard.late_s, share)) for share in PERCENTILES},
+                late_s={
+                    f"p{share}": float(np.percentile(heard.late_s, share)) if heard.late_s else None
+                    for share in PERCENTILES
+                },
                 start_s=start_s,
                 start_cpu_s=start_cpu_s,
             )
@@ -145,7 +152,8 @@ def _enroll(
     folder: Path, bundle: str, channels: int, rate_hz: Rate, window_s: float, hop_s: float, provider: str
 ) -> float:
     """Enroll takes of noise for the first channel and copy its baseline to the others; return the hop of its grid."""
-    encoder = open_encoder(load_bundle(bundle), provider)
+    make_private(folder / "state")
+    encoder = open_encoder(load_bundle(bundle), provider, cache_dir=cache_of(folder / "state"))
     take_s = window_s + hop_s * (WINDOWS / TAKES - 1)
     recordings = []
     for number in range(TAKES):
@@ -247,6 +255,11 @@ def _broker(folder: Path) -> Iterator[tuple[str, str]]:
         process.wait(10)
 
 
+def _last_line(log: Path) -> str:
+    """The last that a gateway has written into its log."""
+    return (log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["it has said nothing"])[-1]
+
+
 class _Heard:
     """A subscriber that counts results and how late they are."""
 
@@ -270,12 +283,12 @@ class _Heard:
         """Results so far."""
         return len(self.late_s)
 
-    def wait_until_online(self, process: psutil.Popen) -> None:
+    def wait_until_online(self, process: psutil.Popen, log: Path) -> None:
         """Wait for the gateway; raises BrokerError when it does not come."""
         until_s = time.monotonic() + START_S
         while not (self._online.wait(0.2) and self.info):
             if process.poll() is not None or time.monotonic() > until_s:
-                raise BrokerError("the gateway of the benchmark did not come online; run it with --debug")
+                raise BrokerError(f"the gateway of the benchmark did not come online: {_last_line(log)}")
 
     def __enter__(self) -> "_Heard":
         def subscribe(*_: object) -> None:

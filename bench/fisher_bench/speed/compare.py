@@ -37,9 +37,17 @@ def read_measurement(path: Path) -> dict[str, Any]:
         raise BadInputError(f"cannot read {path}: {error.strerror}; check the path") from error
     except (ValueError, RecursionError) as error:
         raise BadInputError(f"{path} is no JSON ({error}); give what fisher-edge bench --json printed") from error
-    if not isinstance(found, dict) or not isinstance(found.get("stages"), dict):
+    stages = found.get("stages") if isinstance(found, dict) else None
+    if not isinstance(stages, dict) or not all(map(_is_stage, stages.values())):
         raise BadInputError(f"{path} holds no stages; give what fisher-edge bench --json printed")
-    return found
+    return dict(found)
+
+
+def _is_stage(value: Any) -> bool:
+    """Whether this is a stage as it is printed."""
+    if not isinstance(value, dict) or not isinstance(value.get("what"), str):
+        return False
+    return value.get("cpu_ms") is None or isinstance(value["cpu_ms"], dict)
 
 
 def ratios(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Ratio]:

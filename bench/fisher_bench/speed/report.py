@@ -163,8 +163,7 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"  {run['channels']} channels on one core for {run['minutes']:g} minutes: {run['results']} results, "
             f"{run['skipped_windows']} windows lost, {run['cpu_ms_per_s']:.2f} ms CPU a second of signal, core "
-            f"{run['core_share']:.0%} busy, results {run['late_s']['p50']:.2f} s late (99 %: "
-            f"{run['late_s']['p99']:.2f} s), "
+            f"{run['core_share']:.0%} busy, {_late(run['late_s'])}, "
             f"{run['memory_mb']:.0f} MB"
         )
     for name, provider in found.get("providers", {}).items():
@@ -180,6 +179,13 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
     if seen["throttled"]:
         told.append(f"throttled {seen['throttled']} times")
     yield f"  {found['machine']['processor']}, {', '.join(told) or 'no temperature or power to be read'}"
+
+
+def _late(late_s: Mapping[str, float | None]) -> str:
+    """Say how late results were."""
+    if late_s["p50"] is None or late_s["p99"] is None:
+        return "no result came"
+    return f"results {late_s['p50']:.2f} s late (99 %: {late_s['p99']:.2f} s)"
 
 
 def _starts(asked: Asked) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from fisher_train.encoder import PRESETS, Encoder
 __all__ = ["OUR_FRONT_END", "open_path", "open_random"]
 
 OUR_FRONT_END = FrontEnd(band_width=50, top_band="pad", amplitude="standardise")
-NOT_WEIGHTS = ("_scale", "_zero_point", "positions")
+NOT_WEIGHTS = ("_scale", "_zero_point", "positions", "positions_half")
 """Suffixes of the tensors that a bundle stores besides its weights."""
 MANIFEST_NAME = "manifest.json"
 
