@@ -1,5 +1,8 @@
 """The variants of a bundle: the same weights in another form for one runtime, written only when they are faithful."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import micro
@@ -88,3 +91,16 @@ def test_unfaithful_variant_is_left_out(checkpoint_path: Path, tmp_path: Path, m
 def sources(graph: object) -> list[str]:
     """Tensors that products read."""
     return [product.source for product in precision.weight_products(graph)]  # type: ignore[arg-type,attr-defined]
+
+
+@pytest.mark.slow  # NNCF takes ten seconds to import
+def test_no_usage_data_is_sent() -> None:
+    """NNCF would send what it is used for to its makers: what it sends with is a stand-in that sends nothing."""
+    pytest.importorskip("nncf")
+    code = (
+        "from fisher_export.openvino_ir import load_nncf; load_nncf(); "
+        "import nncf.telemetry.wrapper as w; print(type(w.telemetry).__name__)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name not in {"CI", "NNCF_CI"}}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-1] == "MagicMock"

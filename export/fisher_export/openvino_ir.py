@@ -7,9 +7,10 @@ import contextlib
 import importlib.util
 import io
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -20,7 +21,7 @@ from fisher_export.verify import Embed
 if TYPE_CHECKING:
     import openvino
 
-__all__ = ["FILES", "available", "embedder", "quantise_for_openvino", "save"]
+__all__ = ["FILES", "available", "embedder", "load_nncf", "quantise_for_openvino", "save"]
 
 FILES = ("openvino-int8.xml", "openvino-int8.bin")
 # One thread, and float32 wherever the model says nothing else: as the runtime opens it.
@@ -33,12 +34,20 @@ def available() -> bool:
     return all(importlib.util.find_spec(package) is not None for package in ("openvino", "nncf"))
 
 
+def load_nncf() -> Any:
+    """Import NNCF, which is slow, without the usage data that it would send to its makers."""
+    os.environ["NNCF_CI"] = "1"  # read when it is imported: how NNCF is told to send nothing
+    import nncf  # noqa: PLC0415
+
+    return nncf
+
+
 def quantise_for_openvino(model: onnx.ModelProto, pieces: Sequence[FloatArray]) -> "openvino.Model":
     """Return the model with 8-bit weights and activations, calibrated on some pieces.
 
     NNCF itself moves what activations lose into the weights (SmoothQuant), so that no product has to stay in float.
     """
-    import nncf  # noqa: PLC0415 -- slow to import, and optional
+    nncf = load_nncf()
     import openvino  # noqa: PLC0415
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet  # noqa: PLC0415
 
