@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command import COMMAND, run_here
+from command import COMMAND
 
 from fisher_edge.config import load_config
 
@@ -44,7 +44,7 @@ def words(command: str, folder: Path) -> Iterator[str]:
 
 
 def run_apart(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run one command to its end in a process of its own."""
+    """Run one command to its end in a process of its own, as a reader of the README does."""
     return subprocess.run([*COMMAND, *arguments], cwd=cwd, capture_output=True, text=True, timeout=240, check=False)
 
 
@@ -53,9 +53,7 @@ def test_readme_commands_run_in_their_order(checkout: Path) -> None:
     shown = [command for command in commands() if not command.startswith("fisher-edge run")]
     assert len(shown) >= 8
     for command in shown:
-        # An export loads PyTorch, ONNX Runtime, NNCF and OpenVINO, as no other process of this project does.
-        run = run_apart if command.startswith("fisher-edge export") else run_here
-        done = run(*words(command, checkout), cwd=checkout)
+        done = run_apart(*words(command, checkout), cwd=checkout)
         assert done.returncode == 0, f"{command}\n{done.stderr}"
         assert done.stdout, command
 
