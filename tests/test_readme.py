@@ -1,5 +1,6 @@
 """What the README shows is run here, word for word, in a folder that looks like a checkout."""
 
+import os
 import re
 import shlex
 import shutil
@@ -13,6 +14,9 @@ from command import COMMAND
 from fisher_edge.config import load_config
 from fisher_edge.encoder.bundle import DEFAULT_BUNDLE
 
+pytestmark = pytest.mark.skipif(
+    "PYTEST_XDIST_WORKER" in os.environ, reason="a parallel worker ends in this file; `make test` runs it by itself"
+)
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
