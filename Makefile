@@ -32,7 +32,6 @@ demo: $(RUNTIME)
 test: $(DEV)
 	@sh scripts/install-test-tools.sh
 	$(PYTEST) $(PARALLEL) tests
-	$(PYTEST) --numprocesses 0 --timeout 300 tests/test_readme.py
 
 test-fast: $(DEV)
 	$(PYTEST) $(PARALLEL) --fast tests

@@ -1,5 +1,6 @@
 """The encoder in OpenVINO: equal to ONNX Runtime, quick to start again, and refused where it is not what it was."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -135,3 +136,24 @@ def test_shapes_that_come_seldom_compile_nothing(bundle: Bundle, monkeypatch: py
     for frames in range(16, 32):
         encoder.embed([bands_of(1, frames)])
     assert len(encoder._own) == MOST_OWN
+
+
+def test_signals_are_handled_after_encoders_have_ended_in_any_order(bundle: Bundle, tmp_path: Path) -> None:
+    """Each leaves the stack on which signals are handled as it was: a process of its own survives what comes then."""
+    code = (
+        "import faulthandler, gc, os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from fisher_edge.encoder.bundle import load_bundle\n"
+        "from fisher_edge.encoder.openvino import OpenVinoEncoder\n"
+        "faulthandler.enable()\n"
+        "signal.signal(signal.SIGUSR1, lambda *_: print('handled'))\n"
+        "bundle, cache = load_bundle(sys.argv[1]), Path(sys.argv[2])\n"
+        "encoders = [OpenVinoEncoder(bundle, cache_dir=cache) for _ in range(3)]\n"
+        "while encoders:\n"
+        "    del encoders[0]\n"
+        "    gc.collect()\n"
+        "os.kill(os.getpid(), signal.SIGUSR1)\n"
+    )
+    command = [sys.executable, "-c", code, str(bundle.path), str(tmp_path / "cache")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr

@@ -1,6 +1,5 @@
 """What the README shows is run here, word for word, in a folder that looks like a checkout."""
 
-import os
 import re
 import shlex
 import shutil
@@ -9,14 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command import COMMAND
+from command import COMMAND, run_here
 
 from fisher_edge.config import load_config
-from fisher_edge.encoder.bundle import DEFAULT_BUNDLE
 
-pytestmark = pytest.mark.skipif(
-    "PYTEST_XDIST_WORKER" in os.environ, reason="a parallel worker ends in this file; `make test` runs it by itself"
-)
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -48,20 +43,12 @@ def words(command: str, folder: Path) -> Iterator[str]:
         yield from sorted(str(path) for path in folder.glob(word)) if "*" in word else [word]
 
 
-def run_apart(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run one command to its end in a process of its own, as a reader of the README does."""
-    return subprocess.run([*COMMAND, *arguments], cwd=cwd, capture_output=True, text=True, timeout=240, check=False)
-
-
 def test_readme_commands_run_in_their_order(checkout: Path) -> None:
     """Every command that ends by itself exits 0; the daemon is run by its own test below."""
     shown = [command for command in commands() if not command.startswith("fisher-edge run")]
     assert len(shown) >= 8
     for command in shown:
-        if command.startswith("fisher-edge export"):  # takes a minute and has tests of its own: its result is put there
-            shutil.copytree(DEFAULT_BUNDLE, checkout / shlex.split(command)[-1])
-            continue
-        done = run_apart(*words(command, checkout), cwd=checkout)
+        done = run_here(*words(command, checkout), cwd=checkout)
         assert done.returncode == 0, f"{command}\n{done.stderr}"
         assert done.stdout, command
 

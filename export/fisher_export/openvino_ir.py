@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 
 from fisher_edge.dsp.blocks import FloatArray
+from fisher_edge.encoder.openvino import keeping_signal_stack
 from fisher_export.verify import Embed
 
 if TYPE_CHECKING:
@@ -52,8 +53,12 @@ def quantise_for_openvino(model: onnx.ModelProto, pieces: Sequence[FloatArray]) 
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet  # noqa: PLC0415
 
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    read = openvino.Core().read_model(model.SerializeToString(), b"")
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    with (
+        keeping_signal_stack(),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
+        read = openvino.Core().read_model(model.SerializeToString(), b"")
         return nncf.quantize(
             read,
             nncf.Dataset([np.ascontiguousarray(piece) for piece in pieces]),
@@ -71,8 +76,9 @@ def embedder(xml: bytes, weights: bytes) -> Embed:
     """Return what embeds pieces with the two files of a model, as the runtime does."""
     import openvino  # noqa: PLC0415
 
-    core = openvino.Core()
-    request = core.compile_model(core.read_model(xml, weights), "CPU", PROPERTIES).create_infer_request()
+    with keeping_signal_stack():
+        core = openvino.Core()
+        request = core.compile_model(core.read_model(xml, weights), "CPU", PROPERTIES).create_infer_request()
 
     def one(bands: FloatArray) -> FloatArray:
         step = max(1, CALL_FRAMES // bands.shape[1])

@@ -1,8 +1,11 @@
 """The encoder in OpenVINO, on one thread of the CPU (x86 or ARM)."""
 
+import ctypes
 import io
 import logging
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ from fisher_edge.encoder.engines import open_engine
 from fisher_edge.encoder.forms import PLAIN
 from fisher_edge.errors import BadArtifactError, FisherEdgeError, MissingExtraError, ProviderError
 
-__all__ = ["OpenVinoEncoder"]
+__all__ = ["OpenVinoEncoder", "keeping_signal_stack"]
 
 # A model compiled for one shape is a tenth faster, and costs a compilation and memory: it is worth it for the few
 # shapes that come all the time. The rest runs in the model for any shape.
@@ -30,6 +33,8 @@ PROPERTIES = {
     "INFERENCE_PRECISION_HINT": "f32",
 }
 
+
+LIBC = ctypes.CDLL(None)
 
 log = logging.getLogger(__name__)
 
@@ -55,12 +60,14 @@ class OpenVinoEncoder(BaseEncoder):
         library = _library()
         self.provider = f"openvino {library.__version__.partition('-')[0]} CPU"
         files = [bundle.model] if form == PLAIN else bundle.variants[form].read()
-        self._core = library.Core()
+        with keeping_signal_stack():
+            self._core = library.Core()
+            device = self._core.get_property("CPU", "FULL_DEVICE_NAME")
         self._engines = None if cache_dir is None else cache_dir / "engines"
         self._key = {
             "runtime": "openvino",
             "version": library.__version__,
-            "device": self._core.get_property("CPU", "FULL_DEVICE_NAME"),
+            "device": device,
             "model": self.sha256,
         }
         try:
@@ -120,6 +127,29 @@ class OpenVinoEncoder(BaseEncoder):
             return self._core.import_model(data, "CPU", PROPERTIES).create_infer_request()
         except RuntimeError:
             return None
+
+
+class _SignalStack(ctypes.Structure):
+    """`stack_t` of sigaltstack(2)."""
+
+    _fields_ = (("address", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+@contextmanager
+def keeping_signal_stack() -> Iterator[None]:
+    """Keep the stack on which this thread handles signals.
+
+    On processors with AMX the CPU plug-in of OpenVINO, which every core loads for itself, puts a stack of its own there
+    and at its end puts back the one that it found: where cores do not end in the order opposite to their beginning,
+    that is one which is gone, and the next signal, such as SIGTERM, kills the process.
+    """
+    before = _SignalStack()
+    known = LIBC.sigaltstack(None, ctypes.byref(before)) == 0
+    try:
+        yield
+    finally:
+        if known:
+            LIBC.sigaltstack(ctypes.byref(before), None)
 
 
 def _library() -> Any:
