@@ -8,13 +8,16 @@ from typing import Any
 import pytest
 from command import run_here
 
-from fisher_bench.speed import machine
+from fisher_bench.speed import machine, stages
 from fisher_bench.speed.channels import run_channels
 from fisher_bench.speed.compare import ratios
 from fisher_bench.speed.machine import describe, watched
 from fisher_bench.speed.report import operations
+from fisher_edge.dsp.blocks import as_rate
 from fisher_edge.dsp.frontend import FrontEnd
-from fisher_edge.encoder.bundle import Bundle
+from fisher_edge.dsp.grid import grid_of
+from fisher_edge.encoder.bundle import Bundle, load_bundle
+from fisher_edge.encoder.select import open_encoder
 
 STAGES = ["read", "spectra", "views", "health", "encoder", "distance", "publish", "deliver"]
 
@@ -28,6 +31,26 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], 
     assert done.returncode == 0, done.stderr
     (folder / "a.json").write_text(done.stdout)
     return json.loads(done.stdout), folder / "a.json", picture
+
+
+def test_rate_need_not_be_whole(tmp_path: Path) -> None:
+    """A board that divides its clock sends 3906.25 samples a second: the stages and the channels run at that rate."""
+    encoder = open_encoder(load_bundle())
+    rate_hz = as_rate("3906.25")
+    found = stages.measure(encoder, grid_of(encoder.bundle.front_end, 1.0, 0.5, rate_hz), rate_hz)
+    assert [stage.name for stage in found] == STAGES
+    run = run_channels("default", 1, rate_hz, window_s=1.0, hop_s=0.5, minutes=0.05)
+    assert (run.rate_hz, run.skipped_windows) == (3906.25, 0)
+    assert run.results > 0
+
+
+@pytest.mark.parametrize("name", ["x.foo", "nowhere/x.png"])
+def test_picture_that_cannot_be_written_is_refused_at_once(tmp_path: Path, name: str) -> None:
+    """Nothing is measured for a picture that nobody will get."""
+    done = run_here("bench", "--plot", tmp_path / name)
+    assert done.returncode == 2
+    assert "ends in .png or .svg, in a folder that exists" in done.stderr
+    assert done.stdout == ""
 
 
 def test_every_stage_has_percentiles(measured: tuple[dict[str, Any], Path, Path]) -> None:

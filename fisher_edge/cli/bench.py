@@ -48,6 +48,9 @@ def bench(
 
     Example: fisher-edge bench --rate-hz 48000 --channels 80 --minutes 10 --json
     """
+    if plot is not None:
+        require("bench", "matplotlib")
+        _check_picture(plot)
     if compare is not None:
         _compare(compare, plot, as_json=as_json)
         return
@@ -62,19 +65,23 @@ def bench(
 
     if against_official:
         require("export", "torch", "safetensors")
-    if plot is not None:
-        require("bench", "matplotlib")
     asked = Asked(bundle, as_rate(rate_hz), seconds, hop_s, provider, against_official, checkpoint, channels, minutes)
     found = (accept if acceptance else report)(asked, _tell)
+    print_json(found) if as_json else print(*lines(found), sep="\n")
     if plot is not None:
         draw([(found["bundle"], found)], plot)
-    print_json(found) if as_json else print(*lines(found), sep="\n")
 
 
 def _tell(what: str) -> None:
     """Tell a person who waits what is being measured."""
     if sys.stderr.isatty():
         print(f"measuring {what} ...", file=sys.stderr)
+
+
+def _check_picture(path: Path) -> None:
+    """Refuse a name for a picture that cannot be written, before anything is measured."""
+    if path.suffix not in {".png", ".svg"} or not path.parent.is_dir():
+        raise UsageError(f"--plot {path}: choose a name that ends in .png or .svg, in a folder that exists")
 
 
 def _compare(files: tuple[Path, Path], plot: Path | None, *, as_json: bool) -> None:

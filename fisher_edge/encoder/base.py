@@ -39,6 +39,8 @@ class BaseEncoder(ABC):
         self.bundle = bundle
         self.form: Form = forms_of(bundle)[form]
         self.call_tokens = call_tokens
+        self.shares_calls = _shares_calls(bundle, form)
+        """Whether one call may hold several pieces without a change of their embeddings."""
 
     @property
     def name(self) -> str:
@@ -49,18 +51,6 @@ class BaseEncoder(ABC):
     def sha256(self) -> str:
         """Hash of the model with the form it runs in: embeddings of different hashes must not be compared."""
         return self.form.sha256
-
-    @property
-    def shares_calls(self) -> bool:
-        """Whether one call may hold several pieces.
-
-        Dynamic int8 models scale their activations by the largest of a call: a piece would depend on its neighbours.
-        The parts in which such a piece is embedded matter too, so that they do not follow `call_tokens`. A model that
-        computes slow sensors in float decides that for a whole call.
-        """
-        facts = self.bundle.manifest.get("variants", {}).get(self.form.key, self.bundle.manifest)
-        dynamic = self.form.key == PLAIN and self.bundle.precision == "int8"
-        return not dynamic and not facts.get("parity", {}).get("float_bins")
 
     def forget_shapes(self) -> None:  # noqa: B027 -- most keep nothing
         """Forget what was prepared for shapes that have come so far."""
@@ -146,6 +136,18 @@ class BaseEncoder(ABC):
                 f"{self.bundle.path}: self-test cosine {worst:.4f} of {self.name} is below {least:.4f} on this "
                 f"machine with {self.provider}; its scores would be wrong: use the fp32 bundle or export again"
             )
+
+
+def _shares_calls(bundle: Bundle, form: str) -> bool:
+    """Whether what a form computes for a piece is the same beside others.
+
+    Dynamic int8 models scale their activations by the largest of a call: a piece would depend on its neighbors. The
+    parts in which such a piece is embedded matter too, so that they do not follow `call_tokens`. A model that computes
+    slow sensors in float decides that for a whole call.
+    """
+    facts = bundle.manifest.get("variants", {}).get(form, bundle.manifest)
+    dynamic = form == PLAIN and bundle.precision == "int8"
+    return not dynamic and not facts.get("parity", {}).get("float_bins")
 
 
 def tokens_of(frames: int, band_width: int) -> int:

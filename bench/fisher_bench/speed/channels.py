@@ -14,7 +14,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -112,18 +111,15 @@ def run_channels(
         tell(f"the enrollment of {TAKES} takes")
         hop_s = _enroll(folder, bundle, channels, rate_hz, window_s, hop_s, provider)
         _write_noise(folder / "played.wav", 60 * minutes + START_S + window_s + 2 * hop_s, rate_hz, TAKES)
-        _configure(folder, bundle, channels, window_s, hop_s, provider, url)
+        _configure(folder, bundle, channels, rate_hz, window_s, hop_s, provider, url)
         with _Heard(url) as heard, _gateway(folder, _last_core() if core is None else core) as process:
             started_s = time.monotonic()
             heard.wait_until_online(process, folder / "log")
             start_s, start_cpu_s = time.monotonic() - started_s, _cpu_s(process)
             tell("the first windows")
             time.sleep(window_s + 2 * hop_s)
-            heard.clear()
-            before_s, from_s = _cpu_s(process), time.monotonic()
             tell(f"{channels} channels for {minutes:g} minutes")
-            time.sleep(60 * minutes)
-            cpu_s, passed_s = _cpu_s(process) - before_s, time.monotonic() - from_s
+            cpu_s, passed_s = _counted(heard, process, minutes)
             return ChannelRun(
                 bundle=heard.info["model"]["name"],
                 provider=heard.info["provider"],
@@ -139,13 +135,18 @@ def run_channels(
                 cpu_ms_per_s=1000 * cpu_s / passed_s / channels,
                 core_share=cpu_s / passed_s,
                 memory_mb=process.memory_info().rss / 1e6,
-                late_s={
-                    f"p{share}": float(np.percentile(heard.late_s, share)) if heard.late_s else None
-                    for share in PERCENTILES
-                },
+                late_s=heard.percentiles(),
                 start_s=start_s,
                 start_cpu_s=start_cpu_s,
             )
+
+
+def _counted(heard: "_Heard", process: psutil.Popen, minutes: float) -> tuple[float, float]:
+    """Count what arrives for some minutes; return the CPU seconds of the gateway and the seconds that passed."""
+    heard.clear()
+    before_s, from_s = _cpu_s(process), time.monotonic()
+    time.sleep(60 * minutes)
+    return _cpu_s(process) - before_s, time.monotonic() - from_s
 
 
 def _enroll(
@@ -159,7 +160,7 @@ def _enroll(
     for number in range(TAKES):
         path = folder / f"take-{number}.wav"
         _write_noise(path, take_s + 1, rate_hz, number)
-        recordings.append(read_recording(path))
+        recordings.append(read_recording(path, rate_hz=rate_hz))
     with Database(folder / "state") as database:
         facts = enroll_recordings(database, encoder, recordings, _key(0), window_s=window_s, hop_s=hop_s, audio_bytes=0)
         baselines = Baselines(database)
@@ -182,7 +183,7 @@ def _key(number: int) -> ChannelKey:
 
 
 def _configure(
-    folder: Path, bundle: str, channels: int, window_s: float, hop_s: float, provider: str, url: str
+    folder: Path, bundle: str, channels: int, rate_hz: Rate, window_s: float, hop_s: float, provider: str, url: str
 ) -> None:
     """Write the configuration of the gateway."""
     lines = [
@@ -203,7 +204,7 @@ def _configure(
             "[[channel]]",
             f"asset = {json.dumps(key.asset)}",
             f"name = {json.dumps(key.channel)}",
-            'source = { type = "recording", files = ["played.wav"] }',
+            f'source = {{ type = "recording", files = ["played.wav"], rate_hz = {float(rate_hz)!r} }}',
         ]
     (folder / "gateway.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -276,12 +277,17 @@ class _Heard:
         with self._lock:
             self.late_s: list[float] = []
             self.skipped = 0
-            self.by_channel: dict[str, int] = defaultdict(int)
 
     @property
     def results(self) -> int:
         """Results so far."""
         return len(self.late_s)
+
+    def percentiles(self) -> dict[str, float | None]:
+        """How late results were, in seconds; None while there is none."""
+        with self._lock:
+            late_s = list(self.late_s)
+        return {f"p{share}": float(np.percentile(late_s, share)) if late_s else None for share in PERCENTILES}
 
     def wait_until_online(self, process: psutil.Popen, log: Path) -> None:
         """Wait for the gateway; raises BrokerError when it does not come."""
@@ -323,4 +329,3 @@ class _Heard:
             with self._lock:
                 self.late_s.append(now_s - seconds_of(result["time"]))
                 self.skipped += result["skipped"]
-                self.by_channel[topic] += 1

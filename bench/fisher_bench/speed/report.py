@@ -160,12 +160,7 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
     if found["bf16_ratio"] is not None:
         yield f"  the same in bfloat16: {found['bf16_ratio']:.2f} times ours"
     if run is not None:
-        yield (
-            f"  {run['channels']} channels on one core for {run['minutes']:g} minutes: {run['results']} results, "
-            f"{run['skipped_windows']} windows lost, {run['cpu_ms_per_s']:.2f} ms CPU a second of signal, core "
-            f"{run['core_share']:.0%} busy, {_late(run['late_s'])}, "
-            f"{run['memory_mb']:.0f} MB"
-        )
+        yield _run_line(run)
     for name, provider in found.get("providers", {}).items():
         yield f"  {name}: " + (
             f"{provider['runs']}, self-test cosine {provider['self_test_cosine']:.4f} (least "
@@ -173,12 +168,25 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
             if provider["there"]
             else f"not there: {provider['why']}"
         )
-    seen = found["conditions"]
-    told = [f"{value:.0f} {unit}" for value, unit in ((seen["hottest_c"], "degrees C at most"), (seen["watts"], "W"))
-            if value is not None]  # fmt: skip
-    if seen["throttled"]:
-        told.append(f"throttled {seen['throttled']} times")
-    yield f"  {found['machine']['processor']}, {', '.join(told) or 'no temperature or power to be read'}"
+    yield f"  {found['machine']['processor']}, {_seen(found['conditions'])}"
+
+
+def _run_line(run: Mapping[str, Any]) -> str:
+    """Say how channels fared."""
+    return (
+        f"  {run['channels']} channels on one core for {run['minutes']:g} minutes: {run['results']} results, "
+        f"{run['skipped_windows']} windows lost, {run['cpu_ms_per_s']:.2f} ms CPU a second of signal, core "
+        f"{run['core_share']:.0%} busy, {_late(run['late_s'])}, {run['memory_mb']:.0f} MB"
+    )
+
+
+def _seen(conditions: Mapping[str, Any]) -> str:
+    """Say what the board told of temperature, power and throttling."""
+    known = ((conditions["hottest_c"], "degrees C at most"), (conditions["watts"], "W"))
+    told = [f"{value:.0f} {unit}" for value, unit in known if value is not None]
+    if conditions["throttled"]:
+        told.append(f"throttled {conditions['throttled']} times")
+    return ", ".join(told) or "no temperature or power to be read"
 
 
 def _late(late_s: Mapping[str, float | None]) -> str:

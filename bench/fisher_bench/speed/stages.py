@@ -1,6 +1,7 @@
 """Percentiles of each stage that a signal passes: read, spectra, views, encoder, distance, publish. See `measure`."""
 
 import itertools
+import logging
 import tempfile
 import threading
 import time
@@ -130,7 +131,7 @@ def _blocks(folder: Path, rate_hz: Rate) -> Iterator[Block]:
     rate = round(rate_hz)
     noise = 0.1 * np.random.default_rng(0).standard_normal(30 * rate, np.float32)
     soundfile.write(folder / "noise.wav", noise, rate, subtype="PCM_16")
-    source = RecordingSource(SourceContext(KEY), (folder / "noise.wav",), speed=0.0, loop=True)
+    source = RecordingSource(SourceContext(KEY), (folder / "noise.wav",), rate_hz, speed=0.0, loop=True)
     with source:
         yield from source.blocks(threading.Event())
 
@@ -168,7 +169,9 @@ def _health(piece: Piece) -> None:
 @contextmanager
 def _records(folder: Path) -> Iterator[tuple[Callable[[Judgement], None], Callable[[], None]]]:
     """Open a database and a publisher to a broker in this process: how to put a result, and to wait for delivery."""
-    state = folder / "state"
+    state, log = folder / "state", logging.getLogger("fisher_edge.publish")
+    level = log.level
+    log.setLevel(logging.WARNING)  # that it connects is no news here
     with EmbeddedBroker() as broker, Database(state) as database:
         boot = database.new_boot()
         records = Records(database, boot, limits=LIMITS)
@@ -189,3 +192,4 @@ def _records(folder: Path) -> Iterator[tuple[Callable[[Judgement], None], Callab
             yield put, wait
         finally:
             publisher.stop(1.0)
+            log.setLevel(level)
